@@ -1,0 +1,9 @@
+"""The one error class that a user's mistake raises."""
+
+
+class SSDiffError(Exception):
+    """A mistake in what the user gave, told in one sentence.
+
+    The sentence says what was found, what was expected and what to do. Commands print it without
+    a traceback and exit with status 2. Anything else that escapes is a defect of the program.
+    """
