@@ -24,6 +24,17 @@ class Sensor:
         """The largest digital number; inputs of the network are divided by it."""
         return 2**self.bits - 1
 
+    def band_names(self, count: int) -> tuple[str, ...]:
+        """Names of the bands of a model with ``count`` of them."""
+        if self.name == "generic" and count != len(self.bands):
+            return tuple(f"band {number}" for number in range(1, count + 1))
+        if count != len(self.bands):
+            raise SSDiffError(
+                f"{self.title} has {len(self.bands)} bands and the weights have {count}; "
+                "choose the sensor that they were trained for, or generic."
+            )
+        return self.bands
+
 
 SENSORS = {
     sensor.name: sensor

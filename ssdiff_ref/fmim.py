@@ -9,7 +9,6 @@ thin constant matrix products, which every inference engine has, where few have 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -47,9 +46,6 @@ def fmim_matmul(y: Tensor, scale: float, basis: Tensor) -> Tensor:
     return y + (scale - 1) * low.view_as(y)
 
 
-_cached_basis = lru_cache(maxsize=16)(fmim_basis)
-
-
 class FMIM(nn.Module):
     """FMIM with a fixed scale. ``form`` picks the computation, never the result."""
 
@@ -60,4 +56,4 @@ class FMIM(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         if self.form == "fft":
             return fmim_fft(y, self.scale)
-        return fmim_matmul(y, self.scale, _cached_basis(*y.shape[-2:]).to(y.device))
+        return fmim_matmul(y, self.scale, fmim_basis(*y.shape[-2:]).to(y))

@@ -1,0 +1,144 @@
+"""Making a bundle: weights in, a checked directory out, or nothing."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+from export.graph import OPSET, WeightsFile, denoiser_graph, strip
+from export.parity import TOLERANCE, parity
+from runtime.bundle import (
+    MANIFEST,
+    Bundle,
+    Graph,
+    Manifest,
+    Model,
+    Parity,
+    Provenance,
+    SamplerDefaults,
+    SensorScale,
+    denoiser_io,
+    open_bundle,
+    sha256_of,
+)
+from runtime.errors import SSDiffError
+from runtime.schedule import Sampler, make_schedule
+from runtime.sensors import find_sensor
+from ssdiff_ref.checkpoint import load_checkpoint
+from ssdiff_ref.network import SSNet
+
+DEFAULT_TIMESTEPS = (999,)
+"""One step from pure noise, which so far is as good as ten (see the README's quality section)."""
+
+
+def export_bundle(
+    weights: str | Path,
+    sensor: str,
+    output: str | Path,
+    *,
+    tile: int = 64,
+    full_scale: float | None = None,
+    sampler: Sampler = "consistent",
+    timesteps: Sequence[int] = DEFAULT_TIMESTEPS,
+    training_data: str = "not stated",
+    licence: str = "not stated",
+    overwrite: bool = False,
+) -> Bundle:
+    """Export released-format weights as a bundle.
+
+    Args:
+        weights: checkpoint, ``.safetensors`` or ``.pt``.
+        sensor: a name of :data:`runtime.sensors.SENSORS`; it sets the full scale and band names.
+        output: the directory to make, by custom ``NAME.ssdiff``. It appears only when every graph
+            has passed the ONNX checker and the parity of :mod:`export.parity`.
+        tile: height and width of a tile in pixels, a multiple of 16.
+        full_scale: digital number that inputs are divided by, if not the sensor's.
+        sampler: default of the bundle.
+        timesteps: default of the bundle.
+        training_data: what the weights were trained on, for the manifest.
+        licence: of the weights, for the manifest.
+        overwrite: replace an existing bundle.
+
+    Raises:
+        SSDiffError: on unusable input, or when parity fails.
+    """
+    output = Path(output)
+    if output.exists() and not overwrite:
+        raise SSDiffError(f"{output} exists; choose another name or pass --overwrite.")
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise SSDiffError(f"{output} exists and is not a bundle; it will not be overwritten.")
+    if tile < 16 or tile % 16:
+        raise SSDiffError(f"A tile of {tile} pixels does not work; give a multiple of 16.")
+    if not output.parent.is_dir():
+        raise SSDiffError(f"There is no directory {output.parent} to write the bundle into.")
+    net = load_checkpoint(weights).net
+    known = find_sensor(sensor)
+    bands = known.band_names(net.bands)
+    scale = SensorScale(name=sensor, bands=bands, full_scale=full_scale or known.full_scale)
+    defaults = SamplerDefaults(
+        name=sampler, timesteps=make_schedule(timesteps, sampler).timesteps
+    )
+    provenance = Provenance(
+        weights=Path(weights).name,
+        weights_sha256=sha256_of(Path(weights)),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        exporter=f"ssdiff-trt {version('ssdiff-trt')}, torch {version('torch')}, "
+        f"onnx {version('onnx')}, onnxruntime {version('onnxruntime')}, "
+        f"Python {platform.python_version()}",
+        training_data=training_data,
+        licence=licence,
+    )
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+        directory = Path(scratch) / output.name
+        directory.mkdir()
+        graphs = _write_graphs(net, tile, directory)
+        manifest = Manifest(
+            name=output.name.removesuffix(".ssdiff"),
+            model=Model(bands=net.bands, tile=tile),
+            sensor=scale,
+            sampler=defaults,
+            graphs=graphs,
+            files={path.name: sha256_of(path) for path in sorted(directory.iterdir())},
+            provenance=provenance,
+            parity=Parity(tolerance=TOLERANCE, reference="", trajectories=()),
+        )
+        unproven = Bundle(directory, manifest, "")
+        proven = manifest.model_copy(update={"parity": parity(net, unproven)})
+        (directory / MANIFEST).write_text(proven.model_dump_json(indent=1) + "\n")
+        if output.exists():
+            shutil.rmtree(output)
+        directory.rename(output)
+    return open_bundle(output)
+
+
+def _write_graphs(net: SSNet, tile: int, directory: Path) -> tuple[Graph, ...]:
+    """Write every form of the denoiser, and the weights that they share."""
+    import onnx
+
+    inputs, outputs = denoiser_io(net.bands, tile)
+    weights = WeightsFile(directory / "denoiser.fp32.weights")
+    graphs = []
+    for form, opset in OPSET.items():
+        model = denoiser_graph(net, form, tile)
+        strip(model)
+        weights.take(model)
+        graph = Graph(
+            file=f"denoiser.fp32.{form}.onnx",
+            role="denoiser",
+            precision="fp32",
+            form=form,
+            opset=opset,
+            inputs=inputs,
+            outputs=outputs,
+        )
+        onnx.save(model, directory / graph.file)
+        graphs.append(graph)
+    weights.write()
+    for graph in graphs:
+        onnx.checker.check_model(directory / graph.file, full_check=True)
+    return tuple(graphs)

@@ -1,0 +1,267 @@
+"""Bundles: a directory with a manifest and graphs, all that a run needs.
+
+::
+
+    NAME.ssdiff/
+        manifest.json                   what the model is, was made from, and how well it agrees
+        denoiser.fp32.portable.onnx     one step of the denoiser, for any engine
+        denoiser.fp32.fused.onnx        the same with the ONNX Attention operator
+        denoiser.fp32.weights           the weights, once, for both
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from runtime.errors import SSDiffError
+from runtime.interpolator import RATIO
+from runtime.schedule import Schedule, make_schedule
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SHIPPED = Path(__file__).parent / "bundles"
+Precision = Literal["fp32"]
+Form = Literal["portable", "fused"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Model(_Strict):
+    """The network."""
+
+    network: Literal["SSNet"] = "SSNet"
+    bands: int = Field(ge=1)
+    dim: Literal[32] = 32
+    ratio: Literal[4] = RATIO
+    tile: int = Field(ge=16, multiple_of=16)
+
+
+class SensorScale(_Strict):
+    """The imagery that it is for. Inputs are digital numbers divided by ``full_scale``."""
+
+    name: str
+    bands: tuple[str, ...]
+    full_scale: float = Field(gt=0)
+
+
+class SamplerDefaults(_Strict):
+    """How to sample unless told otherwise."""
+
+    name: Literal["consistent", "released"]
+    timesteps: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _is_a_schedule(self) -> SamplerDefaults:
+        try:
+            self.schedule()
+        except SSDiffError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def schedule(self) -> Schedule:
+        return make_schedule(self.timesteps, self.name)
+
+
+class TensorSpec(_Strict):
+    """An input or output of a graph; the batch is dynamic."""
+
+    name: str
+    shape: tuple[Literal["batch"] | int, ...]
+    dtype: Literal["float32"] = "float32"
+
+
+class Graph(_Strict):
+    """One ONNX file."""
+
+    file: str
+    role: Literal["denoiser"]
+    precision: Precision
+    form: Form
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Deviation(_Strict):
+    """How far one computation is from the reference, as a fraction of full scale."""
+
+    max: float
+    rmse: float
+    psnr: float
+
+
+class StepParity(_Strict):
+    """The state after one sampling step, against the reference's own trajectory."""
+
+    t: int
+    deviations: dict[str, Deviation]
+
+
+class Trajectory(_Strict):
+    """Parity on one set of tiles."""
+
+    inputs: Literal["random", "real"]
+    steps: tuple[StepParity, ...]
+    image: dict[str, Deviation]
+
+
+class Parity(_Strict):
+    """What was compared when the bundle was made."""
+
+    tolerance: float
+    reference: str
+    trajectories: tuple[Trajectory, ...]
+
+
+class Provenance(_Strict):
+    """Where the weights come from."""
+
+    weights: str
+    weights_sha256: str
+    created: str
+    exporter: str
+    training_data: str = "not stated"
+    licence: str = "not stated"
+    metrics: dict[str, Any] = {}
+
+
+class Manifest(_Strict):
+    """The content of ``manifest.json``."""
+
+    format: Literal[1] = FORMAT
+    name: str
+    model: Model
+    sensor: SensorScale
+    sampler: SamplerDefaults
+    graphs: tuple[Graph, ...]
+    files: dict[str, str]
+    """sha256 of every file of the bundle but the manifest."""
+    provenance: Provenance
+    parity: Parity
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Manifest:
+        if len(self.sensor.bands) != self.model.bands:
+            raise ValueError(
+                f"the sensor names {len(self.sensor.bands)} bands, the model has {self.model.bands}"
+            )
+        inputs, outputs = denoiser_io(self.model.bands, self.model.tile)
+        for graph in self.graphs:
+            if graph.file not in self.files:
+                raise ValueError(f"the graph {graph.file} is not among the files")
+            if (graph.inputs, graph.outputs) != (inputs, outputs):
+                raise ValueError(
+                    f"the inputs or outputs of the graph {graph.file} are not those of a denoiser "
+                    f"with {self.model.bands} bands and tiles of {self.model.tile} pixels"
+                )
+        if odd := [name for name in self.files if Path(name).name != name]:
+            raise ValueError(f"the file name {odd[0]!r} leads out of the bundle")
+        return self
+
+
+def denoiser_io(bands: int, tile: int) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of the ``denoiser`` graph."""
+    wide = ("batch", bands, tile, tile)
+    inputs = {
+        "x_t": wide,
+        "pan": ("batch", 1, tile, tile),
+        "lms": wide,
+        "ms": ("batch", bands, tile // RATIO, tile // RATIO),
+        "t": ("batch",),
+    }
+    specs = tuple(TensorSpec(name=name, shape=shape) for name, shape in inputs.items())
+    return specs, (TensorSpec(name="x0", shape=wide),)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened and checked bundle."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    """Of the manifest, which has those of all other files."""
+
+    def graph(self, role: str, precision: Precision, form: Form) -> Graph | None:
+        """The graph of that kind, if the bundle has one."""
+        for graph in self.manifest.graphs:
+            if (graph.role, graph.precision, graph.form) == (role, precision, form):
+                return graph
+        return None
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    place = ".".join(map(str, fault["loc"]))
+    return f"{place}: {fault['msg']}" if place else fault["msg"].removeprefix("Value error, ")
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle and check its schema, hashes and shapes.
+
+    Args:
+        path: the directory, or the name of a bundle that comes with the package.
+
+    Raises:
+        SSDiffError: saying which file or field is wrong.
+    """
+    directory = Path(path)
+    if not directory.exists() and (SHIPPED / f"{path}.ssdiff").is_dir():
+        directory = SHIPPED / f"{path}.ssdiff"
+    file = directory / MANIFEST
+    if not file.is_file():
+        raise SSDiffError(
+            f"{path} is not a bundle: there is no {MANIFEST} in it. Give a directory that "
+            f"ssdiff-export made, or one of the bundles that come along: {', '.join(shipped())}."
+        )
+    text = file.read_bytes()
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise SSDiffError(
+            f"The manifest {file} is not valid ({_first_fault(error)}); export the bundle again."
+        ) from error
+    for name, expected in manifest.files.items():
+        part = directory / name
+        if not part.is_file():
+            raise SSDiffError(f"The bundle {directory} lacks its file {name}; export it again.")
+        if sha256_of(part) != expected:
+            raise SSDiffError(
+                f"The file {part} is not the one that was exported (its sha256 differs from the "
+                "manifest's); export the bundle again."
+            )
+    return Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
+
+
+def shipped() -> list[str]:
+    """Names of the bundles that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.ssdiff"))
+
+
+def shipped_bundle(bands: int) -> Bundle:
+    """The bundle that comes with the package for imagery of so many bands."""
+    bundles = [open_bundle(name) for name in shipped()]
+    for bundle in bundles:
+        if bundle.manifest.model.bands == bands:
+            return bundle
+    fitting = " or ".join(str(bundle.manifest.model.bands) for bundle in bundles)
+    raise SSDiffError(
+        f"The MS image has {bands} bands and the bundles that come along are for {fitting}; "
+        "choose bands with --ms-bands, or give a bundle for yours with --bundle."
+    )

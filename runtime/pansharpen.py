@@ -1,0 +1,344 @@
+"""Pansharpening a scene: read a window, sample its tiles, blend them, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from runtime.backends import Backend, open_backend
+from runtime.bundle import Bundle, open_bundle, shipped_bundle
+from runtime.errors import SSDiffError
+from runtime.inputs import WindowInputs, prepare
+from runtime.progress import Progress
+from runtime.quicklook import draw_quicklook, require_matplotlib
+from runtime.radiometry import Scale, choose_scale, survey
+from runtime.raster import Output
+from runtime.scene import Scene
+from runtime.schedule import Sampler, Schedule, make_schedule, spaced_timesteps
+from runtime.tiling import Axis, Canvas, Window, windows
+
+CACHE_BYTES = 128 << 20
+"""What GDAL may keep of decoded and unwritten blocks; its own default grows with the machine."""
+
+
+@dataclass
+class Result:
+    """What a run did."""
+
+    output: Path
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    schedule: Schedule
+    seed: int
+    bundle: Bundle
+    backend: str
+    pan_scale: Scale
+    ms_scale: Scale
+    position: tuple[float, float]
+    """Where MS pixels lie among their 4 x 4 pixels of PAN; 1.5 when the grids fit."""
+    resampled: bool
+    """Whether MS had to be warped onto the grid."""
+    tiles: int = 0
+    """Tiles that were sampled."""
+    empty_tiles: int = 0
+    """Tiles without a valid pixel, which were not."""
+    invalid_pixels: int = 0
+    """Pixels of the result without a value."""
+    beyond_pan: int = 0
+    """Valid PAN pixels above full scale."""
+    beyond_ms: int = 0
+    """Valid MS pixels above full scale; the result has full scale there."""
+    seconds: float = 0
+    quicklook: Path | None = None
+
+    def add(self, done: WindowInputs) -> None:
+        """Count a window."""
+        self.tiles += len(done.tiles.places)
+        self.empty_tiles += len(done.window.tiles) - len(done.tiles.places)
+        self.beyond_pan += done.beyond_pan
+        self.beyond_ms += done.beyond_ms
+
+    def tags(self) -> dict[str, str]:
+        """Where the pixels come from, for the file's metadata."""
+        manifest = self.bundle.manifest
+        software = f"ssdiff-trt {version('ssdiff-trt')}"
+        return {
+            "TIFFTAG_SOFTWARE": software,
+            "SSDIFF_VERSION": software,
+            "SSDIFF_MODEL": f"{manifest.model.network} {manifest.name}",
+            "SSDIFF_BUNDLE_SHA256": self.bundle.sha256,
+            "SSDIFF_WEIGHTS_SHA256": manifest.provenance.weights_sha256,
+            "SSDIFF_BACKEND": self.backend,
+            "SSDIFF_SAMPLER": self.schedule.sampler,
+            "SSDIFF_STEPS": str(len(self.schedule.steps)),
+            "SSDIFF_TIMESTEPS": ",".join(map(str, self.schedule.timesteps)),
+            "SSDIFF_SEED": str(self.seed),
+            "SSDIFF_FULL_SCALE": f"{self.ms_scale.value:g}",
+        }
+
+
+def pansharpen(
+    pan: str | Path,
+    ms: str | Path,
+    output: str | Path | None = None,
+    *,
+    bundle: str | Path | Bundle | None = None,
+    bands: Sequence[int] | None = None,
+    pan_band: int | None = None,
+    full_scale: float | None = None,
+    pan_full_scale: float | None = None,
+    nodata: float | None = None,
+    steps: int | None = None,
+    timesteps: Sequence[int] | None = None,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    tile_overlap: int = 16,
+    batch: int | None = None,
+    window: int = 512,
+    threads: int | None = None,
+    backend: str | Backend = "auto",
+    dtype: str | None = None,
+    driver: str = "GTiff",
+    options: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    quicklook: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Pansharpen ``pan`` and ``ms`` into ``output``.
+
+    Args:
+        pan: panchromatic raster.
+        ms: multispectral raster with 4 times the pixel size.
+        output: GeoTIFF to write; by default ``MS_pansharpened.tif`` in the current directory.
+        bundle: directory, name of a bundle that comes along, or an opened one; by default the one
+            that comes along for the number of bands.
+        bands: bands of ``ms`` in the network's order, counted from 1; all but alpha by default.
+        pan_band: band of ``pan``, needed when it has several.
+        full_scale: digital number that both images are divided by; see
+            :func:`runtime.radiometry.choose_scale` for the default.
+        pan_full_scale: that of ``pan``, if it differs.
+        nodata: value that means no data in both, whatever the files say.
+        steps: number of evenly spaced sampling steps; the bundle's timesteps by default.
+        timesteps: explicit timesteps, 0..999, in place of ``steps``.
+        sampler: ``consistent`` or ``released``; the bundle's by default.
+        seed: of the noise, 0 to 2**64 - 1.
+        tile_overlap: pixels over which neighbouring tiles fade into each other.
+        batch: tiles at a time; what suits the backend by default.
+        window: pixels on a side that are read and written at a time, roughly.
+        threads: of the CPU; all cores by default.
+        backend: a name of :data:`runtime.backends.BACKENDS`, or one that is ready.
+        dtype: of the output; that of ``ms`` by default.
+        driver: ``GTiff`` or ``COG``.
+        options: creation options of the driver.
+        overwrite: replace an existing output.
+        quicklook: also draw a PNG beside the output.
+        progress: told how work goes.
+
+    Returns:
+        What was done. The pixels depend on the inputs, the bundle, the schedule, the seed, the
+        overlap and the backend; not on ``batch``, ``window`` or ``threads``.
+
+    Raises:
+        SSDiffError: when the input cannot be used; before long work begins, and without leaving
+            an output.
+    """
+    began = time.monotonic()
+    progress = progress or Progress()
+    _check_numbers(seed=seed, batch=batch, window=window, threads=threads)
+    with (
+        rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
+        Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene,
+    ):
+        opened = _choose_bundle(bundle, len(scene.bands))
+        manifest = opened.manifest
+        rows, cols = (
+            Axis(len(axis), manifest.model.tile, tile_overlap) for axis in (scene.rows, scene.cols)
+        )
+        engine = open_backend(backend, opened, threads) if isinstance(backend, str) else backend
+        result = Result(
+            output=Path(output or f"{Path(ms).stem}_pansharpened.tif"),
+            size=(len(scene.output[0]), len(scene.output[1])),
+            schedule=_choose_schedule(opened, steps, timesteps, sampler),
+            seed=seed,
+            bundle=opened,
+            backend=engine.describe(),
+            pan_scale=choose_scale(
+                scene.pan, scene.pan_band, pan_full_scale or full_scale, opened
+            ),
+            ms_scale=choose_scale(scene.ms, scene.bands[0], full_scale, opened),
+            position=scene.position,
+            resampled=scene.resampled,
+        )
+        target = Output(
+            result.output,
+            scene,
+            dtype=dtype,
+            driver=driver,
+            options=options,
+            tags=result.tags(),
+            overwrite=overwrite,
+        )
+        if quicklook:
+            require_matplotlib()
+        _tell_assumptions(scene, result, progress)
+
+        def read(area: Window) -> WindowInputs:
+            return prepare(scene, area, seed, result.pan_scale.value, result.ms_scale.value)
+
+        canvas = Canvas(len(scene.bands), rows, cols)
+        with target, progress, closing(_ahead(read, windows(rows, cols, window))) as work:
+            progress.start("Tiles", len(rows.starts) * len(cols.starts))
+            for inputs in work:
+                canvas.open(inputs.window)
+                for some in inputs.tiles.batches(batch or engine.batch):
+                    images = engine.sample(some.noise, some.pan, some.lms, some.ms, result.schedule)
+                    if not np.isfinite(images).all():
+                        raise SSDiffError(
+                            f"{result.backend} gave values that are not finite, and nothing was "
+                            f"written; check the bundle {opened.path} with ssdiff-trt info."
+                        )
+                    for (i, j), image in zip(some.places, images, strict=True):
+                        canvas.add(inputs.window, i, j, image)
+                    progress.advance(len(images))
+                values = canvas.close(inputs.window) * np.float32(result.ms_scale.value)
+                result.invalid_pixels += _write(target, scene, inputs, values)
+                result.add(inputs)
+                progress.advance(len(inputs.window.tiles) - len(inputs.tiles.places))
+        if quicklook:
+            result.quicklook = draw_quicklook(scene, result)
+    result.seconds = time.monotonic() - began
+    _tell_result(result, progress)
+    return result
+
+
+def _check_numbers(seed: int, **positive: int | None) -> None:
+    if not 0 <= seed < 2**64:
+        raise SSDiffError(f"A seed of {seed} does not work; give a whole number from 0 on.")
+    for name, value in positive.items():
+        if value is not None and value < 1:
+            raise SSDiffError(f"A {name} of {value} does not work; give a number of 1 or more.")
+
+
+def _choose_bundle(bundle: str | Path | Bundle | None, bands: int) -> Bundle:
+    if bundle is None:
+        return shipped_bundle(bands)
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    expected = opened.manifest.model.bands
+    if bands != expected:
+        names = ", ".join(opened.manifest.sensor.bands)
+        raise SSDiffError(
+            f"The MS image gives {bands} bands and the bundle {opened.path.name} is for "
+            f"{expected} ({names}); choose them with --bands, in that order."
+        )
+    return opened
+
+
+def _choose_schedule(
+    bundle: Bundle, steps: int | None, timesteps: Sequence[int] | None, sampler: Sampler | None
+) -> Schedule:
+    default = bundle.manifest.sampler
+    if steps is not None and timesteps is not None:
+        raise SSDiffError("Both --steps and --timesteps were given; give one of them.")
+    if steps is not None:
+        timesteps = spaced_timesteps(steps)
+    chosen = default.timesteps if timesteps is None else timesteps
+    return make_schedule(chosen, sampler or default.name)
+
+
+def _ahead(
+    read: Callable[[Window], WindowInputs], areas: Iterator[Window]
+) -> Iterator[WindowInputs]:
+    """Read each window while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = None
+        for area in areas:
+            following = pool.submit(read, area)
+            if pending:
+                yield pending.result()
+            pending = following
+        if pending:
+            yield pending.result()
+
+
+def _write(target: Output, scene: Scene, inputs: WindowInputs, values: NDArray[np.float32]) -> int:
+    """Write a finished window without what lies beyond PAN; how many of its pixels are invalid."""
+    grids = zip(inputs.window.write, (scene.rows, scene.cols), scene.output, strict=True)
+    placed, parts = [], []
+    for span, grid, inside in grids:
+        start = max(grid.start + span.start, inside.start)
+        stop = min(grid.start + span.stop, inside.stop)
+        placed.append(range(start, stop))
+        parts.append(slice(start - grid.start - span.start, stop - grid.start - span.start))
+    valid = inputs.valid[parts[0], parts[1]]
+    target.write(placed[0], placed[1], values[:, parts[0], parts[1]], valid)
+    return int(valid.size - valid.sum())
+
+
+def _tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
+    """Print what was taken for granted, before long work starts on it."""
+    pan, ms = scene.pan, scene.ms
+    height, width = result.size
+    progress.note(
+        f"PAN {pan.width} x {pan.height}, MS {ms.width} x {ms.height} with bands "
+        f"{','.join(map(str, scene.bands))}; output {width} x {height}"
+    )
+    progress.note(f"Full scale: PAN {result.pan_scale}, MS {result.ms_scale}")
+    shift = tuple(4 * round((p - 1.5) / 4, 6) for p in scene.position)
+    if scene.resampled:
+        progress.note("MS is warped onto PAN's grid (cubic)")
+    elif any(shift):
+        progress.note(
+            f"MS lies {shift[0]:+.2f} rows and {shift[1]:+.2f} columns of PAN off its grid; "
+            "the interpolator makes up for it"
+        )
+    progress.note(f"Bundle {result.bundle.manifest.name}: {_sampling(result.schedule)}")
+    progress.detail(f"Backend: {result.backend}; seed {result.seed}")
+    for role, image, band, scale in (
+        ("PAN", pan, scene.pan_band, result.pan_scale),
+        ("MS", ms, scene.bands[0], result.ms_scale),
+    ):
+        found = survey(image, band)
+        if found.largest < 0.02 * scale.value:
+            progress.warn(
+                f"the largest {role} value in a sample is {found.largest:.4g}, under 2 % of full "
+                f"scale {scale.value:g}; if that is not the scale of the data, pass --full-scale"
+            )
+        if found.zeros > 0.01 and scene.nodata is None and not scene.mask_flags:
+            progress.warn(
+                f"{found.zeros:.0%} of a sample of {role} is 0 and nothing is declared as no data; "
+                "if these pixels are empty, pass --nodata 0"
+            )
+
+
+def _sampling(schedule: Schedule) -> str:
+    count = len(schedule.steps)
+    visited = ", ".join(map(str, schedule.timesteps[:12])) + (", ..." if count > 12 else "")
+    return f"{schedule.sampler} sampler, {count} step{'s' * (count > 1)} at t = {visited}"
+
+
+def _tell_result(result: Result, progress: Progress) -> None:
+    pixels = result.size[0] * result.size[1]
+    for role, beyond, scale in (
+        ("PAN", result.beyond_pan, result.pan_scale),
+        ("MS", result.beyond_ms, result.ms_scale),
+    ):
+        if beyond:
+            progress.warn(
+                f"{beyond} valid {role} pixels are above full scale {scale.value:g} and were taken "
+                "as it; if the data goes higher, pass --full-scale"
+            )
+    empty = f", {result.empty_tiles} empty ones skipped" if result.empty_tiles else ""
+    invalid = f", {result.invalid_pixels / pixels:.1%} without data" if result.invalid_pixels else ""
+    progress.note(f"{result.tiles} tiles{empty}; {result.seconds:.1f} s")
+    progress.note(f"{result.output}: {result.size[1]} x {result.size[0]}{invalid}")
+    if result.quicklook:
+        progress.note(f"{result.quicklook}: quicklook")

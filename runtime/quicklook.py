@@ -1,0 +1,128 @@
+"""A picture of a run: PAN, upsampled MS and the result, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from runtime.errors import SSDiffError
+from runtime.interpolator import RATIO, interpolate_with_halo
+from runtime.scene import Scene
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from runtime.pansharpen import Result
+
+_SIDE = 512  # pixels of the scene that a picture shows at full resolution
+
+
+def colour_bands(names: tuple[str, ...]) -> list[int]:
+    """Which bands to show as red, green and blue, counted from 0; one thrice if there are no such."""
+    wanted = ("red", "green", "blue")
+    return [names.index(name) for name in wanted] if set(wanted) <= set(names) else [0, 0, 0]
+
+
+def stretch(
+    images: list[NDArray[np.floating]], valid: NDArray[np.bool_]
+) -> list[NDArray[np.floating]]:
+    """Map images ``[B, h, w]`` to 0..1 alike, per band from the 1st to the 99th percentile.
+
+    Percentiles are of the valid pixels of the last image.
+    """
+    if not valid.any():
+        return [np.zeros_like(image) for image in images]
+    low, high = np.percentile(images[-1][:, valid], (1, 99), axis=1)[..., None, None]
+    return [((image - low) / np.maximum(high - low, 1e-9)).clip(0, 1) for image in images]
+
+
+def require_matplotlib() -> None:
+    """Say how to get matplotlib if it is not there."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise SSDiffError("Pictures need matplotlib; pip install matplotlib.") from error
+
+
+def figure(columns: int, height: int, width: int) -> tuple[Figure, list[Axes]]:
+    """A row of panels that show images of that size pixel by pixel."""
+    from matplotlib.figure import Figure
+
+    dpi, gap, title = 100, 8, 28
+    size = (columns * (width + gap) + gap) / dpi, (height + title + gap) / dpi
+    drawing = Figure(figsize=size, dpi=dpi)
+    axes = []
+    for column in range(columns):
+        left = (gap + column * (width + gap)) / dpi / size[0]
+        box = (left, gap / dpi / size[1], width / dpi / size[0], height / dpi / size[1])
+        panel = drawing.add_axes(box)
+        panel.set_axis_off()
+        axes.append(panel)
+    return drawing, axes
+
+
+def show(panel: Axes, image: NDArray[np.floating], title: str) -> None:
+    """Show ``[1, h, w]`` in grey or ``[3, h, w]`` in colour, values 0..1."""
+    pixels = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+    panel.imshow(pixels, interpolation="nearest")
+    panel.set_title(title, fontsize=10, pad=4)
+
+
+def draw_quicklook(scene: Scene, result: Result) -> Path:
+    """Draw a run beside its output, ``NAME.png``.
+
+    It shows the part of the scene with the most valid pixels among nine, at full resolution.
+    """
+    rows, cols = scene.output
+    with rasterio.open(result.output) as fused:
+        window, valid = _best_window(fused)
+        bands = [b + 1 for b in colour_bands(result.bundle.manifest.sensor.bands)]
+        image = fused.read(bands, window=window, out_dtype=np.float32)
+    top, left = rows.start + window.row_off, cols.start + window.col_off
+    # The scene is read on its own grid: begin at a whole MS pixel and cut what is too much.
+    skip_row, skip_col = (top - scene.rows.start) % RATIO, (left - scene.cols.start) % RATIO
+    read_rows, read_cols = (
+        range(start - skip, start - skip + -(-(size + skip) // RATIO) * RATIO)
+        for start, skip, size in (
+            (top, skip_row, window.height),
+            (left, skip_col, window.width),
+        )
+    )
+    pixels = scene.read(read_rows, read_cols)
+    cut = np.s_[..., skip_row : skip_row + window.height, skip_col : skip_col + window.width]
+    lms = interpolate_with_halo(pixels.ms[[b - 1 for b in bands]], scene.position)[cut]
+    (pan,) = stretch([pixels.pan[cut][None]], valid)
+    lms, image = stretch([lms, image], valid)
+    drawing, panels = figure(3, window.height, window.width)
+    steps = len(result.schedule.steps)
+    for panel, shown, title in zip(
+        panels,
+        (pan, lms, np.where(valid, image, 1)),
+        ("PAN", "MS, interpolated", f"SSDiff, {steps} step{'s' * (steps > 1)}"),
+        strict=True,
+    ):
+        show(panel, shown, title)
+    path = result.output.with_suffix(".png")
+    drawing.savefig(path)
+    return path
+
+
+def _best_window(image: rasterio.DatasetReader) -> tuple[Window, NDArray[np.bool_]]:
+    """The most valid of nine windows over an image, the central one if they tie."""
+    height, width = min(_SIDE, image.height), min(_SIDE, image.width)
+    places = [(0.5, 0.5), *((r, c) for r in (0.0, 0.5, 1.0) for c in (0.0, 0.5, 1.0))]
+    best: tuple[Window, NDArray[np.bool_]] | None = None
+    for down, across in places:
+        row, col = int(down * (image.height - height)), int(across * (image.width - width))
+        window = Window(col, row, width, height)
+        valid = image.dataset_mask(window=window) > 0
+        if best is None or valid.mean() > best[1].mean():
+            best = window, valid
+    assert best is not None
+    return best

@@ -1,0 +1,65 @@
+"""Which digital number counts as full scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from runtime.bundle import Bundle
+from runtime.errors import SSDiffError
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The digital number that an image is divided by, and why that one."""
+
+    value: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.value:g} ({self.reason})"
+
+
+def choose_scale(image: DatasetReader, band: int, stated: float | None, bundle: Bundle) -> Scale:
+    """Full scale of an image.
+
+    The first of: what the user states; the bits that the file says it uses (NBITS); 255 for 8-bit
+    files, which cannot hold more; the sensor of the bundle. Never the largest value found, which
+    would change from scene to scene.
+    """
+    if stated is not None:
+        if not stated > 0:
+            raise SSDiffError(f"A full scale of {stated:g} does not work; give a number above 0.")
+        return Scale(stated, "as stated")
+    if bits := image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS"):
+        return Scale(2.0 ** int(bits) - 1, f"{bits} bits, as the file says")
+    if image.dtypes[band - 1] == "uint8":
+        return Scale(255, "8-bit file")
+    sensor = bundle.manifest.sensor
+    return Scale(sensor.full_scale, f"that of the bundle's sensor, {sensor.name}")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A glance at an image: 25 patches spread over it."""
+
+    largest: float
+    zeros: float
+    """Share of values that are exactly 0."""
+
+
+def survey(image: DatasetReader, band: int) -> Survey:
+    """Glance at one band, to warn of what looks wrong; nothing is decided by it."""
+    patches = []
+    for row in np.linspace(0, max(image.height - 64, 0), 5, dtype=int):
+        for col in np.linspace(0, max(image.width - 64, 0), 5, dtype=int):
+            window = Window(col, row, min(64, image.width), min(64, image.height))
+            patches.append(image.read(band, window=window, masked=True).compressed())
+    values = np.concatenate(patches)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return Survey(0, 0)
+    return Survey(float(values.max()), float(np.mean(values == 0)))

@@ -1,0 +1,206 @@
+"""Writing the result: on PAN's grid, with MS's bands, and only when it is complete."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from runtime.errors import SSDiffError
+from runtime.scene import Scene
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+DRIVERS = ("GTiff", "COG")
+
+
+def convert(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Digital numbers to an output type: integers are rounded, then clipped, never wrapped."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.rint(values.astype(np.float64)).clip(limits.min, limits.max).astype(dtype)
+
+
+class Output:
+    """The result of a scene, written window by window under a temporary name.
+
+    Used as a context manager: the file gets its name when the block ends well, and is removed
+    when it does not.
+
+    Args:
+        path: of the result.
+        scene: what it is made from; gives grid, georeferencing, bands and how validity is told.
+        dtype: a name of :data:`DTYPES`, or None for that of MS.
+        driver: ``GTiff`` or ``COG``.
+        options: creation options of the driver, over this class's own.
+        tags: written into the file.
+        overwrite: whether ``path`` may exist.
+
+    Raises:
+        SSDiffError: when the result cannot be written there like that.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        scene: Scene,
+        *,
+        dtype: str | None = None,
+        driver: str = "GTiff",
+        options: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not overwrite:
+            raise SSDiffError(f"{path} exists; give another --output or pass --overwrite.")
+        if self.path.is_dir():
+            raise SSDiffError(f"{path} is a directory; name a file for the result.")
+        for source in (scene.pan.name, scene.ms.name):
+            if self.path.exists() and Path(source).exists() and self.path.samefile(source):
+                raise SSDiffError(f"{path} is one of the inputs; give another --output.")
+        if not os.access(self.path.parent, os.W_OK):
+            raise SSDiffError(f"{self.path.parent} is not a directory that can be written to.")
+        self._scene, self._driver, self._options = scene, driver, dict(options or {})
+        self._dtype = np.dtype(dtype or scene.ms.dtypes[scene.bands[0] - 1])
+        self._tags = dict(tags or {})
+        self._nodata = self._choose_nodata()
+        flags = scene.mask_flags
+        holes = flags or scene.resampled or self._dtype.kind == "f"
+        self._alpha = self._nodata is None and MaskFlags.alpha in flags
+        self._mask = self._nodata is None and not self._alpha and bool(holes)
+        self._bands = len(scene.bands) + self._alpha
+
+    def _choose_nodata(self) -> float | None:
+        """The first nodata value among the user's, MS's and PAN's that the output type holds."""
+        scene = self._scene
+        stated = (scene.nodata, scene.ms.nodatavals[scene.bands[0] - 1])
+        for value in (*stated, scene.pan.nodatavals[scene.pan_band - 1]):
+            if value is None:
+                continue
+            if self._dtype.kind == "f" or value == convert(np.float32(value), self._dtype):
+                return float(value)
+        return None
+
+    def __enter__(self) -> Output:
+        scene = self._scene
+        rows, cols = scene.output
+        self._scratch = tempfile.TemporaryDirectory(
+            prefix=f".{self.path.name}.", dir=self.path.parent
+        )
+        profile: dict[str, Any] = {
+            "driver": "GTiff",
+            "height": len(rows),
+            "width": len(cols),
+            "count": self._bands,
+            "dtype": self._dtype,
+            "nodata": self._nodata,
+            "crs": scene.pan.crs,
+            "tiled": True,
+            "blockxsize": 256,
+            "blockysize": 256,
+            "compress": "deflate",
+            "predictor": 3 if self._dtype.kind == "f" else 2,
+            "bigtiff": "if_safer",
+            "num_threads": "all_cpus",
+        }
+        if not scene.pan.transform.is_identity:
+            profile["transform"] = scene.pan.transform * Affine.translation(cols.start, rows.start)
+        if self._driver == "GTiff":
+            profile |= {key.lower(): value for key, value in self._options.items()}
+        self._env = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True)
+        self._env.__enter__()
+        try:
+            self._open(profile)
+        except BaseException as error:
+            self._close()
+            if isinstance(error, RasterioError | ValueError | TypeError):
+                raise SSDiffError(
+                    f"{self.path} cannot be created ({error}); check the --co options."
+                ) from error
+            raise
+        return self
+
+    def _open(self, profile: Mapping[str, Any]) -> None:
+        scene = self._scene
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            self._file = rasterio.open(Path(self._scratch.name) / "result.tif", "w", **profile)
+        colours = [scene.ms.colorinterp[band - 1] for band in scene.bands]
+        self._file.colorinterp = [*colours, ColorInterp.alpha][: self._bands]
+        for index, band in enumerate(scene.bands, start=1):
+            if name := scene.ms.descriptions[band - 1]:
+                self._file.set_band_description(index, name)
+        if "transform" not in profile:
+            self._file.gcps = scene.pan.gcps
+            self._file.rpcs = scene.pan.rpcs
+        self._file.update_tags(**self._tags)
+
+    def write(
+        self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> None:
+        """Write a rectangle.
+
+        Args:
+            rows: rows of PAN, within the scene's output.
+            cols: columns, likewise.
+            values: digital numbers ``[C, rows, cols]``.
+            valid: ``[rows, cols]``.
+        """
+        pixels = convert(values, self._dtype)
+        if self._nodata is not None:
+            # A valid pixel that happens to have the nodata value moves one step away from it.
+            pixels = np.where(pixels == self._nodata, self._beside_nodata(), pixels)
+        pixels = np.where(valid, pixels, pixels.dtype.type(self._nodata or 0))
+        top, left = (r.start for r in self._scene.output)
+        window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
+        indexes = list(range(1, len(values) + 1))
+        self._file.write(pixels, indexes, window=window)
+        if self._alpha:
+            opaque = np.iinfo(self._dtype).max if self._dtype.kind in "ui" else 255
+            self._file.write((valid * opaque).astype(self._dtype), self._bands, window=window)
+        if self._mask:
+            self._file.write_mask(valid, window=window)
+
+    def _beside_nodata(self) -> Any:
+        nodata = self._dtype.type(self._nodata)
+        if self._dtype.kind == "f":
+            return np.nextafter(nodata, self._dtype.type(np.inf))
+        return nodata + 1 if nodata < np.iinfo(self._dtype).max else nodata - 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._file.close()
+            if error is None:
+                result = Path(self._file.name)
+                if self._driver == "COG":
+                    result = result.with_name("cog.tif")
+                    options = {"compress": "deflate", "predictor": "yes"} | self._options
+                    rasterio.shutil.copy(self._file.name, result, driver="COG", **options)
+                os.replace(result, self.path)
+        except RasterioError as fault:
+            raise SSDiffError(f"{self.path} cannot be written ({fault}).") from fault
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self._env.__exit__(None, None, None)
+        self._scratch.cleanup()

@@ -1,0 +1,314 @@
+"""A PAN and an MS raster as one scene: how they lie to each other, and what is valid in them.
+
+The grid of a scene is PAN's, restricted to what both rasters cover and snapped outward to whole
+pixels of MS, so its height and width are multiples of 4. Where PAN ends inside a pixel of MS the
+grid goes up to 3 pixels beyond it; those are mirrored when read, and are not part of the output.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.transform import Affine
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as transform_points
+from rasterio.windows import Window
+
+from runtime.errors import SSDiffError
+from runtime.interpolator import GROUND_POSITION, HALO, RATIO
+
+RATIO_TOLERANCE = 0.02
+ON_GRID = 0.1
+"""PAN pixels by which MS may bend away from PAN's grid and still be used as it is."""
+
+_Points = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A rectangle of a scene, in digital numbers. Values that are not valid mean nothing."""
+
+    pan: NDArray[np.float32]
+    """``[h, w]``."""
+    pan_valid: NDArray[np.bool_]
+    ms: NDArray[np.float32]
+    """``[C, h / 4 + 2 HALO, w / 4 + 2 HALO]``."""
+    ms_valid: NDArray[np.bool_]
+
+
+class Scene:
+    """Opens a pair of rasters and checks that they can be fused.
+
+    Args:
+        pan: any raster that GDAL reads.
+        ms: likewise, with 4 times the pixel size, at any shift and in any CRS.
+        bands: bands of ``ms`` to take, counted from 1, in the order that the network expects;
+            all but alpha by default.
+        pan_band: band of ``pan``; needed when it has several.
+        nodata: value that means no data in both, whatever the files say.
+
+    Raises:
+        SSDiffError: when the two do not make a pair.
+
+    Attributes:
+        rows: rows of PAN that are computed, possibly a little beyond it.
+        cols: columns, likewise.
+        position: row and column where an MS pixel lies among its 4 x 4 pixels of PAN, 1 to 2;
+            1.5 when the two grids fit.
+        resampled: whether MS has to be warped, because a shift alone does not bring it onto the
+            grid.
+    """
+
+    def __init__(
+        self,
+        pan: str | Path,
+        ms: str | Path,
+        *,
+        bands: Sequence[int] | None = None,
+        pan_band: int | None = None,
+        nodata: float | None = None,
+    ) -> None:
+        with ExitStack() as stack:
+            self.pan = stack.enter_context(_open(pan, "PAN"))
+            self.ms = stack.enter_context(_open(ms, "MS"))
+            self.pan_band = _choose_pan_band(self.pan, pan_band)
+            self.bands = _choose_bands(self.ms, bands)
+            self.nodata = nodata
+            self._ms_source = stack.enter_context(self._place())
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def output(self) -> tuple[range, range]:
+        """Rows and columns of PAN that the result has: the grid without what lies beyond PAN."""
+        return (
+            range(max(self.rows.start, 0), min(self.rows.stop, self.pan.height)),
+            range(max(self.cols.start, 0), min(self.cols.stop, self.pan.width)),
+        )
+
+    @property
+    def mask_flags(self) -> set[MaskFlags]:
+        """How the bands in use declare holes; empty when they do not."""
+        flags = set(self.pan.mask_flag_enums[self.pan_band - 1])
+        for band in self.bands:
+            flags |= set(self.ms.mask_flag_enums[band - 1])
+        return flags - {MaskFlags.all_valid}
+
+    def _place(self) -> DatasetReader | WarpedVRT:
+        """Find how MS lies on PAN, set the grid, and return what to read MS from."""
+        to_pan = _ms_to_pan(self.pan, self.ms)
+        _check_ratio(self.pan, self.ms, to_pan)
+        # The outline of MS, in pixels of MS and of PAN. Other projections bend it: sample it well.
+        along, start, end = np.linspace(0, 1, 21), np.zeros(21), np.ones(21)
+        row = np.concatenate([start, end, along, along]) * self.ms.height
+        col = np.concatenate([along, along, start, end]) * self.ms.width
+        pan_row, pan_col = to_pan(row, col)
+        strains, origins = [], []
+        for on_pan, on_ms in ((pan_row, row), (pan_col, col)):
+            shift = on_pan - RATIO * on_ms  # one number if MS lies straight on PAN's grid
+            strains.append(np.ptp(shift) / 2)
+            origins.append(float(shift.min() + shift.max()) / 2)
+        self.resampled = max(strains) > ON_GRID
+        anchors = [0, 0] if self.resampled else [math.ceil(o - 0.5 - 1e-6) for o in origins]
+        covered = []
+        for values, size, anchor in (
+            (pan_row, self.pan.height, anchors[0]),
+            (pan_col, self.pan.width, anchors[1]),
+        ):
+            first, last = max(values.min(), 0), min(values.max(), size)
+            if last - first < 1:
+                raise SSDiffError(
+                    f"{_name(self.ms)} and {_name(self.pan)} do not overlap: in pixels of PAN, MS "
+                    f"covers rows {pan_row.min():.0f} to {pan_row.max():.0f} and columns "
+                    f"{pan_col.min():.0f} to {pan_col.max():.0f}, PAN has {self.pan.height} x "
+                    f"{self.pan.width}; give images of the same place."
+                )
+            # Slivers of a pixel that come from rounding do not count.
+            first = math.floor((first - anchor + ON_GRID) / RATIO)
+            last = math.ceil((last - anchor - ON_GRID) / RATIO)
+            covered.append(range(anchor + RATIO * first, anchor + RATIO * last))
+        self.rows, self.cols = covered
+        if not self.resampled:
+            self._ms_origin = anchors[0], anchors[1]
+            offsets = (round((o - a) * 64) / 64 for o, a in zip(origins, anchors, strict=True))
+            self.position = tuple(GROUND_POSITION + offset for offset in offsets)
+            return self.ms
+        self._ms_origin = self.rows.start - RATIO * HALO, self.cols.start - RATIO * HALO
+        self.position = GROUND_POSITION, GROUND_POSITION
+        return self._warped()
+
+    def _warped(self) -> WarpedVRT:
+        """MS on PAN's grid divided by 4, with its halo."""
+        if not _georeferenced(self.pan):
+            raise SSDiffError(
+                f"{_name(self.pan)} is {self.pan.width} x {self.pan.height} pixels and "
+                f"{_name(self.ms)} {self.ms.width} x {self.ms.height}; without georeferencing PAN "
+                "must be 4 times as large, to within one MS pixel."
+            )
+        row, col = self._ms_origin
+        local = None if self.pan.crs else "EPSG:3857"  # GDAL wants a name even for no projection
+        return WarpedVRT(
+            self.ms,
+            src_crs=local,
+            crs=self.pan.crs or local,
+            transform=self.pan.transform * Affine.translation(col, row) * Affine.scale(RATIO),
+            height=len(self.rows) // RATIO + 2 * HALO,
+            width=len(self.cols) // RATIO + 2 * HALO,
+            resampling=Resampling.cubic,
+            tolerance=0,
+            src_nodata=self.nodata if self.nodata is not None else self.ms.nodata,
+            add_alpha=ColorInterp.alpha not in self.ms.colorinterp,
+        )
+
+    def read(self, rows: range, cols: range) -> Pixels:
+        """Read a rectangle, mirrored where it goes beyond the rasters.
+
+        Args:
+            rows: rows of PAN; they start a multiple of 4 after :attr:`rows` does.
+            cols: columns, likewise.
+        """
+        pan, pan_valid = _read(self.pan, [self.pan_band], rows, cols, self.nodata)
+        ms_rows, ms_cols = (
+            range((r.start - o) // RATIO - HALO, (r.stop - o) // RATIO + HALO)
+            for r, o in zip((rows, cols), self._ms_origin, strict=True)
+        )
+        nodata = None if self.resampled else self.nodata
+        ms, ms_valid = _read(self._ms_source, self.bands, ms_rows, ms_cols, nodata)
+        return Pixels(pan[0], pan_valid, ms, ms_valid)
+
+
+def _name(dataset: DatasetReader) -> str:
+    return Path(dataset.name).name
+
+
+def _open(path: str | Path, role: str) -> DatasetReader:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path)
+    except RasterioError as error:
+        raise SSDiffError(f"The {role} image cannot be read ({error}); check the path.") from error
+    if not dataset.count:
+        raise SSDiffError(f"The {role} image {path} has no bands; name one of its subdatasets.")
+    if any(dtype.startswith("complex") for dtype in dataset.dtypes):
+        raise SSDiffError(
+            f"The {role} image {path} has complex values ({dataset.dtypes[0]}); "
+            "give an image of real numbers."
+        )
+    return dataset
+
+
+def _colour_bands(dataset: DatasetReader) -> list[int]:
+    return [i for i in dataset.indexes if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+
+
+def _choose_pan_band(pan: DatasetReader, band: int | None) -> int:
+    bands = _colour_bands(pan)
+    if band is None and len(bands) == 1:
+        return bands[0]
+    if band is None:
+        raise SSDiffError(
+            f"The PAN image {_name(pan)} has {len(bands)} bands; choose one with --pan-band."
+        )
+    if band not in pan.indexes:
+        raise SSDiffError(f"The PAN image {_name(pan)} has no band {band}; it has {pan.count}.")
+    return band
+
+
+def _choose_bands(ms: DatasetReader, bands: Sequence[int] | None) -> list[int]:
+    if bands is None:
+        return _colour_bands(ms)
+    for band in bands:
+        if band not in ms.indexes:
+            raise SSDiffError(f"The MS image {_name(ms)} has no band {band}; it has {ms.count}.")
+    return list(bands)
+
+
+def _georeferenced(dataset: DatasetReader) -> bool:
+    return not dataset.transform.is_identity
+
+
+def _ms_to_pan(pan: DatasetReader, ms: DatasetReader) -> _Points:
+    """The map from rows and columns of MS to those of PAN, by their corners, ``[2, n]``."""
+    if _georeferenced(pan) != _georeferenced(ms) or bool(pan.crs) != bool(ms.crs):
+        with_it, without = (pan, ms) if _georeferenced(pan) and pan.crs else (ms, pan)
+        raise SSDiffError(
+            f"{_name(with_it)} is georeferenced and {_name(without)} is not (or has no CRS); "
+            "give both their georeferencing, or neither."
+        )
+    if not _georeferenced(pan):
+        # Upper left corners coincide. Less than an MS pixel at the far end is how products end.
+        scales = [
+            RATIO if abs(large - RATIO * small) < RATIO else large / small
+            for large, small in ((pan.height, ms.height), (pan.width, ms.width))
+        ]
+        return lambda row, col: np.stack([row * scales[0], col * scales[1]])
+
+    def to_pan(row: NDArray[np.float64], col: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = ms.transform * (col, row)
+        if pan.crs != ms.crs:
+            x, y = map(np.asarray, transform_points(ms.crs, pan.crs, x, y))
+        pan_col, pan_row = ~pan.transform * (x, y)
+        return np.stack([pan_row, pan_col])
+
+    return to_pan
+
+
+def _check_ratio(pan: DatasetReader, ms: DatasetReader, to_pan: _Points) -> None:
+    row, col = ms.height / 2, ms.width / 2
+    here, below, right = to_pan(np.array([row, row + 1, row]), np.array([col, col, col + 1])).T
+    high, wide = math.dist(here, below), math.dist(here, right)
+    if not all(abs(ratio / RATIO - 1) <= RATIO_TOLERANCE for ratio in (high, wide)):
+        raise SSDiffError(
+            f"A pixel of {_name(ms)} is {wide:.3g} x {high:.3g} pixels of {_name(pan)}, and the "
+            "network sharpens by 4 only; give MS at its native resolution, 4 times PAN's pixel size."
+        )
+
+
+def _read(
+    source: DatasetReader | WarpedVRT,
+    bands: list[int],
+    rows: range,
+    cols: range,
+    nodata: float | None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Values ``[bands, rows, cols]`` and validity ``[rows, cols]``, mirrored beyond the raster."""
+    top, left = max(rows.start, 0), max(cols.start, 0)
+    bottom, right = min(rows.stop, source.height), min(cols.stop, source.width)
+    window = Window(left, top, right - left, bottom - top)
+    values = source.read(bands, window=window, out_dtype=np.float32)
+    if nodata is None:
+        nodata = source.nodatavals[bands[0] - 1]
+        valid = source.read_masks(bands, window=window) > 0
+    else:
+        valid = values != nodata
+    # A single 0 among the bands is a dark pixel and not a hole.
+    valid = valid.any(axis=0) if nodata == 0 else valid.all(axis=0)
+    valid &= np.isfinite(values).all(axis=0)
+    beyond = [(top - rows.start, rows.stop - bottom), (left - cols.start, cols.stop - right)]
+    return (
+        np.pad(values, [(0, 0), *beyond], mode="symmetric"),
+        np.pad(valid, beyond, mode="symmetric"),
+    )
