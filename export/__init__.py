@@ -1,0 +1,1 @@
+"""From SSDiff weights to a bundle: ONNX graphs, and the proof that they compute the same."""

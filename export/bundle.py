@@ -11,14 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from export.graph import OPSET, WeightsFile, denoiser_graph, strip
-from export.parity import TOLERANCE, parity
+from export.parity import measure_parity
 from runtime.bundle import (
     MANIFEST,
     Bundle,
     Graph,
     Manifest,
     Model,
-    Parity,
     Provenance,
     SamplerDefaults,
     SensorScale,
@@ -27,6 +26,7 @@ from runtime.bundle import (
     sha256_of,
 )
 from runtime.errors import SSDiffError
+from runtime.progress import Progress
 from runtime.schedule import Sampler, make_schedule
 from runtime.sensors import find_sensor
 from ssdiff_ref.checkpoint import load_checkpoint
@@ -48,6 +48,7 @@ def export_bundle(
     training_data: str = "not stated",
     licence: str = "not stated",
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Export released-format weights as a bundle.
 
@@ -63,6 +64,7 @@ def export_bundle(
         training_data: what the weights were trained on, for the manifest.
         licence: of the weights, for the manifest.
         overwrite: replace an existing bundle.
+        progress: told how work goes.
 
     Raises:
         SSDiffError: on unusable input, or when parity fails.
@@ -76,23 +78,16 @@ def export_bundle(
         raise SSDiffError(f"A tile of {tile} pixels does not work; give a multiple of 16.")
     if not output.parent.is_dir():
         raise SSDiffError(f"There is no directory {output.parent} to write the bundle into.")
-    net = load_checkpoint(weights).net
+    progress = progress or Progress()
+    checkpoint = load_checkpoint(weights)
+    net = checkpoint.net
+    if checkpoint.unused:
+        progress.note(f"{weights}: {len(checkpoint.unused)} tensors are never read by the network")
+        progress.detail(", ".join(checkpoint.unused))
     known = find_sensor(sensor)
     bands = known.band_names(net.bands)
     scale = SensorScale(name=sensor, bands=bands, full_scale=full_scale or known.full_scale)
-    defaults = SamplerDefaults(
-        name=sampler, timesteps=make_schedule(timesteps, sampler).timesteps
-    )
-    provenance = Provenance(
-        weights=Path(weights).name,
-        weights_sha256=sha256_of(Path(weights)),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        exporter=f"ssdiff-trt {version('ssdiff-trt')}, torch {version('torch')}, "
-        f"onnx {version('onnx')}, onnxruntime {version('onnxruntime')}, "
-        f"Python {platform.python_version()}",
-        training_data=training_data,
-        licence=licence,
-    )
+    schedule = make_schedule(timesteps, sampler)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         directory = Path(scratch) / output.name
         directory.mkdir()
@@ -101,19 +96,33 @@ def export_bundle(
             name=output.name.removesuffix(".ssdiff"),
             model=Model(bands=net.bands, tile=tile),
             sensor=scale,
-            sampler=defaults,
+            sampler=SamplerDefaults(name=sampler, timesteps=schedule.timesteps),
             graphs=graphs,
             files={path.name: sha256_of(path) for path in sorted(directory.iterdir())},
-            provenance=provenance,
-            parity=Parity(tolerance=TOLERANCE, reference="", trajectories=()),
+            provenance=Provenance(
+                weights=Path(weights).name,
+                weights_sha256=sha256_of(Path(weights)),
+                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                exporter=_versions(),
+                training_data=training_data,
+                licence=licence,
+            ),
         )
-        unproven = Bundle(directory, manifest, "")
-        proven = manifest.model_copy(update={"parity": parity(net, unproven)})
+        with progress:
+            parity = measure_parity(net, Bundle(directory, manifest, sha256=""), progress)
+        proven = manifest.model_copy(update={"parity": parity})
         (directory / MANIFEST).write_text(proven.model_dump_json(indent=1) + "\n")
         if output.exists():
             shutil.rmtree(output)
         directory.rename(output)
     return open_bundle(output)
+
+
+def _versions() -> str:
+    ours = ", ".join(
+        f"{name} {version(name)}" for name in ("ssdiff-trt", "torch", "onnx", "onnxruntime")
+    )
+    return f"{ours}, Python {platform.python_version()}"
 
 
 def _write_graphs(net: SSNet, tile: int, directory: Path) -> tuple[Graph, ...]:

@@ -34,7 +34,7 @@ def denoiser_graph(net: SSNet, form: Form, tile: int) -> onnx.ModelProto:
 
     specs, (output,) = denoiser_io(net.bands, tile)
     batch = torch.export.Dim("batch", min=1)
-    inputs = tuple(torch.zeros([2, *spec.shape[1:]]) for spec in specs)
+    inputs = tuple(torch.zeros([2, *map(int, spec.shape[1:])]) for spec in specs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -53,7 +53,7 @@ def denoiser_graph(net: SSNet, form: Form, tile: int) -> onnx.ModelProto:
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Remove what tells of the machine that exported: source paths, stack traces, types of values."""
+    """Remove what tells of the machine that exported: paths, stack traces, types of values."""
     graph = model.graph
     del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
     for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):

@@ -2,12 +2,12 @@
 
 Three computations walk the same trajectory from the same noise, each on its own: the reference
 with the FFT and materialised attention, PyTorch as exported, and ONNX Runtime on the exported
-graph. After each step their states are compared, and at the end their images.
+graph. What the network says at each step is compared, and the image at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Literal, TypedDict
 
@@ -20,6 +20,7 @@ from runtime.backends.onnxruntime import OnnxRuntime
 from runtime.bundle import Bundle, Deviation, Form, Parity, StepParity, Trajectory
 from runtime.errors import SSDiffError
 from runtime.interpolator import RATIO, interpolate
+from runtime.progress import Progress
 from runtime.schedule import Schedule, make_schedule, sample, spaced_timesteps
 from ssdiff_ref.network import SSNet
 
@@ -88,7 +89,7 @@ def torch_denoiser(net: SSNet, tiles: Tiles) -> Denoiser:
     @torch.inference_mode()
     def denoise(x: Array, t: float) -> Array:
         told = torch.full((len(x),), t)
-        return net(torch.from_numpy(x), pan, lms, ms, told).numpy()  # type: ignore[no-any-return]
+        return net(torch.from_numpy(x), pan, lms, ms, told).numpy()
 
     return denoise
 
@@ -105,37 +106,48 @@ def onnxruntime_denoiser(bundle: Bundle, form: Form, tiles: Tiles) -> Denoiser:
 
 
 def walk(denoise: Denoiser, tiles: Tiles, schedule: Schedule) -> tuple[list[Array], Array]:
-    """The state after each step of a trajectory, and the image it ends in."""
-    states: list[Array] = []
-    image = sample(
-        denoise, tiles["lms"], tiles["x_t"], schedule, lambda x, image: states.append(x)
-    )
-    return states, image
+    """The network's output at each step of a trajectory, and the image it ends in."""
+    outputs: list[Array] = []
+
+    def recorded(x: Array, t: float) -> Array:
+        outputs.append(denoise(x, t))
+        return outputs[-1]
+
+    image = sample(recorded, tiles["lms"], tiles["x_t"], schedule)
+    return outputs, image
 
 
 def compare(
-    reference: Denoiser, others: dict[str, Denoiser], tiles: Tiles, schedule: Schedule,
     inputs: Literal["random", "real"],
+    tiles: Tiles,
+    schedule: Schedule,
+    reference: Denoiser,
+    others: Mapping[str, Denoiser],
+    on_walk: Callable[[], object],
 ) -> Trajectory:
     """Walk one trajectory by every computation and compare each with the reference."""
-    states, image = walk(reference, tiles, schedule)
-    walks = {name: walk(denoise, tiles, schedule) for name, denoise in others.items()}
-    steps = tuple(
-        StepParity(
-            t=t,
-            deviations={name: deviation(w[0][k], states[k]) for name, w in walks.items()},
-        )
-        for k, t in enumerate(schedule.timesteps)
-    )
+    expected, expected_image = walk(reference, tiles, schedule)
+    on_walk()
+    steps: list[dict[str, Deviation]] = [{} for _ in expected]
+    images: dict[str, Deviation] = {}
+    for name, denoise in others.items():
+        outputs, image = walk(denoise, tiles, schedule)
+        on_walk()
+        images[name] = deviation(image, expected_image)
+        for step, output, wanted in zip(steps, outputs, expected, strict=True):
+            step[name] = deviation(output, wanted)
     return Trajectory(
         inputs=inputs,
-        steps=steps,
-        image={name: deviation(w[1], image) for name, w in walks.items()},
+        steps=tuple(
+            StepParity(t=t, deviations=step)
+            for t, step in zip(schedule.timesteps, steps, strict=True)
+        ),
+        image=images,
     )
 
 
-def parity(net: SSNet, bundle: Bundle) -> Parity:
-    """Compare what a bundle computes with the reference network it was exported from.
+def measure_parity(net: SSNet, bundle: Bundle, progress: Progress) -> Parity:
+    """Compare what a bundle computes with the reference network that it was exported from.
 
     The trajectory visits ten evenly spaced timesteps and the bundle's own, with the bundle's
     sampler, on random and on real tiles.
@@ -143,23 +155,36 @@ def parity(net: SSNet, bundle: Bundle) -> Parity:
     Args:
         net: the reference, in evaluation mode.
         bundle: with the graphs to judge.
+        progress: told how work goes.
 
     Raises:
-        SSDiffError: when a state or an image is further off than :data:`TOLERANCE`; it says where.
+        SSDiffError: when an output or an image is further off than :data:`TOLERANCE`; it says
+            where.
     """
     model, sampler = bundle.manifest.model, bundle.manifest.sampler
-    schedule = make_schedule({*spaced_timesteps(10), *sampler.timesteps}, sampler.name)
+    schedule = make_schedule(sorted({*spaced_timesteps(10), *sampler.timesteps}), sampler.name)
     reference = SSNet(net.bands, fmim="fft", attention="materialised").eval()
     reference.load_state_dict(net.state_dict())
     trajectories = []
-    for inputs, make in (("random", random_tiles), ("real", real_tiles)):
-        tiles = make(model.bands, model.tile)
+    sets: dict[Literal["random", "real"], Tiles] = {
+        "random": random_tiles(model.bands, model.tile),
+        "real": real_tiles(model.bands, model.tile),
+    }
+    progress.start("Parity", len(sets) * (1 + 2 * len(OPSET)))
+    for inputs, tiles in sets.items():
         others: dict[str, Denoiser] = {}
         for form in OPSET:
             others[f"torch {form}"] = torch_denoiser(in_form(net, form), tiles)
             others[f"onnxruntime {form}"] = onnxruntime_denoiser(bundle, form, tiles)
         trajectories.append(
-            compare(torch_denoiser(reference, tiles), others, tiles, schedule, inputs)
+            compare(
+                inputs,
+                tiles,
+                schedule,
+                torch_denoiser(reference, tiles),
+                others,
+                lambda: progress.advance(1),
+            )
         )
     result = Parity(tolerance=TOLERANCE, reference=REFERENCE, trajectories=tuple(trajectories))
     refuse_beyond_tolerance(result)
@@ -169,7 +194,7 @@ def parity(net: SSNet, bundle: Bundle) -> Parity:
 def refuse_beyond_tolerance(result: Parity) -> None:
     """Raise on the first deviation above the tolerance, or on one that is no number."""
     for trajectory in result.trajectories:
-        places = [(f"after the step at t = {s.t}", s.deviations) for s in trajectory.steps]
+        places = [(f"at t = {s.t}", s.deviations) for s in trajectory.steps]
         for place, deviations in (*places, ("in the image", trajectory.image)):
             for name, found in deviations.items():
                 if not found.max <= result.tolerance:

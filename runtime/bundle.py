@@ -22,11 +22,11 @@ from runtime.errors import SSDiffError
 from runtime.interpolator import RATIO
 from runtime.schedule import Schedule, make_schedule
 
-FORMAT = 1
 MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "bundles"
 Precision = Literal["fp32"]
 Form = Literal["portable", "fused"]
+Shape = tuple[Literal["batch"] | int, ...]
 
 
 class _Strict(BaseModel):
@@ -39,7 +39,7 @@ class Model(_Strict):
     network: Literal["SSNet"] = "SSNet"
     bands: int = Field(ge=1)
     dim: Literal[32] = 32
-    ratio: Literal[4] = RATIO
+    ratio: Literal[4] = 4
     tile: int = Field(ge=16, multiple_of=16)
 
 
@@ -73,7 +73,7 @@ class TensorSpec(_Strict):
     """An input or output of a graph; the batch is dynamic."""
 
     name: str
-    shape: tuple[Literal["batch"] | int, ...]
+    shape: Shape
     dtype: Literal["float32"] = "float32"
 
 
@@ -98,7 +98,7 @@ class Deviation(_Strict):
 
 
 class StepParity(_Strict):
-    """The state after one sampling step, against the reference's own trajectory."""
+    """What the network says at one step of a trajectory, against the reference's own trajectory."""
 
     t: int
     deviations: dict[str, Deviation]
@@ -135,7 +135,7 @@ class Provenance(_Strict):
 class Manifest(_Strict):
     """The content of ``manifest.json``."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     name: str
     model: Model
     sensor: SensorScale
@@ -144,7 +144,7 @@ class Manifest(_Strict):
     files: dict[str, str]
     """sha256 of every file of the bundle but the manifest."""
     provenance: Provenance
-    parity: Parity
+    parity: Parity | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Manifest:
@@ -168,8 +168,8 @@ class Manifest(_Strict):
 
 def denoiser_io(bands: int, tile: int) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs of the ``denoiser`` graph."""
-    wide = ("batch", bands, tile, tile)
-    inputs = {
+    wide: Shape = ("batch", bands, tile, tile)
+    inputs: dict[str, Shape] = {
         "x_t": wide,
         "pan": ("batch", 1, tile, tile),
         "lms": wide,

@@ -3,8 +3,8 @@
 Every pansharpening network of the field is trained on this interpolator (Aiazzi et al., 2002;
 ``interp23tap`` of the DLPan-Toolbox). It doubles the grid twice with a half-band filter: the
 samples it was given stay as they are, the ones between are 12-tap weighted sums. The first
-doubling leaves the given samples on odd indices, the second on even ones, so that pixel ``n`` of
-``ms`` lands on pixel ``4 n + 2`` of ``lms``, where the field's decimation ``[2::4]`` finds it again.
+doubling leaves the given samples on odd indices, the second on even ones. So pixel ``n`` of ``ms``
+lands on pixel ``4 n + 2`` of ``lms``, where the field's decimation ``[2::4]`` finds it again.
 
 Imagery is not made like that: the centre of a pixel of ``ms`` lies at ``4 n + 1.5`` on the grid of
 ``pan`` when both cover the same ground, and anywhere else when they do not quite. So the
@@ -15,7 +15,7 @@ sampling changes next to nothing.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,12 @@ GROUND_POSITION = 1.5
 """Where it lies when pixels are areas, and those of ``ms`` are 4 x 4 of ``pan``."""
 
 _BLOCK = 16  # pixels of ms that one matrix product turns into 64 of lms
-_HALF_BAND = 2 * np.array(
-    [0.305334091185, -0.072698593239, 0.021809577942]
-    + [-0.005192756653, 0.000807762146, -0.000060081482]
-)
+# fmt: off
+_HALF_BAND = 2 * np.array([
+    0.305334091185, -0.072698593239, 0.021809577942,
+    -0.005192756653, 0.000807762146, -0.000060081482,
+])
+# fmt: on
 
 
 def _doubled(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -54,7 +56,7 @@ def _cubic(t: float) -> NDArray[np.float64]:
     return powers @ np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
 
 
-@lru_cache(maxsize=None)
+@cache
 def interpolation_matrix(n: int, position: float = PROTOCOL_POSITION) -> NDArray[np.float64]:
     """The interpolator along one axis as a matrix ``[4 n, n + 2 HALO]``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -171,9 +171,7 @@ def pansharpen(
             seed=seed,
             bundle=opened,
             backend=engine.describe(),
-            pan_scale=choose_scale(
-                scene.pan, scene.pan_band, pan_full_scale or full_scale, opened
-            ),
+            pan_scale=choose_scale(scene.pan, scene.pan_band, pan_full_scale or full_scale, opened),
             ms_scale=choose_scale(scene.ms, scene.bands[0], full_scale, opened),
             position=scene.position,
             resampled=scene.resampled,
@@ -256,7 +254,7 @@ def _choose_schedule(
 
 def _ahead(
     read: Callable[[Window], WindowInputs], areas: Iterator[Window]
-) -> Iterator[WindowInputs]:
+) -> Generator[WindowInputs, None, None]:
     """Read each window while the one before it is worked on."""
     with ThreadPoolExecutor(1) as pool:
         pending = None
@@ -337,7 +335,9 @@ def _tell_result(result: Result, progress: Progress) -> None:
                 "as it; if the data goes higher, pass --full-scale"
             )
     empty = f", {result.empty_tiles} empty ones skipped" if result.empty_tiles else ""
-    invalid = f", {result.invalid_pixels / pixels:.1%} without data" if result.invalid_pixels else ""
+    invalid = (
+        f", {result.invalid_pixels / pixels:.1%} without data" if result.invalid_pixels else ""
+    )
     progress.note(f"{result.tiles} tiles{empty}; {result.seconds:.1f} s")
     progress.note(f"{result.output}: {result.size[1]} x {result.size[0]}{invalid}")
     if result.quicklook:

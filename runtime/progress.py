@@ -79,9 +79,14 @@ class Bar(Progress):
     def __init__(self, verbose: bool = False) -> None:
         super().__init__(verbose)
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as RichProgress
-        from rich.progress import TimeRemainingColumn
 
         self._console = Console(stderr=True, highlight=False)
         self._bar = RichProgress(

@@ -24,7 +24,7 @@ _SIDE = 512  # pixels of the scene that a picture shows at full resolution
 
 
 def colour_bands(names: tuple[str, ...]) -> list[int]:
-    """Which bands to show as red, green and blue, counted from 0; one thrice if there are no such."""
+    """Which bands to show as red, green and blue, counted from 0; the first if there are none."""
     wanted = ("red", "green", "blue")
     return [names.index(name) for name in wanted] if set(wanted) <= set(names) else [0, 0, 0]
 
@@ -32,13 +32,13 @@ def colour_bands(names: tuple[str, ...]) -> list[int]:
 def stretch(
     images: list[NDArray[np.floating]], valid: NDArray[np.bool_]
 ) -> list[NDArray[np.floating]]:
-    """Map images ``[B, h, w]`` to 0..1 alike, per band from the 1st to the 99th percentile.
+    """Map images ``[B, h, w]`` to 0..1 alike, per band from the 2nd to the 98th percentile.
 
     Percentiles are of the valid pixels of the last image.
     """
     if not valid.any():
         return [np.zeros_like(image) for image in images]
-    low, high = np.percentile(images[-1][:, valid], (1, 99), axis=1)[..., None, None]
+    low, high = np.percentile(images[-1][:, valid], (2, 98), axis=1)[..., None, None]
     return [((image - low) / np.maximum(high - low, 1e-9)).clip(0, 1) for image in images]
 
 

@@ -26,7 +26,7 @@ DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "flo
 DRIVERS = ("GTiff", "COG")
 
 
-def convert(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+def convert(values: NDArray[np.floating], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Digital numbers to an output type: integers are rounded, then clipped, never wrapped."""
     if dtype.kind == "f":
         return values.astype(dtype)
@@ -91,7 +91,7 @@ class Output:
         for value in (*stated, scene.pan.nodatavals[scene.pan_band - 1]):
             if value is None:
                 continue
-            if self._dtype.kind == "f" or value == convert(np.float32(value), self._dtype):
+            if self._dtype.kind == "f" or value == convert(np.array(value), self._dtype):
                 return float(value)
         return None
 

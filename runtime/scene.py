@@ -150,13 +150,13 @@ class Scene:
             last = math.ceil((last - anchor - ON_GRID) / RATIO)
             covered.append(range(anchor + RATIO * first, anchor + RATIO * last))
         self.rows, self.cols = covered
+        self.position: tuple[float, float] = (GROUND_POSITION, GROUND_POSITION)
         if not self.resampled:
             self._ms_origin = anchors[0], anchors[1]
-            offsets = (round((o - a) * 64) / 64 for o, a in zip(origins, anchors, strict=True))
-            self.position = tuple(GROUND_POSITION + offset for offset in offsets)
+            down, across = (o - a for o, a in zip(origins, anchors, strict=True))
+            self.position = _on_64ths(GROUND_POSITION + down), _on_64ths(GROUND_POSITION + across)
             return self.ms
         self._ms_origin = self.rows.start - RATIO * HALO, self.cols.start - RATIO * HALO
-        self.position = GROUND_POSITION, GROUND_POSITION
         return self._warped()
 
     def _warped(self) -> WarpedVRT:
@@ -197,6 +197,10 @@ class Scene:
         nodata = None if self.resampled else self.nodata
         ms, ms_valid = _read(self._ms_source, self.bands, ms_rows, ms_cols, nodata)
         return Pixels(pan[0], pan_valid, ms, ms_valid)
+
+
+def _on_64ths(position: float) -> float:
+    return round(position * 64) / 64
 
 
 def _name(dataset: DatasetReader) -> str:
@@ -283,7 +287,7 @@ def _check_ratio(pan: DatasetReader, ms: DatasetReader, to_pan: _Points) -> None
     if not all(abs(ratio / RATIO - 1) <= RATIO_TOLERANCE for ratio in (high, wide)):
         raise SSDiffError(
             f"A pixel of {_name(ms)} is {wide:.3g} x {high:.3g} pixels of {_name(pan)}, and the "
-            "network sharpens by 4 only; give MS at its native resolution, 4 times PAN's pixel size."
+            "network sharpens by 4 only; give MS at its native resolution, 4 PAN pixels to one."
         )
 
 

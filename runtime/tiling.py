@@ -93,7 +93,7 @@ class Window:
 
     @property
     def read(self) -> tuple[range, range]:
-        """Rows and columns of the scene that its tiles see; past the edge in a scene under a tile."""
+        """Rows and columns that its tiles see; beyond the scene if that is under a tile."""
         return self.rows.seen(self.tile_rows), self.cols.seen(self.tile_cols)
 
     @property
@@ -142,7 +142,9 @@ class Canvas:
         width = self.cols.end(window.tile_cols[-1]) - cols.start
         self._sums = np.zeros((self.bands, height, width), np.int32)
         if window.tile_rows[0] > 0:
-            self._sums[:, : self.rows.overlap, : len(cols)] = self._below[:, :, cols.start : cols.stop]
+            self._sums[:, : self.rows.overlap, : len(cols)] = self._below[
+                :, :, cols.start : cols.stop
+            ]
         if window.tile_cols[0] > 0:
             self._sums[:, :, : self.cols.overlap] += self._right
 
@@ -167,4 +169,4 @@ class Canvas:
         self._below[:, :, cols.start : cols.stop] = 0
         left_over = self._sums[:, len(rows) :, : len(cols)]
         self._below[:, : left_over.shape[1], cols.start : cols.stop] = left_over
-        return self._sums[:, : len(rows), : len(cols)].astype(np.float32) / _ONE
+        return self._sums[:, : len(rows), : len(cols)].astype(np.float32) / np.float32(_ONE)

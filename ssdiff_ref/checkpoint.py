@@ -84,7 +84,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             "give a .safetensors file, or a .pt file that holds tensors and nothing else."
         ) from error
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        found = (
+            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        )
         raise SSDiffError(
             f"{path} holds {found[:80]}; expected a state dict, tensor by name. "
             "Save the state dict itself."

@@ -32,6 +32,8 @@ def _conv3(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
 class TimeEmbedding(nn.Module):
     """Timesteps ``[N]``, float 0..999, to embeddings ``[N, 512]``."""
 
+    frequencies: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.linear0 = nn.Linear(_SINUSOID, _EMBEDDING)
@@ -118,6 +120,8 @@ class Up(nn.Module):
 
 class Fusion(nn.Module):
     """A fusion point: scale half of x, filter y, fuse."""
+
+    gains: Tensor
 
     def __init__(self, level: int, fmim: FMIMForm, attention: AttentionForm) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ def test_fmim_forms_agree_on_oblong_images():
     torch.testing.assert_close(fmim_matmul(y, 0.3, basis), fmim_fft(y, 0.3), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("attention", ("materialised", "fused"))
+@pytest.mark.parametrize("attention", ["materialised", "fused"])
 @torch.no_grad()
 def test_apfm_is_the_released_one(checkpoint, golden, attention):
     apfm = APFM(128, attention).eval()
@@ -179,7 +179,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
     assert "this ran" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("suffix", (".pt", ".safetensors"))
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     with pytest.raises(SSDiffError, match="no weights file"):

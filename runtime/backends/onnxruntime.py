@@ -53,7 +53,7 @@ class OnnxRuntime:
         """One call of the denoiser graph: the residual ``[N, C, tile, tile]``."""
         inputs = {"x_t": x_t, "pan": pan, "lms": lms, "ms": ms, "t": t}
         (x0,) = self._session.run(["x0"], inputs)
-        return x0  # type: ignore[no-any-return]
+        return x0
 
     def sample(
         self, noise: Batch, pan: Batch, lms: Batch, ms: Batch, schedule: Schedule

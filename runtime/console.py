@@ -1,0 +1,78 @@
+"""What every command of the project does alike: options, errors, exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from runtime.errors import SSDiffError
+
+INTERRUPTED = 130
+Function = TypeVar("Function", bound=Callable[..., Any])
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def integers(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Option callback for whole numbers with commas between them, such as 4,3,2."""
+    if value is None:
+        return None
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not a list of whole numbers; write them like 4,3,2.", ctx, param
+        ) from None
+
+
+def key_values(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    """Option callback for pairs such as COMPRESS=ZSTD."""
+    pairs = {}
+    for text in value:
+        key, equals, content = text.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE.", ctx, param)
+        pairs[key] = content
+    return pairs
+
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+sampler_option = click.option(
+    "--sampler",
+    type=click.Choice(["consistent", "released"]),
+    help="consistent: as the network is trained. released: as the authors' code samples.",
+)
+timesteps_option = click.option(
+    "--timesteps",
+    callback=integers,
+    metavar="N,N,...",
+    help="Explicit timesteps, 0 to 999, such as 999,500.",
+)
+
+
+def run(command: click.Command) -> NoReturn:
+    """Run a command as a program.
+
+    A user's mistake prints one sentence and exits with 2, an interruption exits with 130; other
+    errors keep their traceback.
+    """
+    try:
+        status = command.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.Abort:
+        print("Interrupted; nothing was written.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SSDiffError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
