@@ -52,11 +52,13 @@ def print_parity(parity: Parity, console: Console) -> None:
     )
     for trajectory in parity.trajectories:
         names = list(trajectory.image)
-        table = Table(f"{trajectory.inputs} tiles", *names, box=None, padding=(0, 2, 0, 0))
+        table = Table("step", box=None, padding=(0, 2, 0, 0))
+        for name in names:
+            table.add_column(name, min_width=15)
         steps = [(f"t = {step.t}", step.deviations) for step in trajectory.steps]
         for place, deviations in [*steps, ("image", trajectory.image)]:
             table.add_row(place, *(_cell(deviations[name]) for name in names))
-        console.print("\n", table, sep="")
+        console.print(f"\nOn {trajectory.inputs} tiles:", table, sep="\n")
 
 
 def _cell(found: Deviation) -> str:
