@@ -12,17 +12,23 @@ WV8 = ("coastal", "blue", "green", "yellow", "red", "red edge", "nir1", "nir2")
 
 @dataclass(frozen=True)
 class Sensor:
-    """A sensor: its multispectral bands in the order that networks expect, and its bit depth."""
+    """A sensor: its multispectral bands in the order that networks expect, and its optics."""
 
     name: str
     title: str
     bands: tuple[str, ...]
     bits: int
+    mtf_ms: tuple[float, ...]
+    """Gain of the modulation transfer function at the Nyquist frequency, one per band."""
+    mtf_pan: float
+    """The same for PAN."""
+    mtf_source: str
+    """Where both come from."""
 
     @property
     def full_scale(self) -> int:
         """The largest digital number; inputs of the network are divided by it."""
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     def band_names(self, count: int) -> tuple[str, ...]:
         """Names of the bands of a model with ``count`` of them."""
@@ -36,18 +42,27 @@ class Sensor:
         return self.bands
 
 
+_WV3_MTF = (0.325, 0.355, 0.360, 0.350, 0.365, 0.360, 0.335, 0.315)
+_ANY_MTF = (0.30,) * 4
+_DLPAN = "DLPan-Toolbox (Deng et al., 2022), genMTF.m and MTF_PAN.m"
+_DLPAN_OTHER = f"{_DLPAN}: its figures for a sensor that it does not know"
+# Public pansharpening code gives the bands of Pleiades 0.30 each. No in-flight figures per band
+# were found. For PAN, CNES planned 0.09 in the instrument and 0.2 in the restored product (ISPRS
+# Archives XXXV-B1, Istanbul 2004); that is the 0.7 m grid, not the 0.5 m one that is delivered.
+_PLEIADES = f"no measured figures found; {_DLPAN_OTHER}"
+
 SENSORS = {
     sensor.name: sensor
     for sensor in (
-        Sensor("wv2", "WorldView-2", WV8, 11),
-        Sensor("wv3", "WorldView-3", WV8, 11),
-        Sensor("wv4", "WorldView-4", BGRN, 11),
-        Sensor("qb", "QuickBird", BGRN, 11),
-        Sensor("gf2", "GaoFen-2", BGRN, 10),
-        Sensor("ikonos", "IKONOS", BGRN, 11),
-        Sensor("ge1", "GeoEye-1", BGRN, 11),
-        Sensor("pleiades", "Pleiades", BGRN, 12),
-        Sensor("generic", "any sensor", BGRN, 11),
+        Sensor("wv2", "WorldView-2", WV8, 11, (0.35,) * 7 + (0.27,), 0.11, _DLPAN),
+        Sensor("wv3", "WorldView-3", WV8, 11, _WV3_MTF, 0.14, _DLPAN),
+        Sensor("wv4", "WorldView-4", BGRN, 11, (0.23,) * 4, 0.16, _DLPAN),
+        Sensor("qb", "QuickBird", BGRN, 11, (0.34, 0.32, 0.30, 0.22), 0.15, _DLPAN),
+        Sensor("gf2", "GaoFen-2", BGRN, 10, _ANY_MTF, 0.15, _DLPAN_OTHER),
+        Sensor("ikonos", "IKONOS", BGRN, 11, (0.26, 0.28, 0.29, 0.28), 0.17, _DLPAN),
+        Sensor("ge1", "GeoEye-1", BGRN, 11, (0.23,) * 4, 0.16, _DLPAN),
+        Sensor("pleiades", "Pleiades", BGRN, 12, _ANY_MTF, 0.15, _PLEIADES),
+        Sensor("generic", "any sensor", BGRN, 11, _ANY_MTF, 0.15, _DLPAN_OTHER),
     )
 }
 
