@@ -1,0 +1,228 @@
+"""The classical methods that a network has to beat, as the DLPan-Toolbox has them.
+
+After Vivone et al., 2015 and 2021. Each takes a :class:`Scene` and gives the fused image
+``[C, H, W]``. Variances and covariances meet only in ratios, so their N - 1 cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.ndimage import convolve1d
+from scipy.optimize import nnls
+
+from runtime.interpolator import interpolate
+from runtime.sensors import Sensor
+from ssdiff_ref.checks import (
+    Image,
+    as_image,
+    check_finite,
+    check_grids,
+    check_same_shape,
+    check_sensor,
+)
+from ssdiff_ref.simulation import bicubic_quarter, decimate, lowpass, mtf_filter, mtf_filter_pan
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a method gets to see, in digital numbers, float64.
+
+    Raises:
+        SSDiffError: on shapes that do not fit each other or the sensor, or values that are not
+            finite.
+    """
+
+    pan: Image
+    """``[H, W]``."""
+    ms: Image
+    """``[C, H/4, W/4]``."""
+    lms: Image
+    """``[C, H, W]``, what the interpolator makes of ``ms``."""
+    sensor: Sensor
+
+    def __post_init__(self) -> None:
+        for name, layout in (("pan", "[H, W]"), ("ms", "[C, H, W]"), ("lms", "[C, H, W]")):
+            image = as_image(getattr(self, name), name.upper(), layout)
+            check_finite(image, name.upper())
+            object.__setattr__(self, name, image)
+        check_sensor(len(self.ms), self.sensor)
+        check_sensor(len(self.lms), self.sensor)
+        check_grids(self.ms, self.pan)
+        check_same_shape(self.lms[0], "band of LMS", self.pan, "PAN")
+
+    @classmethod
+    def of_pair(cls, pan: ArrayLike, ms: ArrayLike, sensor: Sensor) -> Scene:
+        """A scene whose ``lms`` is made as the toolbox makes it, wrapping around at the edges."""
+        bands = as_image(ms, "MS")
+        return cls(as_image(pan, "PAN", "[H, W]"), bands, interpolate(bands, "wrap"), sensor)
+
+
+def _mean(image: Image) -> Image:
+    """Of each band, ``[..., 1, 1]``."""
+    mean: Image = image.mean(axis=(-2, -1), keepdims=True)
+    return mean
+
+
+def _cov(x: Image, y: Image) -> Image:
+    """Covariance of each band of one image with that of another, ``[..., 1, 1]``."""
+    return _mean((x - _mean(x)) * (y - _mean(y)))
+
+
+def _std(image: Image) -> Image:
+    deviation: Image = np.sqrt(_cov(image, image))
+    return deviation
+
+
+def _weights(bands: Image, target: Image) -> Image:
+    """Least squares weights ``[C, 1, 1]`` with which bands ``[C, H, W]`` sum to the target."""
+    columns = bands.reshape(len(bands), -1).T
+    weights = np.linalg.lstsq(columns, target.ravel(), rcond=None)[0]
+    return weights.astype(np.float64).reshape(-1, 1, 1)
+
+
+def _as_ms_sees(image: Image, sensor: Sensor) -> Image:
+    """PAN ``[C, H, W]``, once per band, less the detail that MS does not resolve."""
+    return interpolate(decimate(mtf_filter(image, sensor)), "wrap")
+
+
+def _per_band(scene: Scene) -> Image:
+    return np.broadcast_to(scene.pan, scene.lms.shape)
+
+
+def exp(scene: Scene) -> Image:
+    """No PAN at all: the interpolated bands."""
+    return scene.lms
+
+
+def _modulate(scene: Scene, weights: Image, haze: Image) -> Image:
+    """Scale each band by PAN over intensity, after taking the haze out of the light."""
+    clear = scene.lms - haze
+    intensity = (weights * clear).sum(axis=0)
+    blurred = lowpass(scene.pan)
+    equal = (scene.pan - _mean(blurred)) * _std(intensity) / _std(blurred) + _mean(intensity)
+    fused: Image = np.maximum(clear, 0) * (equal / (intensity + _EPS)) + haze
+    return fused
+
+
+def brovey(scene: Scene) -> Image:
+    """Brovey transform (Gillespie et al., 1987): :func:`bt_h` with equal weights and no haze."""
+    bands = len(scene.ms)
+    return _modulate(scene, np.full((bands, 1, 1), 1 / bands), np.zeros((bands, 1, 1)))
+
+
+def bt_h(scene: Scene) -> Image:
+    """Brovey transform with haze correction (Lolli et al., 2017; ``BroveyRegHazeMin.m``).
+
+    Haze is the darkest value of a band; with 4 bands, a share of its first percentile, smaller
+    where the air scatters less.
+    """
+    if len(scene.ms) == 4:
+        share = np.array([0.95, 0.45, 0.40, 0.05])[:, None, None]
+        dark = np.percentile(scene.lms, 1, axis=(-2, -1), keepdims=True, method="hazen")
+        haze = share * dark
+    else:
+        haze = scene.lms.min(axis=(-2, -1), keepdims=True)
+    return _modulate(scene, _weights(scene.lms, lowpass(scene.pan)), haze)
+
+
+def _substitute(scene: Scene, intensity: Image, pan: Image) -> Image:
+    """Put PAN in the place of the intensity, both of mean 0, as far as a band follows it."""
+    gain = _cov(intensity, scene.lms) / _cov(intensity, intensity)
+    return scene.lms + gain * (pan - intensity)
+
+
+def gs(scene: Scene) -> Image:
+    """Gram-Schmidt (Laben & Brower, 2000; ``GS.m``)."""
+    intensity = (scene.lms - _mean(scene.lms)).mean(axis=0)
+    pan = (scene.pan - _mean(scene.pan)) * _std(intensity) / _std(scene.pan)
+    return _substitute(scene, intensity, pan)
+
+
+def wavelet_quarter(pan: Image) -> Image:
+    """PAN ``[H, W]`` low-passed by the "a trous" wavelet and decimated (``LPfilterPlusDec.m``).
+
+    Two levels of analysis, mirrored at the edges, then two of synthesis. All have the same five
+    taps: the toolbox does not spread them from level to level.
+    """
+    taps = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    for margin in (4, 4, 0, 0):
+        pan = np.pad(pan, margin, mode="symmetric")
+        pan = convolve1d(convolve1d(pan, taps, axis=0), taps, axis=1)[2:-2, 2:-2]
+    return decimate(pan)
+
+
+def gsa(scene: Scene) -> Image:
+    """Adaptive Gram-Schmidt (Aiazzi et al., 2007; ``GSA.m``): the intensity is fitted to PAN."""
+    pan = scene.pan - _mean(scene.pan)
+    # The toolbox also fits an intercept; bands without their means leave it nothing to change.
+    weights = _weights(scene.ms - _mean(scene.ms), wavelet_quarter(pan))
+    return _substitute(scene, (weights * (scene.lms - _mean(scene.lms))).sum(axis=0), pan)
+
+
+def _equalised(scene: Scene) -> Image:
+    """PAN once per band, with the band's mean and contrast."""
+    contrast = _std(scene.lms) / _std(lowpass(scene.pan))
+    return (scene.pan - _mean(scene.pan)) * contrast + _mean(scene.lms)
+
+
+def mtf_glp(scene: Scene) -> Image:
+    """Generalised Laplacian pyramid with MTF-matched filters (Aiazzi et al., 2006)."""
+    pan = _equalised(scene)
+    return scene.lms + pan - _as_ms_sees(pan, scene.sensor)
+
+
+def mtf_glp_fs(scene: Scene) -> Image:
+    """MTF-GLP with gains from a regression at full scale (Vivone et al., 2018)."""
+    coarse = _as_ms_sees(_per_band(scene), scene.sensor)
+    gain = _cov(scene.lms, scene.pan) / _cov(coarse, scene.pan)
+    return scene.lms + gain * (scene.pan - coarse)
+
+
+def mtf_glp_hpm(scene: Scene) -> Image:
+    """MTF-GLP with high-pass modulation (Aiazzi et al., 2003; Vivone et al., 2014)."""
+    pan = _equalised(scene)
+    return scene.lms * (pan / (_as_ms_sees(pan, scene.sensor) + _EPS))
+
+
+def mtf_glp_hpm_r(scene: Scene) -> Image:
+    """MTF-GLP-HPM, equalised by a regression (Vivone et al., 2018)."""
+    coarse = _as_ms_sees(_per_band(scene), scene.sensor)
+    gain = _cov(scene.lms, coarse) / _cov(coarse, coarse)
+    offset = _mean(scene.lms) / gain - _mean(scene.pan)
+    return scene.lms * ((scene.pan + offset) / (coarse + offset))
+
+
+def bdsd_pc(scene: Scene) -> Image:
+    """Band-dependent spatial detail with physical constraints (Vivone, 2019; ``BDSD_PC.m``).
+
+    Detail is a combination of PAN, with a weight of at least 0, and the bands, with weights of at
+    most 0, fitted at a quarter of the resolution.
+    """
+    truth = bicubic_quarter(scene.lms)
+    coarse = mtf_filter(truth, scene.sensor)
+    pan = decimate(mtf_filter_pan(scene.pan, scene.sensor))
+    columns = np.stack([pan, *-coarse]).reshape(len(truth) + 1, -1).T
+    detail = np.stack([scene.pan, *-scene.lms])
+    fits = [nnls(columns, band.ravel())[0] for band in truth - coarse]
+    return scene.lms + np.tensordot(np.stack(fits), detail, axes=1)
+
+
+METHODS: dict[str, Callable[[Scene], Image]] = {
+    "EXP": exp,
+    "Brovey": brovey,
+    "BT-H": bt_h,
+    "GS": gs,
+    "GSA": gsa,
+    "MTF-GLP": mtf_glp,
+    "MTF-GLP-FS": mtf_glp_fs,
+    "MTF-GLP-HPM": mtf_glp_hpm,
+    "MTF-GLP-HPM-R": mtf_glp_hpm_r,
+    "BDSD-PC": bdsd_pc,
+}
+"""By the names of the literature."""
