@@ -9,11 +9,9 @@ import click
 from runtime.console import (
     SETTINGS,
     overwrite_option,
-    quiet_option,
     run,
-    sampler_option,
-    timesteps_option,
-    verbose_option,
+    sampling_options,
+    verbosity_options,
 )
 from runtime.sensors import SENSORS
 
@@ -29,13 +27,11 @@ from runtime.sensors import SENSORS
     "--tile", type=int, default=64, show_default=True, help="Pixels of a tile, a multiple of 16."
 )
 @click.option("--full-scale", type=float, help="Digital number of full scale, if not the sensor's.")
-@sampler_option
-@timesteps_option
+@sampling_options
 @click.option("--training-data", help="What the weights were trained on, for the manifest.")
 @click.option("--licence", help="Of the weights, for the manifest.")
 @overwrite_option
-@quiet_option
-@verbose_option
+@verbosity_options
 def cli(quiet: bool, verbose: bool, **parameters: Any) -> None:
     """Export SSDiff weights as a bundle for ssdiff-trt, and prove that it computes the same."""
     from export.bundle import export_bundle

@@ -8,14 +8,11 @@ import click
 
 from runtime.console import (
     SETTINGS,
-    integers,
-    key_values,
-    overwrite_option,
-    quiet_option,
+    input_options,
+    output_options,
     run,
-    sampler_option,
-    timesteps_option,
-    verbose_option,
+    sampling_options,
+    verbosity_options,
 )
 
 
@@ -28,24 +25,13 @@ def cli() -> None:
 @cli.command("run")
 @click.argument("pan")
 @click.argument("ms")
-@click.option("-o", "--output", help="Result; by default MS_pansharpened.tif, here.")
-@click.option("--bundle", help="Bundle to use; by default the one that comes along and fits.")
-@click.option(
-    "-b",
-    "--bands",
-    callback=integers,
-    metavar="N,N,...",
-    help="Bands of MS, in the bundle's order; default all.",
-)
-@click.option("--pan-band", type=int, help="Band of PAN, if it has several.")
-@click.option(
-    "--full-scale", type=float, help="Digital number of full scale; by default from file or sensor."
-)
+@click.option("-o", "--output", help="Result; default: MS_pansharpened.tif, here.")
+@click.option("--bundle", help="Bundle to use; default: the one that comes along and fits.")
+@input_options
+@click.option("--full-scale", type=float, help="Of the data; default: of the file or the sensor.")
 @click.option("--pan-full-scale", type=float, help="That of PAN, if it differs.")
-@click.option("--nodata", type=float, help="Value that means no data, whatever the files say.")
 @click.option("--steps", type=int, help="Number of evenly spaced steps; default: the bundle's.")
-@timesteps_option
-@sampler_option
+@sampling_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
 @click.option(
     "--tile-overlap",
@@ -66,31 +52,9 @@ def cli() -> None:
     show_default=True,
     help="What runs the network.",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(
-        ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
-    ),
-    help="Of the result; default: that of MS. Rounded and clipped, never wrapped.",
-)
-@click.option(
-    "--driver",
-    type=click.Choice(["GTiff", "COG"], case_sensitive=False),
-    default="GTiff",
-    show_default=True,
-)
-@click.option(
-    "--co",
-    "options",
-    callback=key_values,
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Creation option; repeat.",
-)
-@overwrite_option
+@output_options
 @click.option("--quicklook", is_flag=True, help="Draw PAN, MS and result in a PNG beside it.")
-@quiet_option
-@verbose_option
+@verbosity_options
 def run_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     """Pansharpen PAN and MS, two rasters of the same place, MS with 4 times the pixel size."""
     from runtime.pansharpen import pansharpen

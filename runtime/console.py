@@ -42,19 +42,69 @@ def key_values(
     return pairs
 
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings.")
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more.")
+def together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-sampler_option = click.option(
-    "--sampler",
-    type=click.Choice(["consistent", "released"]),
-    help="consistent: as the network is trained. released: as the authors' code samples.",
+verbosity_options = together(
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings."),
+    click.option("-v", "--verbose", is_flag=True, help="Say more."),
 )
-timesteps_option = click.option(
-    "--timesteps",
-    callback=integers,
-    metavar="N,N,...",
-    help="Explicit timesteps, 0 to 999, such as 999,500.",
+sampling_options = together(
+    click.option(
+        "--sampler",
+        type=click.Choice(["consistent", "released"]),
+        help="consistent: as the network is trained. released: as the authors' code samples.",
+    ),
+    click.option(
+        "--timesteps",
+        callback=integers,
+        metavar="N,N,...",
+        help="Explicit timesteps, 0 to 999, such as 999,500.",
+    ),
+)
+input_options = together(
+    click.option(
+        "-b",
+        "--bands",
+        callback=integers,
+        metavar="N,N,...",
+        help="Bands of MS, in the order that the network expects; default: all.",
+    ),
+    click.option("--pan-band", type=int, help="Band of PAN, if it has several."),
+    click.option("--nodata", type=float, help="Value that means no data, whatever the files say."),
+)
+output_options = together(
+    click.option(
+        "--dtype",
+        type=click.Choice(
+            ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
+        ),
+        help="Of the result; default: that of MS. Rounded and clipped, never wrapped.",
+    ),
+    click.option(
+        "--driver",
+        type=click.Choice(["GTiff", "COG"], case_sensitive=False),
+        default="GTiff",
+        show_default=True,
+    ),
+    click.option(
+        "--co",
+        "options",
+        callback=key_values,
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Creation option; repeat.",
+    ),
+    overwrite_option,
 )
 
 

@@ -16,13 +16,17 @@ sampling changes next to nothing.
 from __future__ import annotations
 
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Float = TypeVar("Float", np.float32, np.float64)
 RATIO = 4
-HALO = 10
-"""Pixels of ``ms`` on each side that a pixel of ``lms`` can depend on."""
+REACH = 9
+"""Pixels of ``ms`` on each side that a pixel of ``lms`` depends on, where the field puts them."""
+HALO = REACH + 1
+"""The same for any position."""
 PROTOCOL_POSITION = 2.0
 """Where pixel 0 of ``ms`` lies on the grid of ``lms`` in the field's simulated data."""
 GROUND_POSITION = 1.5
@@ -76,8 +80,8 @@ def interpolation_matrix(n: int, position: float = PROTOCOL_POSITION) -> NDArray
 
 
 def interpolate_with_halo(
-    ms: NDArray[np.floating], position: tuple[float, float] = (PROTOCOL_POSITION, PROTOCOL_POSITION)
-) -> NDArray[np.floating]:
+    ms: NDArray[Float], position: tuple[float, float] = (PROTOCOL_POSITION, PROTOCOL_POSITION)
+) -> NDArray[Float]:
     """Interpolate ``ms`` that carries its halo.
 
     Args:
@@ -89,12 +93,12 @@ def interpolate_with_halo(
         ``[..., 4 h, 4 w]`` of the same dtype.
     """
     height, width = (size - 2 * HALO for size in ms.shape[-2:])
-    rows = interpolation_matrix(height, position[0]).astype(ms.dtype)
-    cols = interpolation_matrix(width, position[1]).astype(ms.dtype)
+    rows: NDArray[Float] = interpolation_matrix(height, position[0]).astype(ms.dtype)
+    cols: NDArray[Float] = interpolation_matrix(width, position[1]).astype(ms.dtype)
     return rows @ ms @ cols.T
 
 
-def interpolate(ms: NDArray[np.floating], border: str = "symmetric") -> NDArray[np.floating]:
+def interpolate(ms: NDArray[Float], border: str = "symmetric") -> NDArray[Float]:
     """Interpolate a whole image by 4 as the field does, pixel ``n`` to ``4 n + 2``.
 
     Args:
@@ -106,7 +110,7 @@ def interpolate(ms: NDArray[np.floating], border: str = "symmetric") -> NDArray[
         ``[..., 4 h, 4 w]`` of the same dtype.
     """
     height, width = ms.shape[-2:]
-    edge = [(0, 0)] * (ms.ndim - 2)
+    edge: list[tuple[int, int]] = [(0, 0)] * (ms.ndim - 2)
     # Whole blocks, so that a large image costs a small matrix per block and not one huge matrix.
     tall, wide = -height % _BLOCK, -width % _BLOCK
     padded = np.pad(ms, [*edge, (HALO, HALO + tall), (HALO, HALO + wide)], mode=border)  # type: ignore[call-overload]

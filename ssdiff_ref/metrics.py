@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from runtime.errors import SSDiffError
-from runtime.interpolator import HALO, RATIO, interpolate
+from runtime.interpolator import RATIO, interpolate
+from runtime.interpolator import REACH as INTERPOLATOR_REACH
 from runtime.sensors import Sensor
 from ssdiff_ref.checks import (
     Image,
@@ -47,7 +48,7 @@ __all__ = [
     "ssim",
 ]
 
-_COARSE_PAN_REACH = RATIO * HALO + 9
+_COARSE_PAN_REACH = RATIO * INTERPOLATOR_REACH + 9
 """Pixels of PAN on each side that a pixel of its low-resolution version depends on."""
 
 

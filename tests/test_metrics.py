@@ -141,7 +141,7 @@ def nodata(shape, value):
     return valid, spoil
 
 
-@pytest.mark.parametrize("value", (np.nan, 60000.0))
+@pytest.mark.parametrize("value", [np.nan, 60000.0])
 def test_what_lies_under_the_mask_cannot_change_a_score(fused, truth, full, value):
     valid, spoil = nodata(truth.shape, value)
     for metric in REFERENCE_METRICS:

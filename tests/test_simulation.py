@@ -24,7 +24,7 @@ RELATIVE = 1e-9
 WV3, QB, GE1, WV2 = (SENSORS[name] for name in ("wv3", "qb", "ge1", "wv2"))
 
 
-@pytest.mark.parametrize("name", ("ms_lr", "pan_lr", "lms", "mtf"))
+@pytest.mark.parametrize("name", ["ms_lr", "pan_lr", "lms", "mtf"])
 def test_every_array_is_the_toolbox_s(name):
     arrays = golden_arrays()
     ms_lr, pan_lr = degrade(arrays["I_MS"], arrays["I_PAN"], WV3)
@@ -109,7 +109,7 @@ def test_a_pair_that_cannot_be_degraded_is_refused(ms, pan, sensor, sentence):
         degrade(np.ones(ms), np.ones(pan), sensor)
 
 
-@pytest.mark.parametrize("band", ("MS", "PAN"))
+@pytest.mark.parametrize("band", ["MS", "PAN"])
 def test_values_that_are_not_finite_are_refused(band):
     ms, pan = np.ones((4, 16, 16)), np.ones((64, 64))
     (ms if band == "MS" else pan)[..., 3, 3] = np.inf
