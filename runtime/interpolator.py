@@ -21,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Float = TypeVar("Float", np.float32, np.float64)
+Float = TypeVar("Float", bound=np.floating)
 RATIO = 4
 REACH = 9
 """Pixels of ``ms`` on each side that a pixel of ``lms`` depends on, where the field puts them."""

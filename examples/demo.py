@@ -1,0 +1,73 @@
+"""Sharpen the example scene and compare the result with the truth."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from runtime.bundle import shipped_bundle
+from runtime.interpolator import interpolate
+from runtime.pansharpen import pansharpen
+from runtime.progress import choose
+from runtime.quicklook import colour_bands, figure, show, stretch
+from ssdiff_ref.metrics import reduced_resolution_scores
+
+SCENE = Path(__file__).parent / "sentinel2"
+FULL_SCALE = 10000  # reflectance 1
+
+
+def read(path: Path) -> NDArray[np.float64]:
+    """All bands of a raster."""
+    with rasterio.open(path) as image:
+        return image.read().astype(np.float64)
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("out"), help="directory")
+    directory = parser.parse_args().output
+    directory.mkdir(parents=True, exist_ok=True)
+    bundle = shipped_bundle(4)
+    result = pansharpen(
+        SCENE / "pan.tif",
+        SCENE / "ms.tif",
+        directory / "demo.tif",
+        bundle=bundle,
+        full_scale=FULL_SCALE,
+        overwrite=True,
+        progress=choose(),
+    )
+    pan, ms, truth = (read(SCENE / f"{name}.tif") for name in ("pan", "ms", "truth"))
+    images = {"MS, interpolated": interpolate(ms), "SSDiff": read(result.output)}
+    scores = {
+        name: reduced_resolution_scores(image, truth, FULL_SCALE) for name, image in images.items()
+    }
+
+    rgb = colour_bands(bundle.manifest.sensor.bands)
+    everywhere = np.ones(truth.shape[1:], bool)
+    drawing, panels = figure(4, *truth.shape[1:])
+    (grey,) = stretch([pan], everywhere)
+    *fused, true = stretch([image[rgb] for image in (*images.values(), truth)], everywhere)
+    titles = [f"{name}, ERGAS {scores[name]['ERGAS']:.2f}" for name in images]
+    for panel, image, title in zip(
+        panels, (grey, *fused, true), ("PAN", *titles, "truth"), strict=True
+    ):
+        show(panel, image, title)
+    picture = directory / "demo.png"
+    drawing.savefig(picture)
+
+    names = list(scores["SSDiff"])
+    print("\n" + "".join(f"{text:>9}" for text in ("", *names)))
+    for name, found in scores.items():
+        print(f"{name:18}" + "".join(f"{found[metric]:9.4f}" for metric in names)[9:])
+    print(f"\nresult   {result.output.resolve()}\npicture  {picture.resolve()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

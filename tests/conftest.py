@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine, from_origin
+
+from runtime.bundle import shipped_bundle
+
+UTM = "EPSG:32631"
+PAN_GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
+
+
+@pytest.fixture(scope="session")
+def bundle4():
+    return shipped_bundle(4)
+
+
+def write_raster(path, pixels, transform=None, crs=UTM, mask=None, descriptions=None, **profile):
+    """Write ``[C, H, W]`` as a GeoTIFF; without a transform there is no georeferencing."""
+    pixels = np.asarray(pixels)
+    georeferencing = {} if transform is None else {"transform": transform, "crs": crs}
+    colours = profile.pop("colorinterp", None)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=len(pixels),
+        height=pixels.shape[1],
+        width=pixels.shape[2],
+        dtype=pixels.dtype,
+        **georeferencing,
+        **profile,
+    ) as file:
+        if colours:
+            file.colorinterp = colours
+        file.write(pixels)
+        if mask is not None:
+            file.write_mask(mask)
+        if descriptions:
+            file.descriptions = descriptions
+    return path
+
+
+def read_raster(path):
+    with rasterio.open(path) as file:
+        return file.read()
+
+
+def smooth(shape, seed=0, low=200, high=1800, knots=9):
+    """A smooth random image ``[C, H, W]`` of digital numbers."""
+    rng = np.random.default_rng(seed)
+    bands, height, width = shape
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    image = np.zeros(shape)
+    for band in range(bands):
+        for _ in range(knots):
+            fy, fx, phase = rng.uniform(-6, 6), rng.uniform(-6, 6), rng.uniform(0, 7)
+            image[band] += np.cos(2 * np.pi * (fy * y + fx * x) + phase)
+    image = (image - image.min()) / np.ptp(image)
+    return np.rint(low + image * (high - low)).astype(np.uint16)
+
+
+class PairMaker:
+    """Writes a PAN and an MS raster of the same ground, with any changes to either."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def __call__(self, height=160, width=192, bands=4, pan=None, ms=None):
+        pan_parts = {"pixels": smooth((1, height, width), seed=1), "transform": PAN_GRID}
+        ms_parts = {
+            "pixels": smooth((bands, height // 4, width // 4), seed=2),
+            "transform": PAN_GRID * Affine.scale(4),
+        }
+        return (
+            write_raster(self.directory / "pan.tif", **pan_parts | (pan or {})),
+            write_raster(self.directory / "ms.tif", **ms_parts | (ms or {})),
+        )
+
+
+@pytest.fixture
+def make_pair(tmp_path):
+    return PairMaker(tmp_path)
+
+
+class StandIn:
+    """A backend that costs nothing: the interpolated bands, plus a little of PAN and the noise.
+
+    What it adds shows in the result, so that mistakes of place, order and seed do too.
+    """
+
+    batch = 5
+
+    def __init__(self, pan=0.0, noise=0.0):
+        self.pan, self.noise, self.batches = pan, noise, []
+
+    def sample(self, noise, pan, lms, ms, schedule):
+        self.batches.append(len(lms))
+        assert lms.shape == noise.shape == (len(lms), lms.shape[1], 64, 64)
+        assert pan.shape == (len(lms), 1, 64, 64)
+        assert ms.shape == (*lms.shape[:2], 16, 16)
+        image = lms + self.pan * pan + self.noise * noise
+        return image.clip(0, 1).astype(np.float32)
+
+    def describe(self):
+        return "stand-in"

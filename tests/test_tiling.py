@@ -1,0 +1,78 @@
+"""Tiles cover the scene with weights that add up to one, however the scene is cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime.errors import SSDiffError
+from runtime.tiling import Axis, Canvas, windows
+
+SIZES = [4, 40, 64, 68, 100, 112, 116, 256, 700]
+
+
+@pytest.mark.parametrize("overlap", [0, 8, 12, 32])
+@pytest.mark.parametrize("size", SIZES)
+def test_weights_along_an_axis_add_up_to_one(size, overlap):
+    axis = Axis(size, 64, overlap)
+    total = np.zeros(size)
+    for i, start in enumerate(axis.starts):
+        assert start % 4 == 0
+        assert start + 64 <= max(size, 64)
+        total[axis.begins[i] : axis.end(i)] += axis.weights(i)
+    np.testing.assert_allclose(total, 1, atol=1e-12)
+
+
+def test_a_scene_of_256_takes_25_tiles():
+    axis = Axis(256, 64, 16)
+    assert axis.starts == (0, 48, 96, 144, 192)
+
+
+def blend(rows, cols, tiles, pixels):
+    """All tiles through a canvas, in windows of so many pixels."""
+    canvas = Canvas(2, rows, cols)
+    image = np.full((2, rows.size, cols.size), np.nan, np.float32)
+    for window in windows(rows, cols, pixels):
+        canvas.open(window)
+        for i, j in reversed(window.tiles):
+            canvas.add(window, i, j, tiles[i, j])
+        written_rows, written_cols = window.write
+        image[:, written_rows.start : written_rows.stop, written_cols.start : written_cols.stop] = (
+            canvas.close(window)
+        )
+    return image
+
+
+@pytest.mark.parametrize("height", SIZES)
+@pytest.mark.parametrize(("width", "overlap"), [(40, 16), (180, 16), (320, 32), (320, 0)])
+def test_the_cut_into_windows_does_not_change_a_bit(height, width, overlap):
+    rows, cols = Axis(height, 64, overlap), Axis(width, 64, overlap)
+    rng = np.random.default_rng(1)
+    shape = len(rows.starts), len(cols.starts), 2, 64, 64
+    tiles = rng.random(shape, np.float32)
+    whole = blend(rows, cols, tiles, 10_000)
+    for pixels in (1, 100, 150):
+        np.testing.assert_array_equal(blend(rows, cols, tiles, pixels), whole)
+    weighted = np.zeros((2, height, width))
+    for i, row in enumerate(rows.starts):
+        for j, col in enumerate(cols.starts):
+            part = np.s_[:, rows.begins[i] : rows.end(i), cols.begins[j] : cols.end(j)]
+            tile = tiles[i, j][
+                :,
+                rows.begins[i] - row : rows.end(i) - row,
+                cols.begins[j] - col : cols.end(j) - col,
+            ]
+            weighted[part] += tile * np.outer(rows.weights(i), cols.weights(j))
+    np.testing.assert_allclose(whole, weighted, atol=2e-7)
+
+
+def test_full_scale_stays_full_scale():
+    rows = cols = Axis(300, 64, 12)
+    tiles = np.ones((len(rows.starts), len(cols.starts), 2, 64, 64), np.float32)
+    np.testing.assert_allclose(blend(rows, cols, tiles, 100), 1, atol=1e-7)
+
+
+@pytest.mark.parametrize("overlap", [-4, 6, 36, 64])
+def test_overlaps_that_do_not_work_are_refused(overlap):
+    with pytest.raises(SSDiffError, match="give a multiple of 4 from 0 to 32"):
+        Axis(256, 64, overlap)
