@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from runtime.bundle import shipped_bundle
+from runtime.bundle import bundle_for
 from runtime.interpolator import interpolate
 from runtime.pansharpen import pansharpen
 from runtime.progress import choose
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("out"), help="directory")
     directory = parser.parse_args().output
     directory.mkdir(parents=True, exist_ok=True)
-    bundle = shipped_bundle(4)
+    bundle = bundle_for(4)
     result = pansharpen(
         SCENE / "pan.tif",
         SCENE / "ms.tif",

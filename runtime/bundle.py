@@ -254,14 +254,28 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.ssdiff"))
 
 
-def shipped_bundle(bands: int) -> Bundle:
-    """The bundle that comes with the package for imagery of so many bands."""
-    bundles = [open_bundle(name) for name in shipped()]
-    for bundle in bundles:
-        if bundle.manifest.model.bands == bands:
-            return bundle
-    fitting = " or ".join(str(bundle.manifest.model.bands) for bundle in bundles)
+def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
+    """A bundle for imagery of so many bands.
+
+    Args:
+        bands: of the MS image.
+        bundle: which one; by default one of those that come with the package.
+
+    Raises:
+        SSDiffError: if it is for another number of bands, or as :func:`open_bundle` does.
+    """
+    if bundle is None:
+        candidates = [open_bundle(name) for name in shipped()]
+    else:
+        candidates = [bundle if isinstance(bundle, Bundle) else open_bundle(bundle)]
+    for candidate in candidates:
+        if candidate.manifest.model.bands == bands:
+            return candidate
+    offers = " and ".join(
+        f"{c.manifest.name} is for {c.manifest.model.bands} ({', '.join(c.manifest.sensor.bands)})"
+        for c in candidates
+    )
     raise SSDiffError(
-        f"The MS image has {bands} bands and the bundles that come along are for {fitting}; "
-        "choose bands with --ms-bands, or give a bundle for yours with --bundle."
+        f"The MS image gives {bands} bands and the bundle {offers}; choose bands with --bands, in "
+        "that order (one marked as alpha counts only if it is chosen), or another --bundle."
     )

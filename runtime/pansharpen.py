@@ -15,7 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from runtime.backends import Backend, open_backend
-from runtime.bundle import Bundle, open_bundle, shipped_bundle
+from runtime.bundle import Bundle, bundle_for
 from runtime.errors import SSDiffError
 from runtime.inputs import WindowInputs, prepare
 from runtime.progress import Progress
@@ -158,7 +158,7 @@ def pansharpen(
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
         Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene,
     ):
-        opened = _choose_bundle(bundle, len(scene.bands))
+        opened = bundle_for(len(scene.bands), bundle)
         manifest = opened.manifest
         rows, cols = (
             Axis(len(axis), manifest.model.tile, tile_overlap) for axis in (scene.rows, scene.cols)
@@ -224,20 +224,6 @@ def _check_numbers(seed: int, **positive: int | None) -> None:
     for name, value in positive.items():
         if value is not None and value < 1:
             raise SSDiffError(f"A {name} of {value} does not work; give a number of 1 or more.")
-
-
-def _choose_bundle(bundle: str | Path | Bundle | None, bands: int) -> Bundle:
-    if bundle is None:
-        return shipped_bundle(bands)
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    expected = opened.manifest.model.bands
-    if bands != expected:
-        names = ", ".join(opened.manifest.sensor.bands)
-        raise SSDiffError(
-            f"The MS image gives {bands} bands and the bundle {opened.path.name} is for "
-            f"{expected} ({names}); choose them with --bands, in that order."
-        )
-    return opened
 
 
 def _choose_schedule(

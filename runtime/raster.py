@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,12 +18,21 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetWriter
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from runtime.errors import SSDiffError
 from runtime.scene import Scene
 
+_LAYOUT = {
+    "tiled": True,
+    "blockxsize": 256,
+    "blockysize": 256,
+    "compress": "deflate",
+    "bigtiff": "if_safer",
+    "num_threads": "all_cpus",
+}
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 DRIVERS = ("GTiff", "COG")
 
@@ -79,7 +90,7 @@ class Output:
         self._tags = dict(tags or {})
         self._nodata = self._choose_nodata()
         flags = scene.mask_flags
-        holes = flags or scene.resampled or self._dtype.kind == "f"
+        holes = flags or scene.resampled or scene.may_have_nan
         self._alpha = self._nodata is None and MaskFlags.alpha in flags
         self._mask = self._nodata is None and not self._alpha and bool(holes)
         self._bands = len(scene.bands) + self._alpha
@@ -96,58 +107,66 @@ class Output:
         return None
 
     def __enter__(self) -> Output:
+        with ExitStack() as stack:
+            scratch = tempfile.TemporaryDirectory(
+                prefix=f".{self.path.name}.", dir=self.path.parent
+            )
+            self._scratch = Path(stack.enter_context(scratch))
+            stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
+            if self._driver == "COG":
+                self._try_cog_options()
+            self._file = stack.enter_context(self._create())
+            self._stack = stack.pop_all()
+        return self
+
+    def _create(self) -> DatasetWriter:
         scene = self._scene
         rows, cols = scene.output
-        self._scratch = tempfile.TemporaryDirectory(
-            prefix=f".{self.path.name}.", dir=self.path.parent
-        )
         profile: dict[str, Any] = {
-            "driver": "GTiff",
             "height": len(rows),
             "width": len(cols),
             "count": self._bands,
             "dtype": self._dtype,
             "nodata": self._nodata,
             "crs": scene.pan.crs,
-            "tiled": True,
-            "blockxsize": 256,
-            "blockysize": 256,
-            "compress": "deflate",
+            **_LAYOUT,
             "predictor": 3 if self._dtype.kind == "f" else 2,
-            "bigtiff": "if_safer",
-            "num_threads": "all_cpus",
         }
-        if not scene.pan.transform.is_identity:
+        georeferenced = not scene.pan.transform.is_identity
+        if georeferenced:
             profile["transform"] = scene.pan.transform * Affine.translation(cols.start, rows.start)
         if self._driver == "GTiff":
             profile |= {key.lower(): value for key, value in self._options.items()}
-        self._env = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True)
-        self._env.__enter__()
-        try:
-            self._open(profile)
-        except BaseException as error:
-            self._close()
-            if isinstance(error, RasterioError | ValueError | TypeError):
-                raise SSDiffError(
-                    f"{self.path} cannot be created ({error}); check the --co options."
-                ) from error
-            raise
-        return self
-
-    def _open(self, profile: Mapping[str, Any]) -> None:
-        scene = self._scene
-        with warnings.catch_warnings():
+        with _strict_options(self._driver), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            self._file = rasterio.open(Path(self._scratch.name) / "result.tif", "w", **profile)
+            file = rasterio.open(self._scratch / "result.tif", "w", driver="GTiff", **profile)
         colours = [scene.ms.colorinterp[band - 1] for band in scene.bands]
-        self._file.colorinterp = [*colours, ColorInterp.alpha][: self._bands]
+        colours = [ColorInterp.undefined if c == ColorInterp.alpha else c for c in colours]
+        file.colorinterp = [*colours, ColorInterp.alpha][: self._bands]
         for index, band in enumerate(scene.bands, start=1):
             if name := scene.ms.descriptions[band - 1]:
-                self._file.set_band_description(index, name)
-        if "transform" not in profile:
-            self._file.gcps = scene.pan.gcps
-            self._file.rpcs = scene.pan.rpcs
-        self._file.update_tags(**self._tags)
+                file.set_band_description(index, name)
+        if not georeferenced:
+            file.rpcs = scene.pan.rpcs
+            if scene.pan.gcps[0]:
+                file.gcps = scene.pan.gcps
+        file.update_tags(**self._tags)
+        return file
+
+    def _try_cog_options(self) -> None:
+        """Make a small COG now, since the real one is made when all the work is done."""
+        source, target = (self._scratch / name for name in ("trial.tif", "trial.cog.tif"))
+        profile = {"height": 16, "width": 16, "count": self._bands, "dtype": self._dtype}
+        with _strict_options("COG"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(source, "w", driver="GTiff", **profile):
+                pass
+            self._copy_to_cog(source, target)
+
+    def _copy_to_cog(self, source: Path, target: Path) -> None:
+        options = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BIGTIFF": "IF_SAFER"}
+        options |= {key.upper(): value for key, value in self._options.items()}
+        rasterio.shutil.copy(source, target, driver="COG", **options)
 
     def write(
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
@@ -187,20 +206,35 @@ class Output:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self._file.close()
-            if error is None:
-                result = Path(self._file.name)
+        with self._stack:
+            if error is not None:
+                return
+            try:
+                self._file.close()
+                result = self._scratch / "result.tif"
                 if self._driver == "COG":
-                    result = result.with_name("cog.tif")
-                    options = {"compress": "deflate", "predictor": "yes"} | self._options
-                    rasterio.shutil.copy(self._file.name, result, driver="COG", **options)
-                os.replace(result, self.path)
-        except RasterioError as fault:
-            raise SSDiffError(f"{self.path} cannot be written ({fault}).") from fault
-        finally:
-            self._close()
+                    result = self._scratch / "cog.tif"
+                    self._copy_to_cog(self._scratch / "result.tif", result)
+            except RasterioError as fault:
+                raise SSDiffError(f"{self.path} cannot be written ({fault}).") from fault
+            os.replace(result, self.path)
 
-    def _close(self) -> None:
-        self._env.__exit__(None, None, None)
-        self._scratch.cleanup()
+
+@contextmanager
+def _strict_options(driver: str) -> Iterator[None]:
+    """Refuse creation options that GDAL would only grumble about."""
+    heard: list[str] = []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("rasterio._env")
+    logger.addHandler(listener)
+    try:
+        yield
+    except (RasterioError, ValueError, TypeError) as error:
+        raise SSDiffError(f"{driver} cannot be written like that ({error}).") from error
+    finally:
+        logger.removeHandler(listener)
+    for message in heard:
+        if "creation option" in message:
+            reason = message.partition(" in ")[2]
+            raise SSDiffError(f"A --co option does not work: {reason}; correct it.")

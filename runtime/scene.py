@@ -111,10 +111,20 @@ class Scene:
     @property
     def mask_flags(self) -> set[MaskFlags]:
         """How the bands in use declare holes; empty when they do not."""
-        flags = set(self.pan.mask_flag_enums[self.pan_band - 1])
-        for band in self.bands:
-            flags |= set(self.ms.mask_flag_enums[band - 1])
+        flags: set[MaskFlags] = set()
+        for image, used in ((self.pan, [self.pan_band]), (self.ms, self.bands)):
+            for band in used:
+                flags |= set(image.mask_flag_enums[band - 1])
+            if (alpha := _alpha_band(image)) in used:
+                flags -= {MaskFlags.alpha, MaskFlags.per_dataset}
+            elif alpha is not None:
+                flags.add(MaskFlags.alpha)
         return flags - {MaskFlags.all_valid}
+
+    @property
+    def may_have_nan(self) -> bool:
+        """Whether values may be missing as NaN."""
+        return any(dtype.startswith("float") for dtype in (*self.pan.dtypes, *self.ms.dtypes))
 
     def _place(self) -> DatasetReader | WarpedVRT:
         """Find how MS lies on PAN, set the grid, and return what to read MS from."""
@@ -167,6 +177,11 @@ class Scene:
                 f"{_name(self.ms)} {self.ms.width} x {self.ms.height}; without georeferencing PAN "
                 "must be 4 times as large, to within one MS pixel."
             )
+        if (alpha := _alpha_band(self.ms)) in self.bands:  # GDAL would weigh the others with it
+            raise SSDiffError(
+                f"{_name(self.ms)} marks band {alpha} as alpha and has to be warped onto PAN's "
+                f"grid; clear the mark first: gdal_edit.py -colorinterp_{alpha} undefined"
+            )
         row, col = self._ms_origin
         local = None if self.pan.crs else "EPSG:3857"  # GDAL wants a name even for no projection
         return WarpedVRT(
@@ -177,9 +192,9 @@ class Scene:
             height=len(self.rows) // RATIO + 2 * HALO,
             width=len(self.cols) // RATIO + 2 * HALO,
             resampling=Resampling.cubic,
-            tolerance=0,
+            tolerance=1e-6,  # of a pixel; 0 is refused
             src_nodata=self.nodata if self.nodata is not None else self.ms.nodata,
-            add_alpha=ColorInterp.alpha not in self.ms.colorinterp,
+            add_alpha=_alpha_band(self.ms) is None,
         )
 
     def read(self, rows: range, cols: range) -> Pixels:
@@ -224,8 +239,16 @@ def _open(path: str | Path, role: str) -> DatasetReader:
     return dataset
 
 
+def _alpha_band(dataset: DatasetReader | WarpedVRT) -> int | None:
+    """The band marked as alpha. GDAL marks the fourth of 4 byte bands; the user may know better."""
+    for index, colour in enumerate(dataset.colorinterp, start=1):
+        if colour == ColorInterp.alpha:
+            return index
+    return None
+
+
 def _colour_bands(dataset: DatasetReader) -> list[int]:
-    return [i for i in dataset.indexes if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+    return [i for i in dataset.indexes if i != _alpha_band(dataset)]
 
 
 def _choose_pan_band(pan: DatasetReader, band: int | None) -> int:
@@ -303,13 +326,20 @@ def _read(
     bottom, right = min(rows.stop, source.height), min(cols.stop, source.width)
     window = Window(left, top, right - left, bottom - top)
     values = source.read(bands, window=window, out_dtype=np.float32)
-    if nodata is None:
-        nodata = source.nodatavals[bands[0] - 1]
-        valid = source.read_masks(bands, window=window) > 0
-    else:
+    alpha = _alpha_band(source)
+    declared = source.nodatavals[bands[0] - 1]
+    if nodata is not None or (alpha in bands and declared is not None):
+        nodata = declared if nodata is None else nodata
         valid = values != nodata
+    elif alpha in bands:  # GDAL would take the mask from it
+        valid = np.ones(values.shape, bool)
+    else:
+        nodata = declared
+        valid = source.read_masks(bands, window=window) > 0
     # A single 0 among the bands is a dark pixel and not a hole.
     valid = valid.any(axis=0) if nodata == 0 else valid.all(axis=0)
+    if alpha is not None and alpha not in bands:  # GDAL's masks miss it beside 4 or more bands
+        valid &= source.read(alpha, window=window) > 0
     valid &= np.isfinite(values).all(axis=0)
     beyond = [(top - rows.start, rows.stop - bottom), (left - cols.start, cols.stop - right)]
     return (

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine, from_origin
 
-from runtime.bundle import shipped_bundle
+from runtime.bundle import bundle_for
 
 UTM = "EPSG:32631"
 PAN_GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
@@ -13,7 +13,7 @@ PAN_GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
 
 @pytest.fixture(scope="session")
 def bundle4():
-    return shipped_bundle(4)
+    return bundle_for(4)
 
 
 def write_raster(path, pixels, transform=None, crs=UTM, mask=None, descriptions=None, **profile):
