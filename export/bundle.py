@@ -76,6 +76,8 @@ def export_bundle(
         raise SSDiffError(f"{output} exists and is not a bundle; it will not be overwritten.")
     if tile < 16 or tile % 16:
         raise SSDiffError(f"A tile of {tile} pixels does not work; give a multiple of 16.")
+    if full_scale is not None and not full_scale > 0:
+        raise SSDiffError(f"A full scale of {full_scale:g} does not work; give a number above 0.")
     if not output.parent.is_dir():
         raise SSDiffError(f"There is no directory {output.parent} to write the bundle into.")
     progress = progress or Progress()

@@ -1,0 +1,150 @@
+"""The commands, as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import rasterio
+
+from runtime.backends import BACKENDS
+from runtime.cli import cli
+from runtime.raster import DRIVERS, DTYPES
+from runtime.schedule import SAMPLERS
+
+
+def call(*words, cwd=None, module="runtime.cli"):
+    """Run a command in a process of its own."""
+    code = f"from {module} import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_run_says_what_it_assumed_and_where_the_result_is(make_pair, tmp_path):
+    pan, ms = make_pair(100, 120)
+    done = call("run", pan, ms, "--batch", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "Full scale: PAN 2047 (that of the bundle's sensor, generic)" in done.stderr
+    assert "consistent sampler, 1 step at t = 999" in done.stderr
+    assert "(100 %), 0 s left" in done.stderr
+    with rasterio.open(tmp_path / "ms_pansharpened.tif") as file:
+        assert (file.height, file.width) == (100, 120)
+
+
+def test_options_reach_the_run(make_pair, tmp_path):
+    pan, ms = make_pair(80, 80, bands=5)
+    words = ["-b", "4,3,2,1", "--timesteps", "900,100", "--seed", "7", "-q"]
+    words += ["--co", "COMPRESS=ZSTD", "--dtype", "float32"]
+    done = call("run", pan, ms, "-o", "a.tif", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert file.tags()["SSDIFF_TIMESTEPS"] == "900,100"
+        assert file.tags()["SSDIFF_SEED"] == "7"
+        assert file.compression.name == "zstd"
+        assert file.dtypes[0] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "pan.tif", "nothing.tif"], "Error: The MS image cannot be read"),
+        (["run", "ms.tif", "pan.tif"], "Error: The PAN image ms.tif has 4 bands"),
+        (["run", "pan.tif", "pan.tif"], "Error: A pixel of pan.tif is 1 x 1 pixels of pan.tif"),
+        (["run", "pan.tif", "ms.tif", "-b", "1,x"], "'1,x' is not a list of whole numbers"),
+        (["run", "pan.tif", "ms.tif", "--co", "A"], "'A' is not of the form KEY=VALUE"),
+        (["run", "pan.tif", "ms.tif", "--steps", "0"], "0 steps were asked for"),
+        (["run", "pan.tif", "ms.tif", "--bundle", "x"], "x is not a bundle"),
+        (["run", "pan.tif"], "Missing argument 'MS'"),
+        (["sharpen"], "No such command 'sharpen'"),
+        (["info", "nothing"], "nothing is not a bundle"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_status_2(make_pair, tmp_path, words, sentence):
+    make_pair()
+    done = call(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
+
+
+def test_interruption_leaves_nothing_and_exits_with_130(make_pair, tmp_path):
+    pan, ms = make_pair(800, 800)
+    code = "from runtime.cli import main; main()"
+    words = [sys.executable, "-c", code, "run", pan, ms, "-o", "out.tif"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.startswith("Tiles:"):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == 130
+    assert rest.endswith("Interrupted; nothing was written.\n")
+    assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
+
+
+def test_info_tells_a_person_and_a_program(bundle4):
+    told = call("info", "generic4")
+    assert told.returncode == 0, told.stderr
+    for text in (
+        "blue, green, red, nir",
+        "denoiser.fp32.fused.onnx",
+        "On real tiles",
+        bundle4.sha256,
+    ):
+        assert text in told.stdout
+    assert max(map(len, told.stdout.splitlines())) <= 80
+    told = call("info", bundle4.path, "--json")
+    assert json.loads(told.stdout)["model"]["bands"] == 4
+
+
+def test_export_is_refused_before_it_begins(tmp_path):
+    weights = tmp_path / "w.pt"
+    weights.write_bytes(b"nothing")
+    begin = time.monotonic()
+    done = call(
+        "--weights", weights, "--sensor", "wv3", "-o", tmp_path / "b.ssdiff", module="export.cli"
+    )
+    assert done.returncode == 2
+    assert "cannot be read as weights" in done.stderr
+    assert time.monotonic() - begin < 60
+    assert os.listdir(tmp_path) == ["w.pt"]
+
+
+@pytest.mark.parametrize("module", ["runtime.cli", "export.cli"])
+def test_help_loads_nothing_heavy(module):
+    """It is the imports that cost time; a list of them does not depend on the machine."""
+    heavy = {"numpy", "torch", "onnx", "onnxruntime", "rasterio", "pydantic", "rich", "matplotlib"}
+    code = (
+        f"import sys; sys.argv = ['command', '--help']; from {module} import main\n"
+        f"try: main()\nexcept SystemExit: print('LOADED', {heavy!r} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Usage: command" in done.stdout
+    assert done.stdout.rstrip().endswith("LOADED set()")
+
+
+def test_choices_on_the_command_line_are_those_of_the_library():
+    choices = {
+        option.name: tuple(option.type.choices)
+        for option in cli.commands["run"].params
+        if hasattr(option.type, "choices")
+    }
+    assert choices == {
+        "sampler": SAMPLERS,
+        "backend": BACKENDS,
+        "dtype": DTYPES,
+        "driver": DRIVERS,
+    }
