@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ def read(path: Path) -> NDArray[np.float64]:
 
 
 def main() -> None:
-    """Run the demo."""
+    """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("out"), help="directory")
     directory = parser.parse_args().output
@@ -62,12 +61,11 @@ def main() -> None:
     picture = directory / "demo.png"
     drawing.savefig(picture)
 
-    names = list(scores["SSDiff"])
-    print("\n" + "".join(f"{text:>9}" for text in ("", *names)))
+    print(f"\n{'':18}" + "".join(f"{metric:>9}" for metric in scores["SSDiff"]))
     for name, found in scores.items():
-        print(f"{name:18}" + "".join(f"{found[metric]:9.4f}" for metric in names)[9:])
+        print(f"{name:18}" + "".join(f"{value:9.4f}" for value in found.values()))
     print(f"\nresult   {result.output.resolve()}\npicture  {picture.resolve()}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

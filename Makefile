@@ -1,0 +1,43 @@
+# Two commands for a fresh machine: `make demo` and `make test`. The rest is for developers.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# PyTorch as its CPU build where that index can be reached; elsewhere whatever PyPI has.
+TORCH ?= torch==2.13.*
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+EXAMPLE = out
+
+.PHONY: demo test test-slow check clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py --output $(EXAMPLE)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" -n auto
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed; name one with make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 1; }
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,evaluate]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet "$(TORCH)" --extra-index-url $(TORCH_INDEX)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) $(EXAMPLE) .pytest_cache .mypy_cache .ruff_cache
