@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = {4: "b4_s12", 8: "b8_s11"}
@@ -20,6 +22,8 @@ def golden_arrays(bands: int) -> dict[str, np.ndarray[Any, Any]]:
 
 def golden_state(bands: int) -> dict[str, torch.Tensor]:
     """A released-format state dict: every tensor that the listing names, in its order."""
+    import torch
+
     listing = json.loads((GOLDEN / f"{CASES[bands]}.json").read_text())
     rng = np.random.default_rng(listing["seed"])
     state = {}
