@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from runtime.errors import SSDiffError
+from runtime.errors import SSDiffError, counted
 from runtime.interpolator import RATIO
 from runtime.schedule import Schedule, make_schedule
 
@@ -276,6 +276,6 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
         for c in candidates
     )
     raise SSDiffError(
-        f"The MS image gives {bands} bands and the bundle {offers}; choose bands with --bands, in "
-        "that order (one marked as alpha counts only if it is chosen), or another --bundle."
+        f"The MS image gives {counted(bands, 'band')} and the bundle {offers}; choose "
+        "bands with --bands, in that order (one marked as alpha counts only if it is chosen), or another --bundle."
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from runtime.backends import Backend, open_backend
 from runtime.bundle import Bundle, bundle_for
-from runtime.errors import SSDiffError
+from runtime.errors import SSDiffError, counted
 from runtime.inputs import WindowInputs, prepare
 from runtime.progress import Progress
 from runtime.quicklook import draw_quicklook, require_matplotlib
@@ -305,8 +305,9 @@ def _tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
 
 def _sampling(schedule: Schedule) -> str:
     count = len(schedule.steps)
+    steps = counted(count, "step")
     visited = ", ".join(map(str, schedule.timesteps[:12])) + (", ..." if count > 12 else "")
-    return f"{schedule.sampler} sampler, {count} step{'s' * (count > 1)} at t = {visited}"
+    return f"{schedule.sampler} sampler, {steps} at t = {visited}"
 
 
 def _tell_result(result: Result, progress: Progress) -> None:
@@ -317,14 +318,14 @@ def _tell_result(result: Result, progress: Progress) -> None:
     ):
         if beyond:
             progress.warn(
-                f"{beyond} valid {role} pixels are above full scale {scale.value:g} and were taken "
-                "as it; if the data goes higher, pass --full-scale"
+                f"{counted(beyond, 'valid pixel')} of {role} above full scale {scale.value:g}, taken "
+                "as full scale; if the data goes higher, pass --full-scale"
             )
     empty = f", {result.empty_tiles} empty ones skipped" if result.empty_tiles else ""
     invalid = (
         f", {result.invalid_pixels / pixels:.1%} without data" if result.invalid_pixels else ""
     )
-    progress.note(f"{result.tiles} tiles{empty}; {result.seconds:.1f} s")
+    progress.note(f"{counted(result.tiles, 'tile')}{empty}; {result.seconds:.1f} s")
     progress.note(f"{result.output}: {result.size[1]} x {result.size[0]}{invalid}")
     if result.quicklook:
         progress.note(f"{result.quicklook}: quicklook")

@@ -10,7 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from runtime.errors import SSDiffError
+from runtime.errors import SSDiffError, counted
 from runtime.interpolator import RATIO, interpolate_with_halo
 from runtime.scene import Scene
 
@@ -100,11 +100,10 @@ def draw_quicklook(scene: Scene, result: Result) -> Path:
     (pan,) = stretch([pixels.pan[cut][None]], valid)
     lms, image = stretch([lms, image], valid)
     drawing, panels = figure(3, window.height, window.width)
-    steps = len(result.schedule.steps)
     for panel, shown, title in zip(
         panels,
         (pan, lms, np.where(valid, image, 1)),
-        ("PAN", "MS, interpolated", f"SSDiff, {steps} step{'s' * (steps > 1)}"),
+        ("PAN", "MS, interpolated", f"SSDiff, {counted(len(result.schedule.steps), 'step')}"),
         strict=True,
     ):
         show(panel, shown, title)

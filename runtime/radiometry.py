@@ -10,6 +10,7 @@ from rasterio.windows import Window
 
 from runtime.bundle import Bundle
 from runtime.errors import SSDiffError
+from runtime.scene import damage_told
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def survey(image: DatasetReader, band: int) -> Survey:
     for row in np.linspace(0, max(image.height - 64, 0), 5, dtype=int):
         for col in np.linspace(0, max(image.width - 64, 0), 5, dtype=int):
             window = Window(col, row, min(64, image.width), min(64, image.height))
-            patches.append(image.read(band, window=window, masked=True).compressed())
+            with damage_told(image, window):
+                patches.append(image.read(band, window=window, masked=True).compressed())
     values = np.concatenate(patches)
     values = values[np.isfinite(values)]
     if not values.size:

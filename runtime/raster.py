@@ -83,8 +83,10 @@ class Output:
         for source in (scene.pan.name, scene.ms.name):
             if self.path.exists() and Path(source).exists() and self.path.samefile(source):
                 raise SSDiffError(f"{path} is one of the inputs; give another --output.")
-        if not os.access(self.path.parent, os.W_OK):
-            raise SSDiffError(f"{self.path.parent} is not a directory that can be written to.")
+        if self.path.suffix.lower() not in (".tif", ".tiff"):
+            raise SSDiffError(
+                f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
+            )
         self._scene, self._driver, self._options = scene, driver, dict(options or {})
         self._dtype = np.dtype(dtype or scene.ms.dtypes[scene.bands[0] - 1])
         self._tags = dict(tags or {})
@@ -108,16 +110,23 @@ class Output:
 
     def __enter__(self) -> Output:
         with ExitStack() as stack:
-            scratch = tempfile.TemporaryDirectory(
-                prefix=f".{self.path.name}.", dir=self.path.parent
-            )
-            self._scratch = Path(stack.enter_context(scratch))
+            self._scratch = Path(stack.enter_context(self._make_scratch()))
             stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
             if self._driver == "COG":
                 self._try_cog_options()
             self._file = stack.enter_context(self._create())
             self._stack = stack.pop_all()
         return self
+
+    def _make_scratch(self) -> tempfile.TemporaryDirectory[str]:
+        """Beside the result, so that giving it its name is one step."""
+        try:
+            return tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
+        except OSError as error:
+            raise SSDiffError(
+                f"Nothing can be written to {self.path.parent} ({error.strerror}); "
+                "give another --output."
+            ) from error
 
     def _create(self) -> DatasetWriter:
         scene = self._scene
@@ -187,12 +196,13 @@ class Output:
         top, left = (r.start for r in self._scene.output)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
         indexes = list(range(1, len(values) + 1))
-        self._file.write(pixels, indexes, window=window)
-        if self._alpha:
-            opaque = np.iinfo(self._dtype).max if self._dtype.kind in "ui" else 255
-            self._file.write((valid * opaque).astype(self._dtype), self._bands, window=window)
-        if self._mask:
-            self._file.write_mask(valid, window=window)
+        with self._told_as_mistake():
+            self._file.write(pixels, indexes, window=window)
+            if self._alpha:
+                opaque = np.iinfo(self._dtype).max if self._dtype.kind in "ui" else 255
+                self._file.write((valid * opaque).astype(self._dtype), self._bands, window=window)
+            if self._mask:
+                self._file.write_mask(valid, window=window)
 
     def _beside_nodata(self) -> Any:
         nodata = self._dtype.type(self._nodata)
@@ -209,15 +219,23 @@ class Output:
         with self._stack:
             if error is not None:
                 return
-            try:
+            with self._told_as_mistake():
                 self._file.close()
                 result = self._scratch / "result.tif"
                 if self._driver == "COG":
                     result = self._scratch / "cog.tif"
                     self._copy_to_cog(self._scratch / "result.tif", result)
-            except RasterioError as fault:
-                raise SSDiffError(f"{self.path} cannot be written ({fault}).") from fault
-            os.replace(result, self.path)
+                os.replace(result, self.path)
+
+    @contextmanager
+    def _told_as_mistake(self) -> Iterator[None]:
+        """The disk is full, more often than not."""
+        try:
+            yield
+        except (RasterioError, OSError) as error:
+            raise SSDiffError(
+                f"{self.path} cannot be written ({error}); is there space on the disk?"
+            ) from error
 
 
 @contextmanager

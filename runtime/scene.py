@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -218,7 +218,7 @@ def _on_64ths(position: float) -> float:
     return round(position * 64) / 64
 
 
-def _name(dataset: DatasetReader) -> str:
+def _name(dataset: DatasetReader | WarpedVRT) -> str:
     return Path(dataset.name).name
 
 
@@ -314,6 +314,19 @@ def _check_ratio(pan: DatasetReader, ms: DatasetReader, to_pan: _Points) -> None
         )
 
 
+@contextmanager
+def damage_told(source: DatasetReader | WarpedVRT, window: Window) -> Iterator[None]:
+    """Around a read: a file that cannot be read there is a mistake of the user's."""
+    try:
+        yield
+    except RasterioError as error:
+        rows, cols = window.toranges()
+        raise SSDiffError(
+            f"{_name(source)} is damaged at rows {rows[0]} to {rows[1]} and columns {cols[0]} to "
+            f"{cols[1]}; get it again."
+        ) from error
+
+
 def _read(
     source: DatasetReader | WarpedVRT,
     bands: list[int],
@@ -325,7 +338,8 @@ def _read(
     top, left = max(rows.start, 0), max(cols.start, 0)
     bottom, right = min(rows.stop, source.height), min(cols.stop, source.width)
     window = Window(left, top, right - left, bottom - top)
-    values = source.read(bands, window=window, out_dtype=np.float32)
+    with damage_told(source, window):
+        values = source.read(bands, window=window, out_dtype=np.float32)
     alpha = _alpha_band(source)
     declared = source.nodatavals[bands[0] - 1]
     if nodata is not None or (alpha in bands and declared is not None):

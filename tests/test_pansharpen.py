@@ -358,7 +358,8 @@ def test_what_is_no_pair_leaves_no_output(make_pair, run, tmp_path, changes, sen
             "A --co option does not work: 'NONSENSE' is an unexpected value",
         ),
         ({"driver": "COG", "options": {"FOO": "1"}}, "COG does not support creation option FOO"),
-        ({"name": "nowhere/out.tif"}, "is not a directory that can be written to"),
+        ({"name": "nowhere/out.tif"}, "Nothing can be written to .*nowhere"),
+        ({"name": "out.png"}, "is no name for one; end in .tif"),
     ],
 )
 def test_options_that_do_not_work_are_refused(make_pair, run, tmp_path, options, sentence):
@@ -420,3 +421,13 @@ def test_a_fourth_byte_band_that_gdal_calls_alpha_can_be_chosen(make_pair, run):
     turned = PAN_GRID * Affine.rotation(10) * Affine.scale(4)
     with pytest.raises(SSDiffError, match="marks band 4 as alpha and has to be warped"):
         run(make_pair(ms={"pixels": pixels, "transform": turned}), bands=(1, 2, 3, 4))
+
+
+def test_a_damaged_input_is_told_and_leaves_nothing(make_pair, run, tmp_path):
+    pan, ms = make_pair(pan={"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "lzw"})
+    content = bytearray(pan.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3000] = bytes(3000)
+    pan.write_bytes(content)
+    with pytest.raises(SSDiffError, match=r"pan.tif is damaged at rows \d+ to \d+"):
+        run((pan, ms))
+    assert not leftovers(tmp_path)
