@@ -277,5 +277,6 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
     )
     raise SSDiffError(
         f"The MS image gives {counted(bands, 'band')} and the bundle {offers}; choose "
-        "bands with --bands, in that order (one marked as alpha counts only if it is chosen), or another --bundle."
+        "bands with --bands, in that order (one marked as alpha counts only if it is chosen), or "
+        "another --bundle."
     )

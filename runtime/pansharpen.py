@@ -318,8 +318,8 @@ def _tell_result(result: Result, progress: Progress) -> None:
     ):
         if beyond:
             progress.warn(
-                f"{counted(beyond, 'valid pixel')} of {role} above full scale {scale.value:g}, taken "
-                "as full scale; if the data goes higher, pass --full-scale"
+                f"{counted(beyond, 'valid pixel')} of {role} above full scale {scale.value:g} came "
+                "out as full scale; if the data goes higher, pass --full-scale"
             )
     empty = f", {result.empty_tiles} empty ones skipped" if result.empty_tiles else ""
     invalid = (
