@@ -18,6 +18,7 @@ from runtime.backends import Backend, open_backend
 from runtime.bundle import Bundle, bundle_for
 from runtime.errors import SSDiffError, counted
 from runtime.inputs import WindowInputs, prepare
+from runtime.interpolator import GROUND_POSITION
 from runtime.progress import Progress
 from runtime.quicklook import draw_quicklook, require_matplotlib
 from runtime.radiometry import Scale, choose_scale, survey
@@ -171,7 +172,12 @@ def pansharpen(
             seed=seed,
             bundle=opened,
             backend=engine.describe(),
-            pan_scale=choose_scale(scene.pan, scene.pan_band, pan_full_scale or full_scale, opened),
+            pan_scale=choose_scale(
+                scene.pan,
+                scene.pan_band,
+                full_scale if pan_full_scale is None else pan_full_scale,
+                opened,
+            ),
             ms_scale=choose_scale(scene.ms, scene.bands[0], full_scale, opened),
             position=scene.position,
             resampled=scene.resampled,
@@ -276,10 +282,10 @@ def _tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
         f"{','.join(map(str, scene.bands))}; output {width} x {height}"
     )
     progress.note(f"Full scale: PAN {result.pan_scale}, MS {result.ms_scale}")
-    shift = tuple(4 * round((p - 1.5) / 4, 6) for p in scene.position)
+    shift = [position - GROUND_POSITION for position in scene.position]
     if scene.resampled:
         progress.note("MS is warped onto PAN's grid (cubic)")
-    elif any(shift):
+    elif max(map(abs, shift)) > 0.05:
         progress.note(
             f"MS lies {shift[0]:+.2f} rows and {shift[1]:+.2f} columns of PAN off its grid; "
             "the interpolator makes up for it"

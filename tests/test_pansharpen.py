@@ -352,6 +352,7 @@ def test_what_is_no_pair_leaves_no_output(make_pair, run, tmp_path, changes, sen
         ({"batch": 0}, "A batch of 0 does not work"),
         ({"tile_overlap": 7}, "tile overlap of 7 pixels does not work"),
         ({"full_scale": 0}, "full scale of 0 does not work"),
+        ({"full_scale": 10, "pan_full_scale": 0}, "full scale of 0 does not work"),
         ({"backend": "cuda"}, "The backend 'cuda' is unknown"),
         (
             {"options": {"COMPRESS": "NONSENSE"}},
