@@ -158,7 +158,7 @@ def pansharpen(
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
         Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene,
     ):
-        opened = _choose_bundle(bundle, len(scene.bands))
+        opened = choose_bundle(bundle, len(scene.bands))
         manifest = opened.manifest
         rows, cols = (
             Axis(len(axis), manifest.model.tile, tile_overlap) for axis in (scene.rows, scene.cols)
@@ -226,7 +226,8 @@ def _check_numbers(seed: int, **positive: int | None) -> None:
             raise SSDiffError(f"A {name} of {value} does not work; give a number of 1 or more.")
 
 
-def _choose_bundle(bundle: str | Path | Bundle | None, bands: int) -> Bundle:
+def choose_bundle(bundle: str | Path | Bundle | None, bands: int) -> Bundle:
+    """Open a bundle and check that it is for so many bands; None is the one that comes along."""
     if bundle is None:
         return shipped_bundle(bands)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)

@@ -23,6 +23,17 @@ class Scale:
         return f"{self.value:g} ({self.reason})"
 
 
+def known_scale(image: DatasetReader, band: int, stated: float | None) -> Scale | None:
+    """Full scale of an image as far as the user and the file tell; see :func:`choose_scale`."""
+    if stated is not None:
+        if not stated > 0:
+            raise SSDiffError(f"A full scale of {stated:g} does not work; give a number above 0.")
+        return Scale(stated, "as stated")
+    if bits := image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS"):
+        return Scale(2.0 ** int(bits) - 1, f"{bits} bits, as the file says")
+    return Scale(255, "8-bit file") if image.dtypes[band - 1] == "uint8" else None
+
+
 def choose_scale(image: DatasetReader, band: int, stated: float | None, bundle: Bundle) -> Scale:
     """Full scale of an image.
 
@@ -30,16 +41,10 @@ def choose_scale(image: DatasetReader, band: int, stated: float | None, bundle: 
     files, which cannot hold more; the sensor of the bundle. Never the largest value found, which
     would change from scene to scene.
     """
-    if stated is not None:
-        if not stated > 0:
-            raise SSDiffError(f"A full scale of {stated:g} does not work; give a number above 0.")
-        return Scale(stated, "as stated")
-    if bits := image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS"):
-        return Scale(2.0 ** int(bits) - 1, f"{bits} bits, as the file says")
-    if image.dtypes[band - 1] == "uint8":
-        return Scale(255, "8-bit file")
     sensor = bundle.manifest.sensor
-    return Scale(sensor.full_scale, f"that of the bundle's sensor, {sensor.name}")
+    return known_scale(image, band, stated) or Scale(
+        sensor.full_scale, f"that of the bundle's sensor, {sensor.name}"
+    )
 
 
 @dataclass(frozen=True)
