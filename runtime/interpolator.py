@@ -95,7 +95,8 @@ def interpolate_with_halo(
     height, width = (size - 2 * HALO for size in ms.shape[-2:])
     rows: NDArray[Float] = interpolation_matrix(height, position[0]).astype(ms.dtype)
     cols: NDArray[Float] = interpolation_matrix(width, position[1]).astype(ms.dtype)
-    return rows @ ms @ cols.T
+    out: NDArray[Float] = np.matmul(np.matmul(rows, ms), cols.T)
+    return out
 
 
 def interpolate(
