@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import convolve1d
 from scipy.optimize import nnls
 
+from runtime.errors import SSDiffError
 from runtime.interpolator import interpolate
 from runtime.sensors import Sensor
 from ssdiff_ref.checks import (
@@ -226,3 +227,15 @@ METHODS: dict[str, Callable[[Pair], Image]] = {
     "BDSD-PC": bdsd_pc,
 }
 """By the names of the literature."""
+COMPARED = tuple(name for name in METHODS if name != "Brovey")
+"""Those that a network is compared with unless told otherwise: BT-H is Brovey, improved."""
+
+
+def find_method(name: str) -> str:
+    """The name in :data:`METHODS` that this is, upper or lower case aside."""
+    for known in METHODS:
+        if known.lower() == name.lower():
+            return known
+    raise SSDiffError(
+        f"The method {name!r} is unknown, expected one of {', '.join(METHODS)}; choose one of them."
+    )
