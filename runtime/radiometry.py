@@ -23,15 +23,21 @@ class Scale:
         return f"{self.value:g} ({self.reason})"
 
 
-def known_scale(image: DatasetReader, band: int, stated: float | None) -> Scale | None:
-    """Full scale of an image as far as the user and the file tell; see :func:`choose_scale`."""
+def known_scale(stated: float | None, dtype: str, bits: int | None = None) -> Scale | None:
+    """Full scale as far as the user and the data tell; see :func:`choose_scale`."""
     if stated is not None:
         if not stated > 0:
             raise SSDiffError(f"A full scale of {stated:g} does not work; give a number above 0.")
         return Scale(stated, "as stated")
-    if bits := image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS"):
-        return Scale(2.0 ** int(bits) - 1, f"{bits} bits, as the file says")
-    return Scale(255, "8-bit file") if image.dtypes[band - 1] == "uint8" else None
+    if bits:
+        return Scale(2.0**bits - 1, f"{bits} bits, as the file says")
+    return Scale(255, "8-bit file") if dtype == "uint8" else None
+
+
+def raster_scale(image: DatasetReader, band: int, stated: float | None) -> Scale | None:
+    """The same of a raster."""
+    bits = int(image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", 0))
+    return known_scale(stated, image.dtypes[band - 1], bits)
 
 
 def choose_scale(image: DatasetReader, band: int, stated: float | None, bundle: Bundle) -> Scale:
@@ -42,7 +48,7 @@ def choose_scale(image: DatasetReader, band: int, stated: float | None, bundle: 
     would change from scene to scene.
     """
     sensor = bundle.manifest.sensor
-    return known_scale(image, band, stated) or Scale(
+    return raster_scale(image, band, stated) or Scale(
         sensor.full_scale, f"that of the bundle's sensor, {sensor.name}"
     )
 
