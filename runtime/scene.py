@@ -194,7 +194,7 @@ class Scene:
             height=len(self.rows) // RATIO + 2 * HALO,
             width=len(self.cols) // RATIO + 2 * HALO,
             resampling=Resampling.cubic,
-            tolerance=0,
+            tolerance=1e-6,  # as good as exact; rasterio 1.4 fails on 0
             src_nodata=self.nodata if self.nodata is not None else self.ms.nodata,
             add_alpha=ColorInterp.alpha not in self.ms.colorinterp,
         )
@@ -325,6 +325,10 @@ def read_rectangle(
     if nodata is None:
         nodata = source.nodatavals[bands[0] - 1]
         valid = source.read_masks(bands, window=window) > 0
+        # GDAL takes alpha for a mask beside 1 or 3 bands, and warped MS has it beside any number.
+        for band in set(source.indexes) - set(bands):
+            if source.colorinterp[band - 1] == ColorInterp.alpha:
+                valid &= source.read(band, window=window) > 0
     else:
         valid = values != nodata
     # A single 0 among the bands is a dark pixel and not a hole.

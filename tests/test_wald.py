@@ -195,3 +195,20 @@ def test_what_cannot_be_simulated_is_refused(tmp_path, sizes, options, sentence)
     with pytest.raises(SSDiffError, match=sentence):
         simulate(*inputs, output, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_warped_ms_keeps_its_holes(tmp_path):
+    pan, ms = pair(0, 4, 64, 64)
+    ms[:, 20:40, 20:40] = 0
+    turned = GRID * Affine.rotation(2, (128, 128)) * Affine.scale(4)
+    inputs = (
+        write_raster(tmp_path / "pan.tif", pan),
+        write_raster(tmp_path / "ms.tif", ms, turned, nodata=0),
+    )
+    folder = simulate(*inputs, tmp_path / "out")
+    reference, valid, *_ = read(folder / "reference.tif")
+    assert not valid[24:36, 24:36].any()
+    assert valid[8:16, 8:56].all()
+    assert reference[:, valid].min() > 100  # nothing of the hole was warped into what is valid
+    with Scene(folder / "pan.tif", folder / "ms.tif") as scene:
+        assert (scene.position, scene.resampled) == ((2.0, 2.0), False)
