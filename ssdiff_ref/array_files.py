@@ -152,10 +152,11 @@ def _open_mat(path: Path) -> _Stacks:
 def _load_mat(path: Path) -> dict[str, _Array]:
     """The variables of a MATLAB file of any version, axes as MATLAB has them."""
     try:
-        variables = loadmat(path)
-    except NotImplementedError:  # version 7.3 is HDF5, with the axes reversed
-        with h5py.File(path) as file:
-            return {name: data[()].T for name, data in file.items() if hasattr(data, "dtype")}
+        try:
+            variables = loadmat(path)
+        except NotImplementedError:  # version 7.3 is HDF5, with the axes reversed
+            with h5py.File(path) as file:
+                return {name: data[()].T for name, data in file.items() if hasattr(data, "dtype")}
     except (ValueError, OSError, MatReadError) as error:
         raise SSDiffError(
             f"{path} cannot be read as a MATLAB file ({error}); check the file."

@@ -26,6 +26,8 @@ SHIPPED = "default"
 class BundleMethod:
     """A bundle as a method of pairs, by what a user gets: a run from rasters to a raster.
 
+    It interpolates MS itself, so the ``lms`` of a pair is not used.
+
     Args:
         bundle: opened; for the bands of the pairs to come.
         full_scale: of the pairs, both PAN and MS.

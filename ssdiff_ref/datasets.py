@@ -17,7 +17,7 @@ from runtime.errors import SSDiffError
 from runtime.interpolator import GROUND_POSITION, HALO, RATIO
 from runtime.progress import Progress
 from runtime.radiometry import Scale, raster_scale
-from runtime.scene import Scene
+from runtime.scene import ON_GRID, Scene
 from runtime.sensors import Sensor
 from ssdiff_ref.baselines import Pair
 from ssdiff_ref.checks import Image, Mask, fit_sensor
@@ -182,6 +182,12 @@ def open_pair(
         progress.warn(
             "MS has to be warped onto PAN's grid (cubic), and that is what is judged; for scores "
             "to be compared with others, give a pair whose grids fit"
+        )
+    off = [p - GROUND_POSITION for p in position]
+    if max(map(abs, off)) > ON_GRID:
+        progress.note(
+            f"MS lies {off[0]:+.2f} rows and {off[1]:+.2f} columns of PAN off its grid: at reduced "
+            "resolution PAN is shrunk onto it, at full resolution the protocol does not ask"
         )
     pan_values, ms_values = whole.pan.astype(np.float64), whole.ms.astype(np.float64)
     if pan_scale.value != scale.value:

@@ -204,7 +204,8 @@ def check_imagery(bands: int, size: tuple[int, int], crop: int) -> None:
     needed = smallest_size(crop)
     if min(size) < needed:
         largest = (min(size) - BLOCK + 1) // 2
-        remedy = f"pass --crop {largest} or less, or " if min(size) >= BLOCK else ""
+        less = " or less" if largest else ""
+        remedy = f"pass --crop {largest}{less}, or " if min(size) >= BLOCK else ""
         raise SSDiffError(
             f"At reduced resolution the imagery is {size[1]} x {size[0]} pixels, expected {needed} "
             f"x {needed} or more for a crop of {crop}; {remedy}give a larger scene."
