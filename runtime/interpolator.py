@@ -95,16 +95,22 @@ def interpolate_with_halo(
     height, width = (size - 2 * HALO for size in ms.shape[-2:])
     rows: NDArray[Float] = interpolation_matrix(height, position[0]).astype(ms.dtype)
     cols: NDArray[Float] = interpolation_matrix(width, position[1]).astype(ms.dtype)
-    return rows @ ms @ cols.T
+    out: NDArray[Float] = np.matmul(np.matmul(rows, ms), cols.T)
+    return out
 
 
-def interpolate(ms: NDArray[Float], border: str = "symmetric") -> NDArray[Float]:
-    """Interpolate a whole image by 4 as the field does, pixel ``n`` to ``4 n + 2``.
+def interpolate(
+    ms: NDArray[Float],
+    border: str = "symmetric",
+    position: tuple[float, float] = (PROTOCOL_POSITION, PROTOCOL_POSITION),
+) -> NDArray[Float]:
+    """Interpolate a whole image by 4; by default as the field does, pixel ``n`` to ``4 n + 2``.
 
     Args:
         ms: ``[..., h, w]``, float32 or float64, any unit.
         border: how the image goes on beyond its edges, a mode of :func:`numpy.pad`:
             ``symmetric`` for imagery; ``wrap`` is what the DLPan-Toolbox does.
+        position: row and column, 1 to 2, where the first pixel lies on the grid of the result.
 
     Returns:
         ``[..., 4 h, 4 w]`` of the same dtype.
@@ -119,5 +125,7 @@ def interpolate(ms: NDArray[Float], border: str = "symmetric") -> NDArray[Float]
         for col in range(0, width, _BLOCK):
             block = padded[..., row : row + _BLOCK + 2 * HALO, col : col + _BLOCK + 2 * HALO]
             r, c = RATIO * row, RATIO * col
-            out[..., r : r + RATIO * _BLOCK, c : c + RATIO * _BLOCK] = interpolate_with_halo(block)
+            out[..., r : r + RATIO * _BLOCK, c : c + RATIO * _BLOCK] = interpolate_with_halo(
+                block, position
+            )
     return out[..., : RATIO * height, : RATIO * width]

@@ -50,20 +50,26 @@ def require_matplotlib() -> None:
         raise SSDiffError("Pictures need matplotlib; pip install matplotlib.") from error
 
 
-def figure(columns: int, height: int, width: int) -> tuple[Figure, list[Axes]]:
-    """A row of panels that show images of that size pixel by pixel."""
+def figure(
+    columns: int, height: int, width: int, *, rows: int = 1, right: int = 0
+) -> tuple[Figure, list[Axes]]:
+    """Panels that show images of that size pixel by pixel, row by row, with room for titles.
+
+    ``right`` is the width in pixels of a margin on that side.
+    """
     from matplotlib.figure import Figure
 
     dpi, gap, title = 100, 8, 28
-    size = (columns * (width + gap) + gap) / dpi, (height + title + gap) / dpi
-    drawing = Figure(figsize=size, dpi=dpi)
+    across, down = columns * (width + gap) + gap + right, rows * (height + title) + gap
+    drawing = Figure(figsize=(across / dpi, down / dpi), dpi=dpi)
     axes = []
-    for column in range(columns):
-        left = (gap + column * (width + gap)) / dpi / size[0]
-        box = (left, gap / dpi / size[1], width / dpi / size[0], height / dpi / size[1])
-        panel = drawing.add_axes(box)
-        panel.set_axis_off()
-        axes.append(panel)
+    for row in reversed(range(rows)):
+        for column in range(columns):
+            left, bottom = gap + column * (width + gap), gap + row * (height + title)
+            box = (left / across, bottom / down, width / across, height / down)
+            panel = drawing.add_axes(box)
+            panel.set_axis_off()
+            axes.append(panel)
     return drawing, axes
 
 

@@ -24,6 +24,23 @@ class Scale:
         return f"{self.value:g} ({self.reason})"
 
 
+def known_scale(stated: float | None, dtype: str, bits: int | None = None) -> Scale | None:
+    """Full scale as far as the user and the data tell; see :func:`choose_scale`."""
+    if stated is not None:
+        if not stated > 0:
+            raise SSDiffError(f"A full scale of {stated:g} does not work; give a number above 0.")
+        return Scale(stated, "as stated")
+    if bits:
+        return Scale(2.0**bits - 1, f"{bits} bits, as the file says")
+    return Scale(255, "8-bit file") if dtype == "uint8" else None
+
+
+def raster_scale(image: DatasetReader, band: int, stated: float | None) -> Scale | None:
+    """The same of a raster."""
+    bits = int(image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", 0))
+    return known_scale(stated, image.dtypes[band - 1], bits)
+
+
 def choose_scale(image: DatasetReader, band: int, stated: float | None, bundle: Bundle) -> Scale:
     """Full scale of an image.
 
@@ -31,16 +48,10 @@ def choose_scale(image: DatasetReader, band: int, stated: float | None, bundle: 
     files, which cannot hold more; the sensor of the bundle. Never the largest value found, which
     would change from scene to scene.
     """
-    if stated is not None:
-        if not stated > 0:
-            raise SSDiffError(f"A full scale of {stated:g} does not work; give a number above 0.")
-        return Scale(stated, "as stated")
-    if bits := image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS"):
-        return Scale(2.0 ** int(bits) - 1, f"{bits} bits, as the file says")
-    if image.dtypes[band - 1] == "uint8":
-        return Scale(255, "8-bit file")
     sensor = bundle.manifest.sensor
-    return Scale(sensor.full_scale, f"that of the bundle's sensor, {sensor.name}")
+    return raster_scale(image, band, stated) or Scale(
+        sensor.full_scale, f"that of the bundle's sensor, {sensor.name}"
+    )
 
 
 @dataclass(frozen=True)

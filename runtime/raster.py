@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +45,53 @@ def convert(values: NDArray[np.floating], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.rint(values.astype(np.float64)).clip(limits.min, limits.max).astype(dtype)
 
 
+def encode(
+    values: NDArray[np.floating],
+    valid: NDArray[np.bool_],
+    dtype: np.dtype[Any],
+    nodata: float | None,
+) -> NDArray[Any]:
+    """Digital numbers as a file stores them, with ``nodata`` where not valid and nowhere else.
+
+    Args:
+        values: digital numbers ``[C, H, W]``.
+        valid: ``[H, W]``.
+        dtype: see :func:`convert`.
+        nodata: a value of that type; with None, invalid pixels are 0.
+    """
+    pixels = convert(values, dtype)
+    if nodata is not None:
+        # A valid pixel that happens to have the nodata value moves one step away from it.
+        pixels = np.where(pixels == nodata, _beside(dtype.type(nodata)), pixels)
+    return np.where(valid, pixels, dtype.type(nodata or 0))
+
+
+def _beside(nodata: Any) -> Any:
+    if nodata.dtype.kind == "f":
+        return np.nextafter(nodata, nodata.dtype.type(np.inf))
+    return nodata + 1 if nodata < np.iinfo(nodata.dtype).max else nodata - 1
+
+
+def holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether a type has that value, to mean no data."""
+    return dtype.kind == "f" or bool(value == convert(np.array(value), dtype))
+
+
+def check_target(
+    path: Path, sources: Iterable[str | Path], overwrite: bool, option: str = "--output"
+) -> None:
+    """That a file can be written there, and is none that it is made from."""
+    if path.exists() and not overwrite:
+        raise SSDiffError(f"{path} exists; give another {option} or pass --overwrite.")
+    if path.is_dir():
+        raise SSDiffError(f"{path} is a directory; name a file for the result.")
+    for source in sources:
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise SSDiffError(f"{path} is one of the inputs; give another {option}.")
+    if not os.access(path.parent, os.W_OK):
+        raise SSDiffError(f"{path.parent} is not a directory that can be written to.")
+
+
 class Output:
     """The result of a scene, written window by window under a temporary name.
 
@@ -76,13 +123,7 @@ class Output:
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
-        if self.path.exists() and not overwrite:
-            raise SSDiffError(f"{path} exists; give another --output or pass --overwrite.")
-        if self.path.is_dir():
-            raise SSDiffError(f"{path} is a directory; name a file for the result.")
-        for source in (scene.pan.name, scene.ms.name):
-            if self.path.exists() and Path(source).exists() and self.path.samefile(source):
-                raise SSDiffError(f"{path} is one of the inputs; give another --output.")
+        check_target(self.path, (scene.pan.name, scene.ms.name), overwrite)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
             raise SSDiffError(
                 f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
@@ -102,9 +143,7 @@ class Output:
         scene = self._scene
         stated = (scene.nodata, scene.ms.nodatavals[scene.bands[0] - 1])
         for value in (*stated, scene.pan.nodatavals[scene.pan_band - 1]):
-            if value is None:
-                continue
-            if self._dtype.kind == "f" or value == convert(np.array(value), self._dtype):
+            if value is not None and holds(self._dtype, value):
                 return float(value)
         return None
 
@@ -188,11 +227,7 @@ class Output:
             values: digital numbers ``[C, rows, cols]``.
             valid: ``[rows, cols]``.
         """
-        pixels = convert(values, self._dtype)
-        if self._nodata is not None:
-            # A valid pixel that happens to have the nodata value moves one step away from it.
-            pixels = np.where(pixels == self._nodata, self._beside_nodata(), pixels)
-        pixels = np.where(valid, pixels, pixels.dtype.type(self._nodata or 0))
+        pixels = encode(values, valid, self._dtype, self._nodata)
         top, left = (r.start for r in self._scene.output)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
         indexes = list(range(1, len(values) + 1))
@@ -203,12 +238,6 @@ class Output:
                 self._file.write((valid * opaque).astype(self._dtype), self._bands, window=window)
             if self._mask:
                 self._file.write_mask(valid, window=window)
-
-    def _beside_nodata(self) -> Any:
-        nodata = self._dtype.type(self._nodata)
-        if self._dtype.kind == "f":
-            return np.nextafter(nodata, self._dtype.type(np.inf))
-        return nodata + 1 if nodata < np.iinfo(self._dtype).max else nodata - 1
 
     def __exit__(
         self,

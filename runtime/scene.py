@@ -81,10 +81,10 @@ class Scene:
         nodata: float | None = None,
     ) -> None:
         with ExitStack() as stack:
-            self.pan = stack.enter_context(_open(pan, "PAN"))
-            self.ms = stack.enter_context(_open(ms, "MS"))
+            self.pan = stack.enter_context(open_raster(pan, "PAN"))
+            self.ms = stack.enter_context(open_raster(ms, "MS"))
             self.pan_band = _choose_pan_band(self.pan, pan_band)
-            self.bands = _choose_bands(self.ms, bands)
+            self.bands = choose_bands(self.ms, bands)
             self.nodata = nodata
             self._ms_source = stack.enter_context(self._place())
             self._stack = stack.pop_all()
@@ -107,6 +107,23 @@ class Scene:
             range(max(self.rows.start, 0), min(self.rows.stop, self.pan.height)),
             range(max(self.cols.start, 0), min(self.cols.stop, self.pan.width)),
         )
+
+    @property
+    def whole(self) -> tuple[range, range]:
+        """Rows and columns of PAN that are whole pixels of MS, inside both rasters."""
+        inside = []
+        for grid, origin, coarse, fine in zip(
+            (self.rows, self.cols),
+            self._ms_origin,
+            self._ms_source.shape,
+            self.pan.shape,
+            strict=True,
+        ):
+            first = max(grid.start, origin, 0)
+            last = min(grid.stop, origin + RATIO * coarse, fine)
+            start = first + (grid.start - first) % RATIO
+            inside.append(range(start, start + max(last - start, 0) // RATIO * RATIO))
+        return inside[0], inside[1]
 
     @property
     def mask_flags(self) -> set[MaskFlags]:
@@ -204,13 +221,13 @@ class Scene:
             rows: rows of PAN; they start a multiple of 4 after :attr:`rows` does.
             cols: columns, likewise.
         """
-        pan, pan_valid = _read(self.pan, [self.pan_band], rows, cols, self.nodata)
+        pan, pan_valid = read_rectangle(self.pan, [self.pan_band], rows, cols, self.nodata)
         ms_rows, ms_cols = (
             range((r.start - o) // RATIO - HALO, (r.stop - o) // RATIO + HALO)
             for r, o in zip((rows, cols), self._ms_origin, strict=True)
         )
         nodata = None if self.resampled else self.nodata
-        ms, ms_valid = _read(self._ms_source, self.bands, ms_rows, ms_cols, nodata)
+        ms, ms_valid = read_rectangle(self._ms_source, self.bands, ms_rows, ms_cols, nodata)
         return Pixels(pan[0], pan_valid, ms, ms_valid)
 
 
@@ -222,7 +239,8 @@ def _name(dataset: DatasetReader | WarpedVRT) -> str:
     return Path(dataset.name).name
 
 
-def _open(path: str | Path, role: str) -> DatasetReader:
+def open_raster(path: str | Path, role: str) -> DatasetReader:
+    """Open a raster of real numbers; errors call it by its role, such as MS."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -264,7 +282,8 @@ def _choose_pan_band(pan: DatasetReader, band: int | None) -> int:
     return band
 
 
-def _choose_bands(ms: DatasetReader, bands: Sequence[int] | None) -> list[int]:
+def choose_bands(ms: DatasetReader, bands: Sequence[int] | None) -> list[int]:
+    """The bands asked for, checked to be there; all but alpha by default."""
     if bands is None:
         return _colour_bands(ms)
     for band in bands:
@@ -327,7 +346,7 @@ def damage_told(source: DatasetReader | WarpedVRT, window: Window) -> Iterator[N
         ) from error
 
 
-def _read(
+def read_rectangle(
     source: DatasetReader | WarpedVRT,
     bands: list[int],
     rows: range,

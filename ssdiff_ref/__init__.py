@@ -1,1 +1,1 @@
-"""The PyTorch reference: the SSDiff network, its checkpoints, and both of its samplers."""
+"""What SSDiff is held against: its PyTorch reference, the metrics, the classical methods."""

@@ -1,6 +1,6 @@
 """The classical methods that a network has to beat, as the DLPan-Toolbox has them.
 
-After Vivone et al., 2015 and 2021. Each takes a :class:`Scene` and gives the fused image
+After Vivone et al., 2015 and 2021. Each takes a :class:`Pair` and gives the fused image
 ``[C, H, W]``. Variances and covariances meet only in ratios, so their N - 1 cancels.
 """
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import convolve1d
 from scipy.optimize import nnls
 
+from runtime.errors import SSDiffError
 from runtime.interpolator import interpolate
 from runtime.sensors import Sensor
 from ssdiff_ref.checks import (
@@ -30,8 +31,8 @@ _EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What a method gets to see, in digital numbers, float64.
+class Pair:
+    """PAN and MS as a method gets to see them, in digital numbers, float64.
 
     Raises:
         SSDiffError: on shapes that do not fit each other or the sensor, or values that are not
@@ -57,8 +58,8 @@ class Scene:
         check_same_shape(self.lms[0], "band of LMS", self.pan, "PAN")
 
     @classmethod
-    def of_pair(cls, pan: ArrayLike, ms: ArrayLike, sensor: Sensor) -> Scene:
-        """A scene whose ``lms`` is made as the toolbox makes it, wrapping around at the edges."""
+    def of(cls, pan: ArrayLike, ms: ArrayLike, sensor: Sensor) -> Pair:
+        """A pair whose ``lms`` is made as the toolbox makes it, wrapping around at the edges."""
         bands = as_image(ms, "MS")
         return cls(as_image(pan, "PAN", "[H, W]"), bands, interpolate(bands, "wrap"), sensor)
 
@@ -91,57 +92,57 @@ def _as_ms_sees(image: Image, sensor: Sensor) -> Image:
     return interpolate(decimate(mtf_filter(image, sensor)), "wrap")
 
 
-def _per_band(scene: Scene) -> Image:
-    return np.broadcast_to(scene.pan, scene.lms.shape)
+def _per_band(pair: Pair) -> Image:
+    return np.broadcast_to(pair.pan, pair.lms.shape)
 
 
-def exp(scene: Scene) -> Image:
+def exp(pair: Pair) -> Image:
     """No PAN at all: the interpolated bands."""
-    return scene.lms
+    return pair.lms
 
 
-def _modulate(scene: Scene, weights: Image, haze: Image) -> Image:
+def _modulate(pair: Pair, weights: Image, haze: Image) -> Image:
     """Scale each band by PAN over intensity, after taking the haze out of the light."""
-    clear = scene.lms - haze
+    clear = pair.lms - haze
     intensity = (weights * clear).sum(axis=0)
-    blurred = lowpass(scene.pan)
-    equal = (scene.pan - _mean(blurred)) * _std(intensity) / _std(blurred) + _mean(intensity)
+    blurred = lowpass(pair.pan)
+    equal = (pair.pan - _mean(blurred)) * _std(intensity) / _std(blurred) + _mean(intensity)
     fused: Image = np.maximum(clear, 0) * (equal / (intensity + _EPS)) + haze
     return fused
 
 
-def brovey(scene: Scene) -> Image:
+def brovey(pair: Pair) -> Image:
     """Brovey transform (Gillespie et al., 1987): :func:`bt_h` with equal weights and no haze."""
-    bands = len(scene.ms)
-    return _modulate(scene, np.full((bands, 1, 1), 1 / bands), np.zeros((bands, 1, 1)))
+    bands = len(pair.ms)
+    return _modulate(pair, np.full((bands, 1, 1), 1 / bands), np.zeros((bands, 1, 1)))
 
 
-def bt_h(scene: Scene) -> Image:
+def bt_h(pair: Pair) -> Image:
     """Brovey transform with haze correction (Lolli et al., 2017; ``BroveyRegHazeMin.m``).
 
     Haze is the darkest value of a band; with 4 bands, a share of its first percentile, smaller
     where the air scatters less.
     """
-    if len(scene.ms) == 4:
+    if len(pair.ms) == 4:
         share = np.array([0.95, 0.45, 0.40, 0.05])[:, None, None]
-        dark = np.percentile(scene.lms, 1, axis=(-2, -1), keepdims=True, method="hazen")
+        dark = np.percentile(pair.lms, 1, axis=(-2, -1), keepdims=True, method="hazen")
         haze = share * dark
     else:
-        haze = scene.lms.min(axis=(-2, -1), keepdims=True)
-    return _modulate(scene, _weights(scene.lms, lowpass(scene.pan)), haze)
+        haze = pair.lms.min(axis=(-2, -1), keepdims=True)
+    return _modulate(pair, _weights(pair.lms, lowpass(pair.pan)), haze)
 
 
-def _substitute(scene: Scene, intensity: Image, pan: Image) -> Image:
+def _substitute(pair: Pair, intensity: Image, pan: Image) -> Image:
     """Put PAN in the place of the intensity, both of mean 0, as far as a band follows it."""
-    gain = _cov(intensity, scene.lms) / _cov(intensity, intensity)
-    return scene.lms + gain * (pan - intensity)
+    gain = _cov(intensity, pair.lms) / _cov(intensity, intensity)
+    return pair.lms + gain * (pan - intensity)
 
 
-def gs(scene: Scene) -> Image:
+def gs(pair: Pair) -> Image:
     """Gram-Schmidt (Laben & Brower, 2000; ``GS.m``)."""
-    intensity = (scene.lms - _mean(scene.lms)).mean(axis=0)
-    pan = (scene.pan - _mean(scene.pan)) * _std(intensity) / _std(scene.pan)
-    return _substitute(scene, intensity, pan)
+    intensity = (pair.lms - _mean(pair.lms)).mean(axis=0)
+    pan = (pair.pan - _mean(pair.pan)) * _std(intensity) / _std(pair.pan)
+    return _substitute(pair, intensity, pan)
 
 
 def wavelet_quarter(pan: Image) -> Image:
@@ -157,63 +158,63 @@ def wavelet_quarter(pan: Image) -> Image:
     return decimate(pan)
 
 
-def gsa(scene: Scene) -> Image:
+def gsa(pair: Pair) -> Image:
     """Adaptive Gram-Schmidt (Aiazzi et al., 2007; ``GSA.m``): the intensity is fitted to PAN."""
-    pan = scene.pan - _mean(scene.pan)
+    pan = pair.pan - _mean(pair.pan)
     # The toolbox also fits an intercept; bands without their means leave it nothing to change.
-    weights = _weights(scene.ms - _mean(scene.ms), wavelet_quarter(pan))
-    return _substitute(scene, (weights * (scene.lms - _mean(scene.lms))).sum(axis=0), pan)
+    weights = _weights(pair.ms - _mean(pair.ms), wavelet_quarter(pan))
+    return _substitute(pair, (weights * (pair.lms - _mean(pair.lms))).sum(axis=0), pan)
 
 
-def _equalised(scene: Scene) -> Image:
+def _equalised(pair: Pair) -> Image:
     """PAN once per band, with the band's mean and contrast."""
-    contrast = _std(scene.lms) / _std(lowpass(scene.pan))
-    return (scene.pan - _mean(scene.pan)) * contrast + _mean(scene.lms)
+    contrast = _std(pair.lms) / _std(lowpass(pair.pan))
+    return (pair.pan - _mean(pair.pan)) * contrast + _mean(pair.lms)
 
 
-def mtf_glp(scene: Scene) -> Image:
+def mtf_glp(pair: Pair) -> Image:
     """Generalised Laplacian pyramid with MTF-matched filters (Aiazzi et al., 2006)."""
-    pan = _equalised(scene)
-    return scene.lms + pan - _as_ms_sees(pan, scene.sensor)
+    pan = _equalised(pair)
+    return pair.lms + pan - _as_ms_sees(pan, pair.sensor)
 
 
-def mtf_glp_fs(scene: Scene) -> Image:
+def mtf_glp_fs(pair: Pair) -> Image:
     """MTF-GLP with gains from a regression at full scale (Vivone et al., 2018)."""
-    coarse = _as_ms_sees(_per_band(scene), scene.sensor)
-    gain = _cov(scene.lms, scene.pan) / _cov(coarse, scene.pan)
-    return scene.lms + gain * (scene.pan - coarse)
+    coarse = _as_ms_sees(_per_band(pair), pair.sensor)
+    gain = _cov(pair.lms, pair.pan) / _cov(coarse, pair.pan)
+    return pair.lms + gain * (pair.pan - coarse)
 
 
-def mtf_glp_hpm(scene: Scene) -> Image:
+def mtf_glp_hpm(pair: Pair) -> Image:
     """MTF-GLP with high-pass modulation (Aiazzi et al., 2003; Vivone et al., 2014)."""
-    pan = _equalised(scene)
-    return scene.lms * (pan / (_as_ms_sees(pan, scene.sensor) + _EPS))
+    pan = _equalised(pair)
+    return pair.lms * (pan / (_as_ms_sees(pan, pair.sensor) + _EPS))
 
 
-def mtf_glp_hpm_r(scene: Scene) -> Image:
+def mtf_glp_hpm_r(pair: Pair) -> Image:
     """MTF-GLP-HPM, equalised by a regression (Vivone et al., 2018)."""
-    coarse = _as_ms_sees(_per_band(scene), scene.sensor)
-    gain = _cov(scene.lms, coarse) / _cov(coarse, coarse)
-    offset = _mean(scene.lms) / gain - _mean(scene.pan)
-    return scene.lms * ((scene.pan + offset) / (coarse + offset))
+    coarse = _as_ms_sees(_per_band(pair), pair.sensor)
+    gain = _cov(pair.lms, coarse) / _cov(coarse, coarse)
+    offset = _mean(pair.lms) / gain - _mean(pair.pan)
+    return pair.lms * ((pair.pan + offset) / (coarse + offset))
 
 
-def bdsd_pc(scene: Scene) -> Image:
+def bdsd_pc(pair: Pair) -> Image:
     """Band-dependent spatial detail with physical constraints (Vivone, 2019; ``BDSD_PC.m``).
 
     Detail is a combination of PAN, with a weight of at least 0, and the bands, with weights of at
     most 0, fitted at a quarter of the resolution.
     """
-    truth = bicubic_quarter(scene.lms)
-    coarse = mtf_filter(truth, scene.sensor)
-    pan = decimate(mtf_filter_pan(scene.pan, scene.sensor))
+    truth = bicubic_quarter(pair.lms)
+    coarse = mtf_filter(truth, pair.sensor)
+    pan = decimate(mtf_filter_pan(pair.pan, pair.sensor))
     columns = np.stack([pan, *-coarse]).reshape(len(truth) + 1, -1).T
-    detail = np.stack([scene.pan, *-scene.lms])
+    detail = np.stack([pair.pan, *-pair.lms])
     fits = [nnls(columns, band.ravel())[0] for band in truth - coarse]
-    return scene.lms + np.tensordot(np.stack(fits), detail, axes=1)
+    return pair.lms + np.tensordot(np.stack(fits), detail, axes=1)
 
 
-METHODS: dict[str, Callable[[Scene], Image]] = {
+METHODS: dict[str, Callable[[Pair], Image]] = {
     "EXP": exp,
     "Brovey": brovey,
     "BT-H": bt_h,
@@ -226,3 +227,15 @@ METHODS: dict[str, Callable[[Scene], Image]] = {
     "BDSD-PC": bdsd_pc,
 }
 """By the names of the literature."""
+COMPARED = tuple(name for name in METHODS if name != "Brovey")
+"""Those that a network is compared with unless told otherwise: BT-H is Brovey, improved."""
+
+
+def find_method(name: str) -> str:
+    """The name in :data:`METHODS` that this is, upper or lower case aside."""
+    for known in METHODS:
+        if known.lower() == name.lower():
+            return known
+    raise SSDiffError(
+        f"The method {name!r} is unknown, expected one of {', '.join(METHODS)}; choose one of them."
+    )

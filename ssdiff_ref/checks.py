@@ -6,12 +6,14 @@ true where a pixel was measured; digital numbers in float64.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.errors import SSDiffError
 from runtime.interpolator import RATIO
-from runtime.sensors import Sensor
+from runtime.sensors import Sensor, find_sensor
 
 Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -50,8 +52,22 @@ def check_sensor(bands: int, sensor: Sensor) -> None:
     if bands != len(sensor.bands):
         raise SSDiffError(
             f"The image has {bands} bands, expected the {len(sensor.bands)} of {sensor.title}; "
-            "name the sensor that took it."
+            "name the sensor that took it, or the bands to take (alpha is left out unless named)."
         )
+
+
+def fit_sensor(name: str, bands: int) -> Sensor:
+    """The sensor of that name for an image of so many bands; ``generic`` has as many as asked.
+
+    Raises:
+        SSDiffError: if it is unknown or has another number of bands.
+    """
+    sensor = find_sensor(name)
+    if sensor.name == "generic":
+        gains = (sensor.mtf_ms[0],) * bands
+        sensor = replace(sensor, bands=sensor.band_names(bands), mtf_ms=gains)
+    check_sensor(bands, sensor)
+    return sensor
 
 
 def check_grids(ms: Image, pan: Image) -> None:

@@ -8,12 +8,13 @@ Images are ``[C, H, W]`` or ``[H, W]`` in digital numbers, float64.
 from __future__ import annotations
 
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.signal import fftconvolve
 
-from runtime.interpolator import RATIO
+from runtime.interpolator import GROUND_POSITION, RATIO
 from runtime.sensors import Sensor
 from ssdiff_ref.checks import (
     Image,
@@ -24,9 +25,15 @@ from ssdiff_ref.checks import (
     check_sensor,
 )
 
+Value = TypeVar("Value", bound=np.generic)
 TAPS = 41
 REACH = TAPS // 2
 """Pixels on each side that a filtered pixel depends on."""
+
+BICUBIC_SUPPORT = 4 * RATIO
+"""Pixels in a row that :func:`bicubic_quarter` makes one of."""
+BICUBIC_BEFORE = (BICUBIC_SUPPORT - RATIO) // 2
+"""How many of them come before the 4 that the one covers."""
 
 _LOWPASS_GAIN = 0.3
 
@@ -92,7 +99,7 @@ def lowpass(pan: ArrayLike) -> Image:
     return _filtered(image, gaussian_kernel(_LOWPASS_GAIN, span=TAPS))
 
 
-def decimate(image: Image) -> Image:
+def decimate(image: NDArray[Value]) -> NDArray[Value]:
     """Every fourth pixel of ``[..., H, W]``, from index 2: where the interpolator put them."""
     return image[..., 2::RATIO, 2::RATIO]
 
@@ -105,10 +112,10 @@ def _cubic(x: Image) -> Image:
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
-def _shrink_rows(image: Image) -> Image:
-    support = 4 * RATIO  # the kernel, stretched by the ratio against aliasing
-    weights = _cubic((np.arange(support) - (support - 1) / 2) / RATIO)
-    before = (support - RATIO) // 2
+def _shrink_rows(image: Image, position: float) -> Image:
+    support, before = BICUBIC_SUPPORT, BICUBIC_BEFORE
+    # The kernel is stretched by the ratio against aliasing.
+    weights = _cubic((np.arange(support) - before - position) / RATIO)
     height = image.shape[-2]
     edges = [(0, 0)] * (image.ndim - 2) + [(before, before), (0, 0)]
     padded = np.pad(image, edges, mode="symmetric")
@@ -119,21 +126,30 @@ def _shrink_rows(image: Image) -> Image:
     return shrunk
 
 
-def bicubic_quarter(image: ArrayLike) -> Image:
+def bicubic_quarter(
+    image: ArrayLike, position: tuple[float, float] = (GROUND_POSITION, GROUND_POSITION)
+) -> Image:
     """MATLAB's ``imresize(image, 1/4)``: antialiased bicubic, centred on 4 n + 1.5, mirrored.
 
     Args:
         image: ``[..., H, W]``, any unit; H and W multiples of 4.
+        position: row and column, 1 to 2, to centre the first pixel on instead.
 
     Raises:
         SSDiffError: if they are not.
     """
     full = np.asarray(image, dtype=np.float64)
     check_divisible(full)
-    return _shrink_rows(_shrink_rows(full).swapaxes(-1, -2)).swapaxes(-1, -2)
+    shorter = _shrink_rows(full, position[0])
+    return _shrink_rows(shorter.swapaxes(-1, -2), position[1]).swapaxes(-1, -2)
 
 
-def degrade(ms: ArrayLike, pan: ArrayLike, sensor: Sensor) -> tuple[Image, Image]:
+def degrade(
+    ms: ArrayLike,
+    pan: ArrayLike,
+    sensor: Sensor,
+    position: tuple[float, float] = (GROUND_POSITION, GROUND_POSITION),
+) -> tuple[Image, Image]:
     """A pair at a quarter of its resolution, for which ``ms`` is the truth (``resize_images.m``).
 
     Wald's protocol (Wald et al., 1997): MS goes through the sensor's MTF and is decimated, PAN
@@ -143,6 +159,8 @@ def degrade(ms: ArrayLike, pan: ArrayLike, sensor: Sensor) -> tuple[Image, Image
         ms: ``[C, h, w]``, digital numbers; h and w multiples of 4.
         pan: ``[4 h, 4 w]``, digital numbers.
         sensor: that took them.
+        position: row and column where the first pixel of MS lies on PAN. The toolbox does not
+            ask, and takes the 1.5 of grids that fit.
 
     Returns:
         ``ms_lr`` ``[C, h/4, w/4]`` and ``pan_lr`` ``[h, w]``.
@@ -154,4 +172,40 @@ def degrade(ms: ArrayLike, pan: ArrayLike, sensor: Sensor) -> tuple[Image, Image
     check_grids(ms, pan)
     check_divisible(ms)
     check_finite(pan, "PAN")
-    return decimate(mtf_filter(ms, sensor)), bicubic_quarter(pan)
+    return decimate(mtf_filter(ms, sensor)), bicubic_quarter(pan, position)
+
+
+def decimation_phase(ms: ArrayLike, truth: ArrayLike, sensor: Sensor) -> tuple[int, int]:
+    """Which pixel of every 4 x 4 of the blurred truth a simulated MS has kept.
+
+    It should be (2, 2), where :func:`decimate` takes it and the interpolator puts it. In two
+    thirds of the QuickBird training patches of PanCollection it is another, so that they are
+    displaced by a pixel.
+
+    Args:
+        ms: ``[C, H/4, W/4]``, digital numbers.
+        truth: ``[C, H, W]``, what it was made from.
+        sensor: with whose MTF.
+
+    Returns:
+        Row and column, 0..3: (2, 2) unless another phase leaves less than half its error. Flat
+        images tell nothing.
+
+    Raises:
+        SSDiffError: on sizes or bands that do not fit, or values that are not finite.
+    """
+    ms, truth = as_image(ms, "MS"), as_image(truth, "reference")
+    check_grids(ms, truth[0])
+    check_sensor(len(ms), sensor)
+    blurred = mtf_filter(truth, sensor)
+    # Edges tell nothing either, if the patch was cut from a larger image after it was blurred.
+    margin = REACH // RATIO if min(ms.shape[-2:]) > 2 * (REACH // RATIO) else 0
+    inner = np.s_[..., margin : ms.shape[1] - margin, margin : ms.shape[2] - margin]
+    errors = {
+        (row, col): float(np.abs((blurred[..., row::RATIO, col::RATIO] - ms)[inner]).mean())
+        for row in range(RATIO)
+        for col in range(RATIO)
+    }
+    best = min(errors, key=errors.__getitem__)
+    expected = (2, 2)
+    return best if errors[best] < errors[expected] / 2 else expected

@@ -12,7 +12,7 @@ import pytest
 from scipy.io import loadmat
 
 from runtime.sensors import SENSORS
-from ssdiff_ref.baselines import Scene
+from ssdiff_ref.baselines import Pair
 from ssdiff_ref.simulation import degrade
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,7 +45,7 @@ def _pair(name):
 @cache
 def full_resolution(name):
     ms, pan = _pair(name)
-    return Scene.of_pair(pan, ms, SENSORS[name])
+    return Pair.of(pan, ms, SENSORS[name])
 
 
 @cache
@@ -53,4 +53,4 @@ def reduced_resolution(name):
     """The degraded scene; its truth is ``full_resolution(name).ms``."""
     scene = full_resolution(name)
     ms_lr, pan_lr = degrade(scene.ms, scene.pan, scene.sensor)
-    return Scene.of_pair(pan_lr, ms_lr, scene.sensor)
+    return Pair.of(pan_lr, ms_lr, scene.sensor)

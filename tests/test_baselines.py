@@ -9,7 +9,7 @@ import pytest
 
 from runtime.errors import SSDiffError
 from runtime.sensors import SENSORS
-from ssdiff_ref.baselines import METHODS, Scene, wavelet_quarter
+from ssdiff_ref.baselines import METHODS, Pair, wavelet_quarter
 from ssdiff_ref.metrics import full_resolution_scores, reduced_resolution_scores, sam
 from tests.dlpan import (
     SCENES,
@@ -81,6 +81,6 @@ def test_a_scene_of_integers_is_fused_like_one_of_floats():
     ],
 )
 def test_a_scene_that_does_not_fit_is_refused(change, sentence):
-    scene = Scene.of_pair(np.ones((128, 128)), np.ones((4, 32, 32)), SENSORS["qb"])
+    scene = Pair.of(np.ones((128, 128)), np.ones((4, 32, 32)), SENSORS["qb"])
     with pytest.raises(SSDiffError, match=sentence):
         dataclasses.replace(scene, **change)

@@ -14,7 +14,7 @@ from torchmetrics.functional.image import (
 
 from runtime.errors import SSDiffError
 from runtime.sensors import SENSORS
-from ssdiff_ref.baselines import METHODS, Scene
+from ssdiff_ref.baselines import METHODS, Pair
 from ssdiff_ref.metrics import (
     d_lambda,
     d_lambda_alparone,
@@ -121,7 +121,7 @@ def test_the_order_of_bands_does_not_matter_to_the_metrics_that_do_not_mix_them(
 
 
 def test_a_flat_block_is_judged_by_its_level():
-    cloud = Scene.of_pair(np.full((64, 64), 2047), np.full((4, 16, 16), 2047), SENSORS["qb"])
+    cloud = Pair.of(np.full((64, 64), 2047), np.full((4, 16, 16), 2047), SENSORS["qb"])
     assert np.ptp(cloud.lms) > 0  # the interpolator leaves a ripple
     assert q2n(cloud.lms, cloud.lms) == 1
     assert q_average(cloud.lms, cloud.lms) == pytest.approx(1)
@@ -182,7 +182,7 @@ def test_blocks_that_nodata_was_filtered_into_do_not_count():
     rng = np.random.default_rng(0)
     ms = np.tile(rng.uniform(100, 1000, (4, 8, 8)), (14, 14))
     pan = np.tile(rng.uniform(100, 1000, (32, 32)), (14, 14))
-    scene = Scene.of_pair(pan, ms, SENSORS["qb"])
+    scene = Pair.of(pan, ms, SENSORS["qb"])
     fused = METHODS["GSA"](scene)
     interior = np.zeros(pan.shape, dtype=bool)
     interior[32:-32, 32:-32] = True  # at the edges blocks differ

@@ -1,0 +1,130 @@
+"""Who is judged: classical methods, and bundles behind the same call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import rasterio
+from rasterio.transform import Affine
+
+from runtime.backends import open_backend
+from runtime.bundle import Bundle, bundle_for
+from runtime.errors import SSDiffError
+from runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
+from runtime.pansharpen import pansharpen
+from runtime.progress import Progress
+from ssdiff_ref.baselines import COMPARED, METHODS, Pair, find_method
+from ssdiff_ref.checks import Image
+
+SHIPPED = "default"
+"""Stands for the bundle that comes along for the number of bands."""
+
+
+class BundleMethod:
+    """A bundle as a method of pairs, by what a user gets: a run from rasters to a raster.
+
+    It interpolates MS itself, so the ``lms`` of a pair is not used.
+
+    Args:
+        bundle: opened; for the bands of the pairs to come.
+        full_scale: of the pairs, both PAN and MS.
+        progress: gets the warnings of the runs.
+    """
+
+    def __init__(self, bundle: Bundle, full_scale: float, progress: Progress) -> None:
+        self.bundle, self._full_scale = bundle, full_scale
+        self._progress = _WarningsOf(f"ssdiff:{bundle.manifest.name}", progress)
+        self._backend = open_backend("auto", bundle)
+
+    def __call__(self, pair: Pair) -> Image:
+        pan_grid = Affine.translation(0, pair.pan.shape[0]) * Affine.scale(1, -1)
+        # A run takes MS where its georeferencing says. In the protocol's data, as in all that
+        # networks are trained on, pixel n of MS lies on pixel 4 n + 2 of PAN, half a pixel further
+        # than in grids that fit; every other method relies on it, so here it is told.
+        half = PROTOCOL_POSITION - GROUND_POSITION
+        ms_grid = pan_grid * Affine.translation(half, half) * Affine.scale(RATIO)
+        with TemporaryDirectory() as folder:
+            pan, ms, fused = (Path(folder) / name for name in ("pan.tif", "ms.tif", "fused.tif"))
+            _write(pan, pair.pan[None], pan_grid)
+            _write(ms, pair.ms, ms_grid)
+            pansharpen(
+                pan,
+                ms,
+                fused,
+                bundle=self.bundle,
+                backend=self._backend,
+                full_scale=self._full_scale,
+                # GDAL prints harmless errors when it compresses bands and a mask by threads.
+                options={"NUM_THREADS": "1"},
+                progress=self._progress,
+            )
+            with rasterio.open(fused) as file:
+                result: Image = file.read(out_dtype=np.float64)
+                return result
+
+
+Method = Callable[[Pair], Image]
+
+
+def choose_contenders(
+    methods: Sequence[str] | None,
+    bundles: Sequence[str | Path],
+    bands: int,
+    full_scale: float,
+    progress: Progress,
+) -> dict[str, Method]:
+    """Methods by the names that tables give them, bundles as ``ssdiff:NAME``.
+
+    Args:
+        methods: names of classical ones, in any case; :data:`ssdiff_ref.baselines.COMPARED` if
+            None.
+        bundles: directories, names of bundles that come along, or :data:`SHIPPED`.
+        bands: of the imagery.
+        full_scale: of the imagery.
+        progress: gets the warnings of the bundles' runs.
+
+    Raises:
+        SSDiffError: on an unknown method, or a bundle that cannot be used or is for other bands.
+    """
+    chosen: dict[str, Method] = {}
+    for name in COMPARED if methods is None else map(find_method, methods):
+        chosen[name] = METHODS[name]
+    for given in bundles:
+        bundle = bundle_for(bands, None if str(given) == SHIPPED else given)
+        name = f"ssdiff:{bundle.manifest.name}"
+        if name in chosen:
+            raise SSDiffError(
+                f"Two bundles are called {bundle.manifest.name}, expected different names; export "
+                "one of them under another."
+            )
+        chosen[name] = BundleMethod(bundle, full_scale, progress)
+    return chosen
+
+
+class _WarningsOf(Progress):
+    """Passes on warnings alone, and says whose they are."""
+
+    def __init__(self, name: str, to: Progress) -> None:
+        super().__init__()
+        self._name, self._to = name, to
+
+    def warn(self, text: str) -> None:
+        self._to.warn(f"{self._name}: {text}")
+
+
+def _write(path: Path, values: Image, grid: Affine) -> None:
+    count, height, width = values.shape
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=count,
+        height=height,
+        width=width,
+        dtype="float32",
+        transform=grid,
+    ) as file:
+        file.write(values.astype(np.float32))

@@ -1,0 +1,18 @@
+"""Files that appear when they are complete, or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Where to write the file for now; it gets its name when the block ends well."""
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+        unfinished = Path(scratch) / path.name
+        yield unfinished
+        os.replace(unfinished, path)

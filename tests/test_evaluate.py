@@ -1,0 +1,660 @@
+"""``ssdiff-ref evaluate``: what is judged, by whose rules, and what is told about it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import rasterio
+from matplotlib.image import imread
+from rasterio.transform import Affine
+from scipy.io import savemat
+
+from runtime.errors import SSDiffError
+from runtime.interpolator import interpolate
+from runtime.progress import Progress
+from runtime.sensors import SENSORS
+from ssdiff_ref.baselines import COMPARED, METHODS, Pair
+from ssdiff_ref.cli import main
+from ssdiff_ref.contenders import choose_contenders
+from ssdiff_ref.evaluation import evaluate
+from ssdiff_ref.metrics import full_resolution_scores, reduced_resolution_scores
+from ssdiff_ref.picture import Gallery
+from ssdiff_ref.rectangle import largest_rectangle
+from ssdiff_ref.report import print_tables
+from ssdiff_ref.simulation import decimation_phase, degrade, mtf_filter
+from tests.dlpan import golden_arrays, golden_scores
+from tests.imagery import GRID, Upsampling, make_bundle, pair, write_pair, write_raster
+
+REDUCED = ["SAM", "ERGAS", "Q2n", "SCC", "PSNR", "SSIM"]
+FULL = ["D_lambda", "D_s", "HQNR", "QNR"]
+
+
+class Heard(Progress):
+    """Remembers what it was told."""
+
+    def __init__(self):
+        super().__init__()
+        self.notes, self.warnings = [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def channels_last(image):
+    return image.transpose(1, 2, 0)
+
+
+@pytest.fixture(scope="module")
+def golden_mat(tmp_path_factory):
+    golden = golden_arrays()
+    path = tmp_path_factory.mktemp("golden") / "wv3.mat"
+    savemat(path, {"I_MS": channels_last(golden["I_MS"]), "I_PAN": golden["I_PAN"]})
+    return path
+
+
+def assert_golden(told):
+    for resolution, ours in (("rr", "reduced"), ("fr", "full")):
+        for method, scores in golden_scores("wv3")["scores"].items():
+            for name, score in scores[resolution].items():
+                approximately = pytest.approx(score, rel=1e-4, abs=1e-6)
+                assert told[ours][method][name] == approximately, (method, name)
+
+
+def test_the_toolbox_s_own_scores_come_out(tmp_path, golden_mat):
+    evaluate([golden_mat], sensor="wv3", json=tmp_path / "scores.json")
+    told = json.loads((tmp_path / "scores.json").read_text())
+    assert_golden(told)
+    assert list(told["reduced"]) == list(golden_scores("wv3")["scores"]) == list(COMPARED)
+    assert all(list(scores) == REDUCED for scores in told["reduced"].values())
+    assert all(list(scores) == FULL for scores in told["full"].values())
+    assert told["full"]["GSA"]["QNR"] == pytest.approx(0.95393, abs=1e-6)
+    beside = {key: told[key] for key in ("sensor", "scenes", "crop", "full_scale", "std", "area")}
+    assert beside == {
+        "sensor": "wv3",
+        "scenes": 1,
+        "crop": 21,
+        "full_scale": 2047,
+        "std": {"reduced": {}, "full": {}},
+        "area": {"rows": [0, 640], "columns": [0, 384]},
+    }
+    assert told["settings"]["inputs"] == [str(golden_mat)]
+    assert told["version"]
+
+
+def test_rasters_are_judged_like_arrays(tmp_path):
+    golden = golden_arrays()
+    inputs = write_pair(tmp_path, golden["I_PAN"], golden["I_MS"])
+    evaluation = evaluate(inputs, sensor="wv3", methods=["gsa", "bt-h"])
+    assert list(evaluation.mean("reduced")) == ["GSA", "BT-H"]
+    for resolution, ours in (("rr", "reduced"), ("fr", "full")):
+        for method, scores in evaluation.mean(ours).items():
+            expected = golden_scores("wv3")["scores"][method][resolution]
+            for name, score in expected.items():
+                assert scores[name] == pytest.approx(score, rel=1e-4, abs=1e-6)
+
+
+# Scenes of which some are nodata
+
+
+def test_the_largest_rectangle_is_found():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        valid = rng.random((8, 7)) < 0.8
+        for multiple, smallest in ((1, 1), (2, 1), (1, 3)):
+            rows, cols = largest_rectangle(valid, multiple, smallest)
+            sizes = [
+                (bottom - top) * (right - left)
+                for top in range(8)
+                for bottom in range(top + smallest, 9)
+                for left in range(7)
+                for right in range(left + smallest, 8)
+                if (bottom - top) % multiple == (right - left) % multiple == 0
+                and valid[top:bottom, left:right].all()
+            ]
+            assert len(rows) * len(cols) == max(sizes, default=0)
+            assert valid[rows.start : rows.stop, cols.start : cols.stop].all()
+
+
+def test_nodata_is_cut_away_and_what_is_left_is_judged_as_if_it_were_all(tmp_path):
+    pan, ms = pair(0, 4, 100, 104)
+    spoilt_pan, spoilt_ms = pan.copy(), ms.copy()
+    spoilt_ms[:, :10, 50] = 0
+    spoilt_pan[300:, :30] = 0
+    inputs = write_pair(tmp_path, spoilt_pan, spoilt_ms, nodata=0)
+    heard = Heard()
+    options = {"sensor": "qb", "methods": ["GSA", "EXP"]}
+    found = evaluate(inputs, **options, progress=heard)
+    assert (found.rows, found.cols) == (range(40, 392), range(32, 416))
+    assert any("rows 40 to 391 and columns 32 to 415 of PAN" in note for note in heard.notes)
+    (tmp_path / "cut").mkdir()
+    cut = write_pair(tmp_path / "cut", pan[40:392, 32:], ms[:, 10:98, 8:])
+    assert evaluate(cut, **options).scores == found.scores
+
+
+def test_a_rectangle_that_is_too_thin_to_be_judged_is_not_taken(tmp_path):
+    pan, ms = pair(0, 4, 96, 200)
+    ms[:, 80, 88:] = 0  # 80 x 200 pixels above it, 96 x 88 beside it
+    inputs = write_pair(tmp_path, pan, ms, nodata=0)
+    wide = evaluate(inputs, sensor="qb", methods=["EXP"])
+    assert (wide.rows, wide.cols) == (range(320), range(800))
+    tall = evaluate(inputs, sensor="qb", methods=["EXP"], crop=25)
+    assert (tall.rows, tall.cols) == (range(384), range(352))
+
+
+# Units
+
+
+def test_pan_of_another_full_scale_is_brought_to_that_of_ms(tmp_path):
+    pan, ms = pair(0, 4, 80, 80)
+    coarse = np.rint(ms / 8).astype("uint8")
+    inputs = write_pair(tmp_path, pan, coarse, photometric="minisblack")
+    heard = Heard()
+    found = evaluate(inputs, sensor="qb", methods=["EXP"], progress=heard)
+    assert found.scale.value == 255
+    assert any("PAN, of full scale 2047" in note for note in heard.notes)
+    same = Pair.of(pan * (255 / 2047), coarse, SENSORS["qb"])
+    expected = full_resolution_scores(same.lms, same.pan, same.lms, same.sensor)
+    assert found.scores["full"]["EXP"] == [pytest.approx(expected, rel=1e-6)]
+    stated = evaluate(inputs, sensor="qb", methods=["EXP"], full_scale=255, pan_full_scale=2047)
+    assert stated.scores == found.scores
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "scale"),
+    [
+        ({}, {}, 2047),
+        ({"L": 8}, {}, 255),
+        ({"L": 8}, {"full_scale": 100}, 100),
+    ],
+)
+def test_full_scale_of_arrays(tmp_path, arrays, options, scale):
+    pan, ms = pair(0, 4, 80, 80)
+    savemat(tmp_path / "s.mat", {"I_PAN": pan, "I_MS": channels_last(ms), **arrays})
+    found = evaluate([tmp_path / "s.mat"], sensor="qb", methods=["EXP"], **options)
+    assert found.scale.value == scale
+    savemat(tmp_path / "s.mat", {"I_PAN": pan // 8, "I_MS": channels_last(ms // 8).astype("uint8")})
+    found = evaluate([tmp_path / "s.mat"], sensor="qb", methods=["EXP"])
+    assert found.scale.value == 255
+
+
+# Files of arrays
+
+
+def write_h5(path, scenes, truth=True, phase=(2, 2), displaced=()):
+    """A PanCollection file of simulated scenes; some of them decimated at another phase."""
+    stacks = {"gt": [], "lms": [], "ms": [], "pan": []}
+    for index in range(scenes):
+        pan, gt = pair(index, 4, 64, 64)
+        ms, pan = degrade(gt, pan, SENSORS["qb"])
+        if index in displaced:
+            ms = mtf_filter(gt, SENSORS["qb"])[:, phase[0] :: 4, phase[1] :: 4]
+        for key, image in (
+            ("gt", gt),
+            ("lms", interpolate(ms, "wrap")),
+            ("ms", ms),
+            ("pan", pan[None]),
+        ):
+            stacks[key].append(image.astype(np.float64))
+    with h5py.File(path, "w") as file:
+        for key, stack in stacks.items():
+            if truth or key != "gt":
+                file[key] = np.stack(stack)
+    return path
+
+
+def test_scores_of_several_scenes_have_a_mean_and_a_spread(tmp_path, capsys):
+    path = write_h5(tmp_path / "s.h5", 3)
+    found = evaluate([path], sensor="qb", crop=10, json=tmp_path / "s.json", csv=tmp_path / "s.csv")
+    assert found.scenes == 3
+    assert found.scores["full"] == {}  # simulated scenes have no full resolution
+    with h5py.File(path) as file:
+        single = [
+            reduced_resolution_scores(
+                METHODS["GSA"](Pair(pan[0], ms, lms, SENSORS["qb"])), gt, 2047, cut=10
+            )
+            for gt, lms, ms, pan in zip(*(file[key][:] for key in sorted(file)), strict=True)
+        ]
+    told = json.loads((tmp_path / "s.json").read_text())
+    assert told["full"] == told["std"]["full"] == {}
+    for name in REDUCED:
+        values = [scores[name] for scores in single]
+        assert told["reduced"]["GSA"][name] == pytest.approx(np.mean(values))
+        assert told["std"]["reduced"]["GSA"][name] == pytest.approx(np.std(values, ddof=1))
+    with (tmp_path / "s.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 3 * len(COMPARED) * len(REDUCED)
+    wanted = ("2", "GSA", "SAM")
+    (second,) = (
+        line for line in lines if (line["scene"], line["method"], line["metric"]) == wanted
+    )
+    assert second["resolution"] == "reduced"
+    assert float(second["value"]) == pytest.approx(single[1]["SAM"])
+    print_tables(found)
+    printed = capsys.readouterr().out
+    assert "Mean ± standard deviation of 3 scenes" in " ".join(printed.split())
+    assert f"±{told['std']['reduced']['GSA']['SAM']:.3f}" in printed
+
+
+def test_scenes_without_truth_are_judged_at_both_resolutions(tmp_path):
+    scenes = [pair(seed, 4, 40, 40) for seed in range(2)]
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["pan"] = np.stack([pan[None] for pan, _ in scenes]).astype(float)
+        file["ms"] = np.stack([ms for _, ms in scenes]).astype(float)
+        file["lms"] = np.stack([interpolate(ms.astype(float), "wrap") for _, ms in scenes])
+    found = evaluate([tmp_path / "s.h5"], sensor="qb", crop=0, methods=["MTF-GLP"])
+    for (pan, ms), reduced, full in zip(
+        scenes, found.scores["reduced"]["MTF-GLP"], found.scores["full"]["MTF-GLP"], strict=True
+    ):
+        given = Pair.of(pan, ms, SENSORS["qb"])
+        fused = METHODS["MTF-GLP"](given)
+        expected = full_resolution_scores(fused, given.pan, given.lms, given.sensor)
+        assert full == pytest.approx(expected, rel=1e-9)
+        ms_lr, pan_lr = degrade(ms, pan, SENSORS["qb"])
+        fused = METHODS["MTF-GLP"](Pair.of(pan_lr, ms_lr, SENSORS["qb"]))
+        expected = reduced_resolution_scores(fused, ms, 2047, cut=0)
+        assert reduced == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_file_s_own_lms_is_what_methods_get(tmp_path):
+    path = write_h5(tmp_path / "s.h5", 1)
+    with h5py.File(path, "r+") as file:
+        file["lms"][...] = file["gt"][...]
+    found = evaluate([path], sensor="qb", crop=10, methods=["EXP"])
+    assert found.mean("reduced")["EXP"]["ERGAS"] == 0
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"gt": "I_GT", "ms": "I_MS_LR", "lms": "I_MS", "pan": "I_PAN"},
+        {"gt": "gt", "ms": "ms", "lms": "lms", "pan": "pan"},
+    ],
+)
+@pytest.mark.parametrize("old", [True, False])
+def test_mat_files_of_either_naming_and_version_are_the_same_scene(tmp_path, names, old):
+    path = write_h5(tmp_path / "s.h5", 1)
+    with h5py.File(path) as file:
+        arrays = {names[key]: channels_last(file[key][0]) for key in file}
+    arrays[names["pan"]] = arrays[names["pan"]][..., 0]
+    mat = tmp_path / "s.mat"
+    if old:
+        savemat(mat, arrays)
+    else:  # version 7.3 as MATLAB writes it: HDF5 after a header, axes reversed
+        with h5py.File(mat, "w", userblock_size=512) as file:
+            for name, array in arrays.items():
+                file[name] = array.T
+        with mat.open("r+b") as file:
+            file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    options = {"sensor": "qb", "crop": 10, "methods": ["GSA"]}
+    assert evaluate([mat], **options).scores == evaluate([path], **options).scores
+
+
+def test_scenes_with_a_displaced_ms_are_counted(tmp_path):
+    heard = Heard()
+    options = {"sensor": "qb", "crop": 10, "methods": ["EXP"], "progress": heard}
+    sound = evaluate([write_h5(tmp_path / "s.h5", 3)], **options)
+    assert (sound.displaced, heard.warnings) == (0, [])
+    path = write_h5(tmp_path / "d.h5", 4, phase=(1, 2), displaced=(0, 3))
+    found = evaluate([path], **options, json=tmp_path / "s.json")
+    assert found.displaced == 2
+    assert heard.warnings[0].startswith("2 of 4 scenes have MS that was decimated at another phase")
+    assert json.loads((tmp_path / "s.json").read_text())["displaced_scenes"] == 2
+
+
+@pytest.mark.parametrize("phase", [(1, 2), (2, 1), (2, 2), (0, 3)])
+def test_the_phase_of_a_patch_cut_from_a_larger_image_is_found(phase):
+    image = golden_arrays()["I_MS"].astype(float)
+    blurred = mtf_filter(image, SENSORS["wv3"])
+    patch = np.s_[:, 32:96, 16:80]
+    ms = blurred[patch][:, phase[0] :: 4, phase[1] :: 4]
+    assert decimation_phase(ms, image[patch], SENSORS["wv3"]) == phase
+    flat = np.full((8, 64, 64), 300.0)
+    assert decimation_phase(flat[:, ::4, ::4], flat, SENSORS["wv3"]) == (2, 2)
+
+
+# Bundles
+
+
+@pytest.fixture
+def upsampling(monkeypatch):
+    """Bundles that do no more than EXP, so that what differs is the way there."""
+    monkeypatch.setattr(
+        "ssdiff_ref.contenders.open_backend", lambda name, bundle: Upsampling(bundle)
+    )
+
+
+def test_a_bundle_gets_ms_where_every_other_method_gets_it(tmp_path, upsampling):
+    bundle = make_bundle(tmp_path, "plain", 4)
+    contenders = choose_contenders(["EXP"], [bundle], 4, 2047, Progress())
+    assert list(contenders) == ["EXP", "ssdiff:plain"]
+    given = Pair.of(*pair(0, 4, 40, 32), SENSORS["qb"])
+    inner = np.s_[:, 40:-40, 40:-40]  # a run mirrors at the edges, the protocol wraps around
+    np.testing.assert_allclose(
+        contenders["ssdiff:plain"](given)[inner], given.lms[inner], rtol=2e-6
+    )
+
+
+def test_bundles_are_judged_beside_classical_methods(tmp_path, upsampling):
+    inputs = write_pair(tmp_path, *pair(0, 4, 80, 80))
+    found = evaluate(
+        inputs,
+        sensor="qb",
+        methods=["EXP"],
+        bundles=[make_bundle(tmp_path, "plain", 4)],
+        json=tmp_path / "s.json",
+    )
+    reduced = found.mean("reduced")
+    assert list(reduced) == ["EXP", "ssdiff:plain"]
+    # 80 pixels less the crop of 41 lie almost inside the reach of the edges.
+    assert reduced["ssdiff:plain"]["ERGAS"] == pytest.approx(reduced["EXP"]["ERGAS"], rel=0.02)
+    told = json.loads((tmp_path / "s.json").read_text())
+    assert told["settings"]["bundles"]["ssdiff:plain"]["path"].endswith("plain.ssdiff")
+
+
+def test_a_bundle_for_other_bands_is_refused_before_anything_is_fused(tmp_path, upsampling):
+    inputs = write_pair(tmp_path, *pair(0, 4, 80, 80))
+    with pytest.raises(SSDiffError, match=r"gives 4 bands and the bundle eight is for 8"):
+        evaluate(inputs, sensor="qb", bundles=[make_bundle(tmp_path, "eight", 8)])
+
+
+# Fused rasters and their reference
+
+
+@pytest.fixture
+def products(tmp_path):
+    reference = pair(0, 4, 96, 88)[1]
+    noise = np.random.default_rng(1).integers(-20, 21, reference.shape)
+    return (
+        write_raster(tmp_path / "truth.tif", reference),
+        write_raster(tmp_path / "noisy.tif", (reference + noise).astype("uint16")),
+        write_raster(tmp_path / "same.tif", reference),
+    )
+
+
+def test_fused_rasters_are_compared_with_the_reference(tmp_path, products):
+    truth, noisy, same = products
+    found = evaluate([noisy, same], reference=truth, sensor="qb", json=tmp_path / "s.json")
+    arrays = [rasterio.open(path).read() for path in (noisy, truth)]
+    expected = reduced_resolution_scores(*arrays, full_scale=2047)
+    assert found.mean("reduced")["noisy"] == pytest.approx(expected)
+    told = json.loads((tmp_path / "s.json").read_text())
+    assert told["reduced"]["same"]["ERGAS"] == 0
+    assert told["reduced"]["same"]["PSNR"] is None  # infinite, which JSON cannot tell
+    assert told["full"] == {}
+
+
+def test_pixels_without_data_in_any_do_not_count(tmp_path, products):
+    truth, noisy, same = products
+    before = evaluate([noisy], reference=truth, sensor="qb").mean("reduced")["noisy"]
+    for path in (truth, noisy):
+        with rasterio.open(path, "r+") as file:
+            image = file.read()
+            image[:, 60:] = 9
+            file.write(image)
+    options = {"reference": truth, "sensor": "qb"}
+    spoilt = evaluate([noisy], **options).mean("reduced")["noisy"]
+    assert spoilt["Q2n"] > before["Q2n"] + 0.001
+    masked = evaluate([noisy], **options, nodata=9).mean("reduced")["noisy"]
+    with rasterio.open(same) as a, rasterio.open(noisy) as b:
+        valid = np.zeros((96, 88), bool)
+        valid[:60] = True
+        expected = reduced_resolution_scores(b.read(), a.read(), 2047, valid=valid)
+    assert masked == pytest.approx(expected)
+
+
+# The command
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["ssdiff-ref", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+def test_the_three_commands_work_together(tmp_path, monkeypatch, capsys):
+    pan, ms = write_pair(tmp_path, *pair(0, 4, 96, 96))
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "simulate", pan, ms, "-o", "wald", "--sensor", "qb") == 0
+    for method in ("gsa", "EXP"):
+        given = ("wald/pan.tif", "wald/ms.tif", "--method", method, "--sensor", "qb")
+        assert run(monkeypatch, "fuse", *given, "-o", f"{method}.tif", "-q") == 0
+    capsys.readouterr()
+    given = ("gsa.tif", "EXP.tif", "--reference", "wald/reference.tif", "--sensor", "qb")
+    assert run(monkeypatch, "evaluate", *given, "--json", "fused.json") == 0
+    assert "gsa" in capsys.readouterr().out
+    direct = evaluate([pan, ms], sensor="qb", methods=["GSA", "EXP"]).mean("reduced")
+    told = json.loads((tmp_path / "fused.json").read_text())["reduced"]
+    # On the way there, images were rounded, and mirrored at the edges.
+    for ours, theirs in (("gsa", "GSA"), ("EXP", "EXP")):
+        assert told[ours] == pytest.approx(direct[theirs], rel=0.02)
+
+
+def test_a_mistake_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys):
+    inputs = write_pair(tmp_path, *pair(0, 4, 80, 80))
+    for arguments in (
+        ("evaluate", *inputs, "--sensor", "wv3"),
+        ("fuse", *inputs, "--method", "best"),
+        ("simulate", *inputs, "-o", inputs[0]),
+        ("evaluate", *inputs),
+    ):
+        assert run(monkeypatch, *arguments) == 2
+        told = capsys.readouterr()
+        assert not told.out
+        assert "Error: " in told.err
+        assert "Traceback" not in told.err
+
+
+def test_quiet_says_nothing(tmp_path, monkeypatch, capsys):
+    inputs = write_pair(tmp_path, *pair(0, 4, 80, 80))
+    given = ("--sensor", "qb", "--method", "EXP", "--csv", tmp_path / "s.csv", "-q")
+    assert run(monkeypatch, "evaluate", *inputs, *given) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_help_needs_nothing_heavy():
+    program = (
+        "import sys; from ssdiff_ref.cli import cli; "
+        "cli.main(['evaluate', '--help'], standalone_mode=False); "
+        "heavy = {'numpy', 'scipy', 'rasterio', 'h5py', 'matplotlib', 'rich', 'torch'}; "
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--picture" in done.stdout
+
+
+# What is written
+
+
+def test_the_picture_shows_the_reference_and_every_method(tmp_path, golden_mat):
+    path = tmp_path / "p.png"
+    evaluate([golden_mat], sensor="wv3", methods=["EXP", "GSA"], picture=path)
+    image = imread(path)
+    height, width, _ = image.shape
+    side = 220  # crops of 55 pixels, 96 less the crop of 41, at 4 or 5 times their size
+    assert 3 * side < width < 3 * side + 350
+    assert 2 * side < height < 2 * side + 250
+    assert image[..., :3].std() > 0.2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["p.png"]
+
+
+def test_the_picture_has_no_hole_in_it_if_that_can_be_avoided(tmp_path):
+    truth, valid = np.zeros((4, 200, 200)), np.ones((200, 200), bool)
+    truth[:, ::2, :100] = 1000  # texture, on the left
+    truth[:, :30] = 0
+    valid[::90, :150] = False
+    gallery = Gallery(SENSORS["qb"])
+    gallery.hang(truth, 21, valid=valid)
+    rows, cols = gallery.window
+    assert valid[rows, cols].all()
+    assert rows.stop - rows.start == cols.stop - cols.start == 64
+    assert (truth[0, rows, cols] > 0).mean() > 0.48  # stripes all over, but for the edge
+
+
+@pytest.mark.parametrize("option", ["json", "csv", "picture"])
+def test_nothing_is_overwritten_unasked(tmp_path, golden_mat, option):
+    path = tmp_path / f"out.{'png' if option == 'picture' else option}"
+    path.write_text("mine")
+    options = {"sensor": "wv3", "methods": ["EXP"], option: path}
+    with pytest.raises(SSDiffError, match=rf"exists; give another --{option} or pass --overwrite"):
+        evaluate([golden_mat], **options)
+    assert path.read_text() == "mine"
+    evaluate([golden_mat], **options, overwrite=True)
+    assert path.stat().st_size > 100
+
+
+def test_the_table_fits_a_terminal_and_marks_the_best(golden_mat, capsys):
+    found = evaluate([golden_mat], sensor="wv3", methods=["EXP", "GSA", "MTF-GLP-HPM-R"])
+    print_tables(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    gsa, hpm_r = (
+        next(line for line in lines if line.split()[:1] == [name])
+        for name in ("GSA", "MTF-GLP-HPM-R")
+    )
+    scores = found.mean("reduced")
+    for column, metric in enumerate(REDUCED, start=1):
+        low = metric in ("SAM", "ERGAS")
+        best = (min if low else max)(scores, key=lambda name: scores[name][metric])
+        for name, line in (("GSA", gsa), ("MTF-GLP-HPM-R", hpm_r)):
+            assert line.split()[column].endswith("*") == (name == best)
+
+
+# What cannot be judged
+
+
+def mat(**arrays):
+    def write(folder):
+        savemat(folder / "s.mat", arrays)
+        return [folder / "s.mat"]
+
+    return write
+
+
+def h5(**arrays):
+    def write(folder):
+        with h5py.File(folder / "s.h5", "w") as file:
+            for key, array in arrays.items():
+                file[key] = array
+        return [folder / "s.h5"]
+
+    return write
+
+
+def rasters(pan=(320, 320), bands=4, ms=(80, 80)):
+    def write(folder):
+        return write_pair(folder, np.ones(pan, "uint16"), np.ones((bands, *ms), "uint16"))
+
+    return write
+
+
+ONES = np.ones
+SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "sentence"),
+    [
+        (lambda _: [], {}, "Given was nothing, expected PAN and MS, or one .h5 or .mat file"),
+        (lambda _: ["a.tif"], {}, "Given was a.tif, expected PAN and MS"),
+        (lambda _: ["a.h5", "b.h5"], {}, "Given was a.h5, b.h5, expected"),
+        (lambda _: ["none.h5"], {}, "none.h5 is not a file; check the path"),
+        (lambda _: ["a.tif", "b.tif"], {}, "PAN image cannot be read"),
+        (mat(**SQUARE), {"nodata": 0}, "--nodata does nothing with .*s.mat; leave it out"),
+        (mat(**SQUARE), {"pan_band": 1}, "--pan-band does nothing with"),
+        (mat(**SQUARE), {"methods": ["GSX"]}, "method 'GSX' is unknown, expected one of EXP"),
+        (mat(**SQUARE), {"bundles": ["nowhere"]}, "nowhere is not a bundle"),
+        (mat(**SQUARE), {"sensor": "wv3"}, "has 4 bands, expected the 8 of WorldView-3"),
+        (mat(**SQUARE), {"bands": [1, 2, 3, 5]}, "s.mat has no band 5; it has 4"),
+        (mat(**SQUARE), {"sensor": "generic", "bands": [2]}, "has 1 band, expected 2 or more"),
+        (mat(**SQUARE), {"full_scale": 0}, "A full scale of 0 does not work"),
+        (mat(**SQUARE), {"crop": -1}, "A crop of -1 does not work"),
+        (mat(**SQUARE), {"crop": 30}, r"80 x 80 pixels, expected 91 x 91 .* pass --crop 24 or"),
+        (mat(**SQUARE), {"picture": "p.docx"}, "cannot be drawn as p.docx, expected a name"),
+        (mat(**SQUARE), {"json": "no/where.json"}, "no is not a directory that can be written"),
+        (mat(I_PAN=ONES((9, 9))), {}, "s.mat has I_PAN in it, expected at least ms and pan"),
+        (mat(), {}, "s.mat has nothing in it, expected at least ms and pan"),
+        (
+            mat(I_MS=ONES((80, 80, 4, 2)), I_PAN=ONES((320, 320))),
+            {},
+            r"The ms of s.mat has shape \[80, 80, 4, 2\], expected one scene \[H, W, C\]",
+        ),
+        (
+            mat(I_MS_LR=ONES((80, 80, 4)), I_PAN=ONES((300, 320))),
+            {},
+            r"The pan of s.mat has shape \[1, 1, 300, 320\], expected \[1, 1, 320, 320\]",
+        ),
+        (h5(ms=ONES((1, 4, 80, 80))), {}, "s.h5 has ms in it, expected at least ms and pan"),
+        (h5(ms=ONES((4, 80, 80)), pan=ONES((1, 320, 320))), {}, r"expected \[N, C, H, W\]"),
+        (
+            h5(ms=ONES((2, 4, 16, 16)), pan=ONES((2, 1, 64, 64)), gt=ONES((2, 8, 64, 64))),
+            {},
+            r"The gt of s.h5 has shape \[2, 8, 64, 64\], expected \[2, 4, 64, 64\]",
+        ),
+        (
+            h5(ms=ONES((2, 4, 16, 16)), pan=ONES((2, 1, 64, 64)), gt=ONES((2, 4, 64, 64))),
+            {},
+            "imagery is 64 x 64 pixels, expected 73 x 73 .* pass --crop 16 or less",
+        ),
+        (
+            h5(ms=np.full((2, 4, 80, 80), np.nan), pan=ONES((2, 1, 320, 320))),
+            {},
+            "The MS of scene 1 of s.h5 has 25600 values that are not finite",
+        ),
+        (rasters(bands=3), {}, "has 3 bands, expected the 4 of QuickBird"),
+        (rasters(ms=(40, 40)), {}, "give images of the same place|A pixel of|pixels, expected 73"),
+        (rasters((96, 96), ms=(24, 24)), {}, "imagery is 24 x 24 pixels, .*; give a larger scene"),
+        (rasters(), {"nodata": 1}, "No 8 x 8 pixels of MS are valid in both"),
+        (rasters(), {"bands": [1, 2, 3, 9]}, "ms.tif has no band 9"),
+        (rasters(), {"methods": ["GSA"]}, "GSA at reduced resolution: The fused image has"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_a_sentence(
+    tmp_path, monkeypatch, make, options, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SSDiffError, match=sentence):
+        evaluate(make(tmp_path), **{"sensor": "qb", **options})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"inputs": []}, "No fused raster was given"),
+        ({"inputs": ["truth.tif", "truth.tif"]}, "truth.tif is given twice"),
+        ({"methods": ["GSA"]}, "--method does nothing with --reference; leave it out"),
+        ({"sensor": "wv2"}, "has 4 bands, expected the 8 of WorldView-2"),
+        ({"nodata": 7}, "The reference truth.tif has no valid pixel"),
+        ({"inputs": ["small.tif"]}, "small.tif is 80 x 80 pixels, expected the 88 x 96 of"),
+        ({"inputs": ["few.tif"]}, "few.tif has 3 bands, expected the 4 of truth.tif"),
+        ({"inputs": ["off.tif"]}, "off.tif lies up to 0.50 pixels off truth.tif"),
+        ({"inputs": ["abroad.tif"]}, "abroad.tif is in EPSG:32632, expected EPSG:32631"),
+        ({"inputs": ["empty.tif"]}, "empty.tif has no valid pixel where the reference has one"),
+        ({"inputs": ["none.tif"]}, "The fused image cannot be read"),
+        ({"crop": 40}, "imagery is 88 x 96 pixels, expected 111 x 111"),
+    ],
+)
+def test_fused_rasters_that_cannot_be_compared_are_refused(tmp_path, monkeypatch, change, sentence):
+    monkeypatch.chdir(tmp_path)
+    image = pair(0, 4, 96, 88)[1]
+    if "nodata" in change:
+        image[:] = 7
+    write_raster("truth.tif", image)
+    write_raster("small.tif", image[:, :80, :80])
+    write_raster("few.tif", image[:3])
+    write_raster("off.tif", image, GRID * Affine.translation(0.5, 0))
+    write_raster("abroad.tif", image, crs="EPSG:32632")
+    write_raster("empty.tif", image * 0, nodata=0)
+    given = {"inputs": ["truth.tif"], "sensor": "qb", "reference": "truth.tif", **change}
+    with pytest.raises(SSDiffError, match=sentence):
+        evaluate(given.pop("inputs"), **given)
