@@ -40,7 +40,11 @@ def cli() -> None:
     show_default=True,
     help="Pixels over which tiles fade into each other.",
 )
-@click.option("--batch", type=int, help="Tiles at a time; default: what suits the backend.")
+@click.option(
+    "--batch",
+    type=int,
+    help="Tiles at a time; default: what suits the backend. More takes more memory.",
+)
 @click.option(
     "--window", type=int, default=512, show_default=True, help="Pixels read at a time, on a side."
 )
@@ -64,13 +68,19 @@ def run_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 
 
 @cli.command("info")
-@click.argument("bundle")
+@click.argument("bundle", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest itself.")
-def info_command(bundle: str, as_json: bool) -> None:
-    """Check a bundle, a directory or the name of one that comes along, and describe it."""
-    from runtime.bundle import open_bundle
+def info_command(bundle: str | None, as_json: bool) -> None:
+    """Check and describe a bundle.
+
+    BUNDLE is a directory or the name of one that comes along; without it, their names are listed.
+    """
+    from runtime.bundle import open_bundle, shipped
     from runtime.info import describe
 
+    if bundle is None:
+        click.echo("\n".join(shipped()))
+        return
     opened = open_bundle(bundle)
     if as_json:
         click.echo(opened.manifest.model_dump_json(indent=2))

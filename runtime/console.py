@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -114,11 +115,14 @@ def run(command: click.Command) -> NoReturn:
     A user's mistake prints one sentence and exits with 2, an interruption exits with 130; other
     errors keep their traceback.
     """
+    for name in ("SIGTERM", "SIGHUP"):  # clean up as after Ctrl-C
+        if number := getattr(signal, name, None):
+            signal.signal(number, lambda received, frame: sys.exit(128 + received))
     try:
         status = command.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except click.Abort:
-        print("Interrupted; nothing was written.", file=sys.stderr)
+        print("Interrupted; no unfinished output is left.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()

@@ -50,7 +50,7 @@ class WindowInputs:
     valid: NDArray[np.bool_]
     """``[rows, cols]`` of what the window writes."""
     beyond_pan: int
-    """Valid PAN pixels above full scale in what the window writes."""
+    """Valid PAN pixels below 0 or above full scale in what the window writes."""
     beyond_ms: int
     """Valid MS pixels likewise."""
 
@@ -119,12 +119,13 @@ def prepare(
     coarse_rows, coarse_cols = (
         slice(s.start // RATIO, s.stop // RATIO) for s in (out_rows, out_cols)
     )
-    ms_above = (pixels.ms[:, HALO:-HALO, HALO:-HALO] > ms_scale).any(axis=0) & inner_valid
-    pan_above = (pixels.pan > pan_scale) & pixels.pan_valid
+    inner = pixels.ms[:, HALO:-HALO, HALO:-HALO]
+    ms_beyond = ((inner < 0) | (inner > ms_scale)).any(axis=0) & inner_valid
+    pan_beyond = ((pixels.pan < 0) | (pixels.pan > pan_scale)) & pixels.pan_valid
     return WindowInputs(
         window,
         tiles,
         valid=valid[out_rows, out_cols],
-        beyond_pan=int(pan_above[out_rows, out_cols].sum()),
-        beyond_ms=int(ms_above[coarse_rows, coarse_cols].sum()),
+        beyond_pan=int(pan_beyond[out_rows, out_cols].sum()),
+        beyond_ms=int(ms_beyond[coarse_rows, coarse_cols].sum()),
     )

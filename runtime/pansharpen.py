@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from runtime.backends import Backend, open_backend
 from runtime.bundle import Bundle, bundle_for
-from runtime.errors import SSDiffError, counted
+from runtime.errors import SSDiffError
 from runtime.inputs import WindowInputs, prepare
-from runtime.interpolator import GROUND_POSITION
 from runtime.progress import Progress
 from runtime.quicklook import draw_quicklook, require_matplotlib
-from runtime.radiometry import Scale, choose_scale, survey
-from runtime.raster import Output
+from runtime.radiometry import Scale, choose_scale
+from runtime.raster import Output, check_target
+from runtime.report import tell_assumptions, tell_result
 from runtime.scene import Scene
 from runtime.schedule import Sampler, Schedule, make_schedule, spaced_timesteps
 from runtime.tiling import Axis, Canvas, Window, windows
@@ -38,6 +38,9 @@ class Result:
     output: Path
     size: tuple[int, int]
     """Height and width in pixels."""
+    bands: tuple[int, ...]
+    """Of MS, in the order that the network saw them."""
+    tile_overlap: int
     schedule: Schedule
     seed: int
     bundle: Bundle
@@ -55,9 +58,11 @@ class Result:
     invalid_pixels: int = 0
     """Pixels of the result without a value."""
     beyond_pan: int = 0
-    """Valid PAN pixels above full scale."""
+    """Valid PAN pixels below 0 or above full scale."""
     beyond_ms: int = 0
-    """Valid MS pixels above full scale; the result has full scale there."""
+    """Valid MS pixels likewise; the result is within 0 and full scale."""
+    clipped: int = 0
+    """Values of valid pixels that the output type could not hold."""
     seconds: float = 0
     quicklook: Path | None = None
 
@@ -84,6 +89,9 @@ class Result:
             "SSDIFF_TIMESTEPS": ",".join(map(str, self.schedule.timesteps)),
             "SSDIFF_SEED": str(self.seed),
             "SSDIFF_FULL_SCALE": f"{self.ms_scale.value:g}",
+            "SSDIFF_PAN_FULL_SCALE": f"{self.pan_scale.value:g}",
+            "SSDIFF_BANDS": ",".join(map(str, self.bands)),
+            "SSDIFF_TILE_OVERLAP": str(self.tile_overlap),
         }
 
 
@@ -166,8 +174,10 @@ def pansharpen(
         )
         engine = open_backend(backend, opened, threads) if isinstance(backend, str) else backend
         result = Result(
-            output=Path(output or f"{Path(ms).stem}_pansharpened.tif"),
+            output=Path(f"{Path(ms).stem}_pansharpened.tif" if output is None else output),
             size=(len(scene.output[0]), len(scene.output[1])),
+            bands=tuple(scene.bands),
+            tile_overlap=tile_overlap,
             schedule=_choose_schedule(opened, steps, timesteps, sampler),
             seed=seed,
             bundle=opened,
@@ -191,9 +201,11 @@ def pansharpen(
             tags=result.tags(),
             overwrite=overwrite,
         )
+        picture = result.output.with_suffix(".png")
         if quicklook:
             require_matplotlib()
-        _tell_assumptions(scene, result, progress)
+            check_target(picture, (scene.pan.name, scene.ms.name), overwrite, "--output")
+        tell_assumptions(scene, result, progress)
 
         def read(area: Window) -> WindowInputs:
             return prepare(scene, area, seed, result.pan_scale.value, result.ms_scale.value)
@@ -218,18 +230,20 @@ def pansharpen(
                 result.add(inputs)
                 progress.advance(len(inputs.window.tiles) - len(inputs.tiles.places))
         if quicklook:
-            result.quicklook = draw_quicklook(scene, result)
+            draw_quicklook(scene, result, picture)
+            result.quicklook = picture
+    result.clipped = target.clipped
     result.seconds = time.monotonic() - began
-    _tell_result(result, progress)
+    tell_result(result, progress)
     return result
 
 
 def _check_numbers(seed: int, **positive: int | None) -> None:
-    if not 0 <= seed < 2**64:
-        raise SSDiffError(f"A seed of {seed} does not work; give a whole number from 0 on.")
+    if not (isinstance(seed, int) and 0 <= seed < 2**64):
+        raise SSDiffError(f"The seed {seed} does not work; give a whole number from 0 on.")
     for name, value in positive.items():
-        if value is not None and value < 1:
-            raise SSDiffError(f"A {name} of {value} does not work; give a number of 1 or more.")
+        if value is not None and not 1 <= value < 2**31:
+            raise SSDiffError(f"--{name} {value} does not work; give a number of 1 or more.")
 
 
 def _choose_schedule(
@@ -271,67 +285,3 @@ def _write(target: Output, scene: Scene, inputs: WindowInputs, values: NDArray[n
     valid = inputs.valid[parts[0], parts[1]]
     target.write(placed[0], placed[1], values[:, parts[0], parts[1]], valid)
     return int(valid.size - valid.sum())
-
-
-def _tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
-    """Print what was taken for granted, before long work starts on it."""
-    pan, ms = scene.pan, scene.ms
-    height, width = result.size
-    progress.note(
-        f"PAN {pan.width} x {pan.height}, MS {ms.width} x {ms.height} with bands "
-        f"{','.join(map(str, scene.bands))}; output {width} x {height}"
-    )
-    progress.note(f"Full scale: PAN {result.pan_scale}, MS {result.ms_scale}")
-    shift = [position - GROUND_POSITION for position in scene.position]
-    if scene.resampled:
-        progress.note("MS is warped onto PAN's grid (cubic)")
-    elif max(map(abs, shift)) > 0.05:
-        progress.note(
-            f"MS lies {shift[0]:+.2f} rows and {shift[1]:+.2f} columns of PAN off its grid; "
-            "the interpolator makes up for it"
-        )
-    progress.note(f"Bundle {result.bundle.manifest.name}: {_sampling(result.schedule)}")
-    progress.detail(f"Backend: {result.backend}; seed {result.seed}")
-    for role, image, band, scale in (
-        ("PAN", pan, scene.pan_band, result.pan_scale),
-        ("MS", ms, scene.bands[0], result.ms_scale),
-    ):
-        found = survey(image, band)
-        if found.largest < 0.02 * scale.value:
-            progress.warn(
-                f"the largest {role} value in a sample is {found.largest:.4g}, under 2 % of full "
-                f"scale {scale.value:g}; if that is not the scale of the data, pass --full-scale"
-            )
-        if found.zeros > 0.01 and scene.nodata is None and not scene.mask_flags:
-            progress.warn(
-                f"{found.zeros:.0%} of a sample of {role} is 0 and nothing is declared as no data; "
-                "if these pixels are empty, pass --nodata 0"
-            )
-
-
-def _sampling(schedule: Schedule) -> str:
-    count = len(schedule.steps)
-    steps = counted(count, "step")
-    visited = ", ".join(map(str, schedule.timesteps[:12])) + (", ..." if count > 12 else "")
-    return f"{schedule.sampler} sampler, {steps} at t = {visited}"
-
-
-def _tell_result(result: Result, progress: Progress) -> None:
-    pixels = result.size[0] * result.size[1]
-    for role, beyond, scale in (
-        ("PAN", result.beyond_pan, result.pan_scale),
-        ("MS", result.beyond_ms, result.ms_scale),
-    ):
-        if beyond:
-            progress.warn(
-                f"{counted(beyond, 'valid pixel')} of {role} above full scale {scale.value:g} came "
-                "out as full scale; if the data goes higher, pass --full-scale"
-            )
-    empty = f", {result.empty_tiles} empty ones skipped" if result.empty_tiles else ""
-    invalid = (
-        f", {result.invalid_pixels / pixels:.1%} without data" if result.invalid_pixels else ""
-    )
-    progress.note(f"{counted(result.tiles, 'tile')}{empty}; {result.seconds:.1f} s")
-    progress.note(f"{result.output}: {result.size[1]} x {result.size[0]}{invalid}")
-    if result.quicklook:
-        progress.note(f"{result.quicklook}: quicklook")

@@ -80,8 +80,8 @@ def show(panel: Axes, image: NDArray[np.floating], title: str) -> None:
     panel.set_title(title, fontsize=10, pad=4)
 
 
-def draw_quicklook(scene: Scene, result: Result) -> Path:
-    """Draw a run beside its output, ``NAME.png``.
+def draw_quicklook(scene: Scene, result: Result, path: Path) -> None:
+    """Draw a run.
 
     It shows the part of the scene with the most valid pixels among nine, at full resolution.
     """
@@ -113,9 +113,9 @@ def draw_quicklook(scene: Scene, result: Result) -> Path:
         strict=True,
     ):
         show(panel, shown, title)
-    path = result.output.with_suffix(".png")
-    drawing.savefig(path)
-    return path
+    unfinished = path.with_name(f".{path.name}.part")
+    drawing.savefig(unfinished, format="png")
+    unfinished.replace(path)
 
 
 def _best_window(image: rasterio.DatasetReader) -> tuple[Window, NDArray[np.bool_]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from rasterio.windows import Window
 from runtime.bundle import Bundle
 from runtime.errors import SSDiffError
 from runtime.scene import damage_told
+
+STATED = "as stated"
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,9 @@ class Scale:
 def known_scale(stated: float | None, dtype: str, bits: int | None = None) -> Scale | None:
     """Full scale as far as the user and the data tell; see :func:`choose_scale`."""
     if stated is not None:
-        if not stated > 0:
+        if not 0 < stated < float("inf"):
             raise SSDiffError(f"A full scale of {stated:g} does not work; give a number above 0.")
-        return Scale(stated, "as stated")
+        return Scale(stated, STATED)
     if bits:
         return Scale(2.0**bits - 1, f"{bits} bits, as the file says")
     return Scale(255, "8-bit file") if dtype == "uint8" else None
@@ -60,19 +63,20 @@ class Survey:
 
     largest: float
     zeros: float
-    """Share of values that are exactly 0."""
+    """Share of pixels that are exactly 0 in every band."""
 
 
-def survey(image: DatasetReader, band: int) -> Survey:
-    """Glance at one band, to warn of what looks wrong; nothing is decided by it."""
+def survey(image: DatasetReader, bands: Sequence[int]) -> Survey:
+    """Glance at the bands in use, to warn of what looks wrong; no scale is made of it."""
     patches = []
     for row in np.linspace(0, max(image.height - 64, 0), 5, dtype=int):
         for col in np.linspace(0, max(image.width - 64, 0), 5, dtype=int):
             window = Window(col, row, min(64, image.width), min(64, image.height))
             with damage_told(image, window):
-                patches.append(image.read(band, window=window, masked=True).compressed())
-    values = np.concatenate(patches)
-    values = values[np.isfinite(values)]
+                patch = image.read(list(bands), window=window, masked=True)
+            patches.append(patch.astype(np.float32).filled(np.nan).reshape(len(bands), -1))
+    values = np.concatenate(patches, axis=1)
+    values = values[:, np.isfinite(values).all(axis=0)]
     if not values.size:
         return Survey(0, 0)
-    return Survey(float(values.max()), float(np.mean(values == 0)))
+    return Survey(float(values.max()), float(np.mean((values == 0).all(axis=0))))

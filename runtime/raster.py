@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,22 +15,24 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from runtime.errors import SSDiffError
+from runtime.gdal import FAULTS, check_complete, strict_options
 from runtime.scene import Scene
 
 _LAYOUT = {
-    "tiled": True,
-    "blockxsize": 256,
-    "blockysize": 256,
-    "compress": "deflate",
-    "bigtiff": "if_safer",
-    "num_threads": "all_cpus",
+    "TILED": "YES",
+    "BLOCKXSIZE": "256",
+    "BLOCKYSIZE": "256",
+    "COMPRESS": "DEFLATE",
+    "BIGTIFF": "IF_SAFER",
 }
+_COG_LAYOUT = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BIGTIFF": "IF_SAFER"}
+_NO_OPTIONS = {"driver", "width", "height", "count", "dtype", "crs", "transform", "nodata", "mode"}
+_SIDECARS = (".ovr", ".msk", ".aux.xml")
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 DRIVERS = ("GTiff", "COG")
 
@@ -74,7 +74,9 @@ def _beside(nodata: Any) -> Any:
 
 def holds(dtype: np.dtype[Any], value: float) -> bool:
     """Whether a type has that value, to mean no data."""
-    return dtype.kind == "f" or bool(value == convert(np.array(value), dtype))
+    if dtype.kind == "f":
+        return True
+    return bool(np.isfinite(value) and value == convert(np.array(value), dtype))
 
 
 def check_target(
@@ -88,27 +90,30 @@ def check_target(
     for source in sources:
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise SSDiffError(f"{path} is one of the inputs; give another {option}.")
-    if not os.access(path.parent, os.W_OK):
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise SSDiffError(f"{path.parent} is not a directory that can be written to.")
 
 
 class Output:
     """The result of a scene, written window by window under a temporary name.
 
-    Used as a context manager: the file gets its name when the block ends well, and is removed
-    when it does not.
+    Used as a context manager: the file gets its name when the block ends well and all of it is on
+    the disk, and is removed otherwise.
 
     Args:
-        path: of the result.
+        path: of the result, ``.tif`` or ``.tiff``.
         scene: what it is made from; gives grid, georeferencing, bands and how validity is told.
         dtype: a name of :data:`DTYPES`, or None for that of MS.
-        driver: ``GTiff`` or ``COG``.
+        driver: a name of :data:`DRIVERS`.
         options: creation options of the driver, over this class's own.
         tags: written into the file.
         overwrite: whether ``path`` may exist.
 
     Raises:
         SSDiffError: when the result cannot be written there like that.
+
+    Attributes:
+        clipped: values of valid pixels that the output type could not hold, so far.
     """
 
     def __init__(
@@ -122,13 +127,21 @@ class Output:
         tags: Mapping[str, str] | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.path = Path(path)
+        # A link stays a link: what it leads to is replaced.
+        self.path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
+        self._overwrite = overwrite
         check_target(self.path, (scene.pan.name, scene.ms.name), overwrite)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
             raise SSDiffError(
                 f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
             )
-        self._scene, self._driver, self._options = scene, driver, dict(options or {})
+        for kind, name, known in (("dtype", dtype, DTYPES), ("driver", driver, DRIVERS)):
+            if name is not None and name not in known:
+                raise SSDiffError(f"The {kind} {name!r} is unknown; choose {', '.join(known)}.")
+        self._scene, self._driver = scene, driver
+        self._options = {key.upper(): value for key, value in (options or {}).items()}
+        if odd := sorted(key for key in self._options if key.lower() in _NO_OPTIONS):
+            raise SSDiffError(f"{odd[0]} is no creation option of {driver}; leave it out.")
         self._dtype = np.dtype(dtype or scene.ms.dtypes[scene.bands[0] - 1])
         self._tags = dict(tags or {})
         self._nodata = self._choose_nodata()
@@ -137,6 +150,7 @@ class Output:
         self._alpha = self._nodata is None and MaskFlags.alpha in flags
         self._mask = self._nodata is None and not self._alpha and bool(holes)
         self._bands = len(scene.bands) + self._alpha
+        self.clipped = 0
 
     def _choose_nodata(self) -> float | None:
         """The first nodata value among the user's, MS's and PAN's that the output type holds."""
@@ -151,8 +165,7 @@ class Output:
         with ExitStack() as stack:
             self._scratch = Path(stack.enter_context(self._make_scratch()))
             stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
-            if self._driver == "COG":
-                self._try_cog_options()
+            self._try_options()
             self._file = stack.enter_context(self._create())
             self._stack = stack.pop_all()
         return self
@@ -167,6 +180,33 @@ class Output:
                 "give another --output."
             ) from error
 
+    def _layout(self) -> dict[str, str]:
+        """Creation options of the GeoTIFF."""
+        layout = dict(_LAYOUT)
+        if "NBITS" not in self._options:
+            layout["PREDICTOR"] = "3" if self._dtype.kind == "f" else "2"
+        return layout | (self._options if self._driver == "GTiff" else {})
+
+    def _try_options(self) -> None:
+        """Write a small file like the result, since some options fail only when all is done."""
+        trial = self._scratch / "trial.tif"
+        size = {"height": 64, "width": 64, "count": self._bands, "dtype": self._dtype}
+        with strict_options(self._driver):
+            with rasterio.open(trial, "w", driver="GTiff", **size, **self._layout()) as file:
+                file.write(np.ones((self._bands, 64, 64), self._dtype))
+            try:
+                check_complete(self._finished(trial))
+            except OSError as error:
+                raise ValueError("nothing arrived in the file") from error
+
+    def _finished(self, path: Path) -> Path:
+        """A written GeoTIFF, or the COG made of it."""
+        if self._driver == "GTiff":
+            return path
+        cog = path.with_suffix(".cog.tif")
+        rasterio.shutil.copy(path, cog, driver="COG", **_COG_LAYOUT | self._options)
+        return cog
+
     def _create(self) -> DatasetWriter:
         scene = self._scene
         rows, cols = scene.output
@@ -177,44 +217,25 @@ class Output:
             "dtype": self._dtype,
             "nodata": self._nodata,
             "crs": scene.pan.crs,
-            **_LAYOUT,
-            "predictor": 3 if self._dtype.kind == "f" else 2,
         }
         georeferenced = not scene.pan.transform.is_identity
         if georeferenced:
             profile["transform"] = scene.pan.transform * Affine.translation(cols.start, rows.start)
-        if self._driver == "GTiff":
-            profile |= {key.lower(): value for key, value in self._options.items()}
-        with _strict_options(self._driver), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            file = rasterio.open(self._scratch / "result.tif", "w", driver="GTiff", **profile)
+        with strict_options(self._driver):
+            path = self._scratch / "result.tif"
+            file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
         colours = [scene.ms.colorinterp[band - 1] for band in scene.bands]
         colours = [ColorInterp.undefined if c == ColorInterp.alpha else c for c in colours]
         file.colorinterp = [*colours, ColorInterp.alpha][: self._bands]
         for index, band in enumerate(scene.bands, start=1):
             if name := scene.ms.descriptions[band - 1]:
                 file.set_band_description(index, name)
-        if not georeferenced:
+        if not georeferenced and scene.pan.rpcs:
             file.rpcs = scene.pan.rpcs
-            if scene.pan.gcps[0]:
-                file.gcps = scene.pan.gcps
+        if not georeferenced and scene.pan.gcps[0]:
+            file.gcps = scene.pan.gcps
         file.update_tags(**self._tags)
         return file
-
-    def _try_cog_options(self) -> None:
-        """Make a small COG now, since the real one is made when all the work is done."""
-        source, target = (self._scratch / name for name in ("trial.tif", "trial.cog.tif"))
-        profile = {"height": 16, "width": 16, "count": self._bands, "dtype": self._dtype}
-        with _strict_options("COG"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(source, "w", driver="GTiff", **profile):
-                pass
-            self._copy_to_cog(source, target)
-
-    def _copy_to_cog(self, source: Path, target: Path) -> None:
-        options = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BIGTIFF": "IF_SAFER"}
-        options |= {key.upper(): value for key, value in self._options.items()}
-        rasterio.shutil.copy(source, target, driver="COG", **options)
 
     def write(
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
@@ -227,11 +248,15 @@ class Output:
             values: digital numbers ``[C, rows, cols]``.
             valid: ``[rows, cols]``.
         """
+        if self._dtype.kind != "f":
+            limits = np.iinfo(self._dtype)
+            above, below = values >= limits.max + 0.5, values < limits.min - 0.5
+            self.clipped += int(((above | below) & valid).sum())
         pixels = encode(values, valid, self._dtype, self._nodata)
         top, left = (r.start for r in self._scene.output)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
         indexes = list(range(1, len(values) + 1))
-        with self._told_as_mistake():
+        with self._faults_told():
             self._file.write(pixels, indexes, window=window)
             if self._alpha:
                 opaque = np.iinfo(self._dtype).max if self._dtype.kind in "ui" else 255
@@ -248,40 +273,22 @@ class Output:
         with self._stack:
             if error is not None:
                 return
-            with self._told_as_mistake():
+            with self._faults_told():
                 self._file.close()
-                result = self._scratch / "result.tif"
-                if self._driver == "COG":
-                    result = self._scratch / "cog.tif"
-                    self._copy_to_cog(self._scratch / "result.tif", result)
+                check_complete(self._scratch / "result.tif")
+                result = self._finished(self._scratch / "result.tif")
+                check_complete(result)
+                if not self._overwrite and self.path.exists():
+                    raise SSDiffError(f"{self.path} appeared meanwhile, and was left as it is.")
                 os.replace(result, self.path)
+                for suffix in _SIDECARS:  # of what was there before
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     @contextmanager
-    def _told_as_mistake(self) -> Iterator[None]:
-        """The disk is full, more often than not."""
+    def _faults_told(self) -> Iterator[None]:
         try:
             yield
-        except (RasterioError, OSError) as error:
+        except (*FAULTS, OSError) as error:
             raise SSDiffError(
-                f"{self.path} cannot be written ({error}); is there space on the disk?"
+                f"{self.path} cannot be written ({error}); is the disk full?"
             ) from error
-
-
-@contextmanager
-def _strict_options(driver: str) -> Iterator[None]:
-    """Refuse creation options that GDAL would only grumble about."""
-    heard: list[str] = []
-    listener = logging.Handler(logging.WARNING)
-    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("rasterio._env")
-    logger.addHandler(listener)
-    try:
-        yield
-    except (RasterioError, ValueError, TypeError) as error:
-        raise SSDiffError(f"{driver} cannot be written like that ({error}).") from error
-    finally:
-        logger.removeHandler(listener)
-    for message in heard:
-        if "creation option" in message:
-            reason = message.partition(" in ")[2]
-            raise SSDiffError(f"A --co option does not work: {reason}; correct it.")

@@ -8,18 +8,17 @@ grid goes up to 3 pixels beyond it; those are mirrored when read, and are not pa
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
@@ -27,6 +26,7 @@ from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from runtime.errors import SSDiffError
+from runtime.gdal import FAULTS, without_georeferencing_warnings
 from runtime.interpolator import GROUND_POSITION, HALO, RATIO
 
 RATIO_TOLERANCE = 0.02
@@ -83,9 +83,9 @@ class Scene:
         with ExitStack() as stack:
             self.pan = stack.enter_context(open_raster(pan, "PAN"))
             self.ms = stack.enter_context(open_raster(ms, "MS"))
-            self.pan_band = _choose_pan_band(self.pan, pan_band)
+            self.pan_band = _choose_pan_band(self.pan, pan_band, self.ms)
             self.bands = choose_bands(self.ms, bands)
-            self.nodata = nodata
+            self.nodata = _possible_nodata(nodata, self.pan, self.ms)
             self._ms_source = stack.enter_context(self._place())
             self._stack = stack.pop_all()
 
@@ -128,15 +128,7 @@ class Scene:
     @property
     def mask_flags(self) -> set[MaskFlags]:
         """How the bands in use declare holes; empty when they do not."""
-        flags: set[MaskFlags] = set()
-        for image, used in ((self.pan, [self.pan_band]), (self.ms, self.bands)):
-            for band in used:
-                flags |= set(image.mask_flag_enums[band - 1])
-            if (alpha := _alpha_band(image)) in used:
-                flags -= {MaskFlags.alpha, MaskFlags.per_dataset}
-            elif alpha is not None:
-                flags.add(MaskFlags.alpha)
-        return flags - {MaskFlags.all_valid}
+        return mask_flags(self.pan, [self.pan_band]) | mask_flags(self.ms, self.bands)
 
     @property
     def may_have_nan(self) -> bool:
@@ -242,10 +234,9 @@ def _name(dataset: DatasetReader | WarpedVRT) -> str:
 def open_raster(path: str | Path, role: str) -> DatasetReader:
     """Open a raster of real numbers; errors call it by its role, such as MS."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with without_georeferencing_warnings():
             dataset = rasterio.open(path)
-    except RasterioError as error:
+    except FAULTS as error:
         raise SSDiffError(f"The {role} image cannot be read ({error}); check the path.") from error
     if not dataset.count:
         raise SSDiffError(f"The {role} image {path} has no bands; name one of its subdatasets.")
@@ -265,18 +256,47 @@ def _alpha_band(dataset: DatasetReader | WarpedVRT) -> int | None:
     return None
 
 
+def mask_flags(image: DatasetReader, used: Sequence[int]) -> set[MaskFlags]:
+    """How an image declares holes in the bands that are used; empty when it does not."""
+    flags = {flag for band in used for flag in image.mask_flag_enums[band - 1]}
+    if (alpha := _alpha_band(image)) in used:
+        flags -= {MaskFlags.alpha, MaskFlags.per_dataset}
+    elif alpha is not None:
+        flags.add(MaskFlags.alpha)
+    return flags - {MaskFlags.all_valid}
+
+
+def _possible_nodata(value: float | None, *images: DatasetReader) -> float | None:
+    if value is None:
+        return None
+    for image in images:
+        kind = np.dtype(image.dtypes[0])
+        if kind.kind == "f" or (float(value).is_integer() and _within(kind, value)):
+            return value
+    kinds = " or ".join(sorted({image.dtypes[0] for image in images}))
+    raise SSDiffError(f"The no-data value {value:g} cannot occur in {kinds}; give one that does.")
+
+
+def _within(kind: np.dtype[Any], value: float) -> bool:
+    limits = np.iinfo(kind)
+    return bool(limits.min <= value <= limits.max)
+
+
 def _colour_bands(dataset: DatasetReader) -> list[int]:
     return [i for i in dataset.indexes if i != _alpha_band(dataset)]
 
 
-def _choose_pan_band(pan: DatasetReader, band: int | None) -> int:
+def _choose_pan_band(pan: DatasetReader, band: int | None, ms: DatasetReader) -> int:
     bands = _colour_bands(pan)
     if band is None and len(bands) == 1:
         return bands[0]
     if band is None:
-        raise SSDiffError(
-            f"The PAN image {_name(pan)} has {len(bands)} bands; choose one with --pan-band."
+        remedy = (
+            f"{_name(ms)} has one, so are the two swapped?"
+            if ms.count == 1
+            else "choose one with --pan-band."
         )
+        raise SSDiffError(f"The PAN image {_name(pan)} has {len(bands)} bands; {remedy}")
     if band not in pan.indexes:
         raise SSDiffError(f"The PAN image {_name(pan)} has no band {band}; it has {pan.count}.")
     return band
@@ -289,6 +309,8 @@ def choose_bands(ms: DatasetReader, bands: Sequence[int] | None) -> list[int]:
     for band in bands:
         if band not in ms.indexes:
             raise SSDiffError(f"The MS image {_name(ms)} has no band {band}; it has {ms.count}.")
+    if len(set(bands)) < len(bands):
+        raise SSDiffError(f"The bands {list(bands)} name one twice; name each once.")
     return list(bands)
 
 
@@ -315,7 +337,13 @@ def _ms_to_pan(pan: DatasetReader, ms: DatasetReader) -> _Points:
     def to_pan(row: NDArray[np.float64], col: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = ms.transform * (col, row)
         if pan.crs != ms.crs:
-            x, y = map(np.asarray, transform_points(ms.crs, pan.crs, x, y))
+            try:
+                x, y = map(np.asarray, transform_points(ms.crs, pan.crs, x, y))
+            except FAULTS as error:
+                raise SSDiffError(
+                    f"The CRS of {_name(ms)} cannot be converted to that of {_name(pan)} "
+                    f"({error}); warp MS to PAN's CRS yourself."
+                ) from error
         pan_col, pan_row = ~pan.transform * (x, y)
         return np.stack([pan_row, pan_col])
 
@@ -338,7 +366,7 @@ def damage_told(source: DatasetReader | WarpedVRT, window: Window) -> Iterator[N
     """Around a read: a file that cannot be read there is a mistake of the user's."""
     try:
         yield
-    except RasterioError as error:
+    except FAULTS as error:
         rows, cols = window.toranges()
         raise SSDiffError(
             f"{_name(source)} is damaged at rows {rows[0]} to {rows[1]} and columns {cols[0]} to "

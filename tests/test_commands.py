@@ -60,7 +60,10 @@ def test_options_reach_the_run(make_pair, tmp_path):
     ("words", "sentence"),
     [
         (["run", "pan.tif", "nothing.tif"], "Error: The MS image cannot be read"),
-        (["run", "ms.tif", "pan.tif"], "Error: The PAN image ms.tif has 4 bands"),
+        (
+            ["run", "ms.tif", "pan.tif"],
+            "ms.tif has 4 bands; pan.tif has one, so are the two swapped?",
+        ),
         (["run", "pan.tif", "pan.tif"], "Error: A pixel of pan.tif is 1 x 1 pixels of pan.tif"),
         (["run", "pan.tif", "ms.tif", "-b", "1,x"], "'1,x' is not a list of whole numbers"),
         (["run", "pan.tif", "ms.tif", "--co", "A"], "'A' is not of the form KEY=VALUE"),
@@ -80,7 +83,8 @@ def test_mistakes_get_one_sentence_and_status_2(make_pair, tmp_path, words, sent
     assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
 
 
-def test_interruption_leaves_nothing_and_exits_with_130(make_pair, tmp_path):
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption_leaves_nothing(make_pair, tmp_path, sent, status):
     pan, ms = make_pair(800, 800)
     code = "from runtime.cli import main; main()"
     words = [sys.executable, "-c", code, "run", pan, ms, "-o", "out.tif"]
@@ -88,10 +92,10 @@ def test_interruption_leaves_nothing_and_exits_with_130(make_pair, tmp_path):
         for line in process.stderr:
             if line.startswith("Tiles:"):
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         rest = process.stderr.read()
-        assert process.wait(timeout=60) == 130
-    assert rest.endswith("Interrupted; nothing was written.\n")
+        assert process.wait(timeout=60) == status
+    assert ("Interrupted; no unfinished output is left." in rest) == (sent == signal.SIGINT)
     assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
 
 
@@ -106,6 +110,7 @@ def test_info_tells_a_person_and_a_program(bundle4):
     ):
         assert text in told.stdout
     assert max(map(len, told.stdout.splitlines())) <= 80
+    assert call("info").stdout == "generic4\n"
     told = call("info", bundle4.path, "--json")
     assert json.loads(told.stdout)["model"]["bands"] == 4
 
@@ -148,3 +153,20 @@ def test_choices_on_the_command_line_are_those_of_the_library():
         "dtype": DTYPES,
         "driver": DRIVERS,
     }
+
+
+@pytest.mark.parametrize("limit", [20_000, 150_000])
+def test_a_full_disk_is_told_and_leaves_nothing(make_pair, tmp_path, limit):
+    """A limit on the size of files stands in for the disk; early and late blocks fail to arrive."""
+    pan, ms = make_pair(400, 400)
+    code = (
+        "import resource; from runtime.cli import main\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); main()"
+    )
+    words = [sys.executable, "-c", code, "run", pan, ms, "-o", "out.tif"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "Error: " in done.stderr
+    assert "out.tif cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]

@@ -1,0 +1,107 @@
+"""Telling what a run takes for granted, before it begins, and what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.errors import SSDiffError, counted
+from runtime.interpolator import GROUND_POSITION
+from runtime.progress import Progress
+from runtime.radiometry import STATED, survey
+from runtime.scene import Scene, mask_flags
+
+if TYPE_CHECKING:
+    from runtime.pansharpen import Result
+
+
+def tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
+    """Print what is taken for granted, and warn of what looks wrong in a sample of the images.
+
+    Raises:
+        SSDiffError: if the images are reflectance in 0..1 and nobody said so.
+    """
+    pan, ms, manifest = scene.pan, scene.ms, result.bundle.manifest
+    height, width = result.size
+    bands = ",".join(map(str, scene.bands))
+    progress.note(
+        f"PAN {pan.width} x {pan.height}, MS {ms.width} x {ms.height} with bands {bands}; "
+        f"output {width} x {height}"
+    )
+    progress.note(f"Full scale: PAN {result.pan_scale}, MS {result.ms_scale}")
+    shift = [position - GROUND_POSITION for position in scene.position]
+    if scene.resampled:
+        progress.note("MS is warped onto PAN's grid (cubic)")
+    elif max(map(abs, shift)) > 0.05:
+        progress.note(
+            f"MS lies {shift[0]:+.2f} rows and {shift[1]:+.2f} columns of PAN off its grid; "
+            "the interpolator makes up for it"
+        )
+    schedule = result.schedule
+    steps = counted(len(schedule.steps), "step")
+    visited = ", ".join(map(str, schedule.timesteps[:12]))
+    more = ", ..." if len(schedule.steps) > 12 else ""
+    progress.note(
+        f"Bundle {manifest.name}: {schedule.sampler} sampler, {steps} at t = {visited}{more}"
+    )
+    progress.detail(f"Backend: {result.backend}; seed {result.seed}")
+    _warn_of_band_order(scene, manifest.sensor.bands, progress)
+    for role, image, used, scale in (
+        ("PAN", pan, [scene.pan_band], result.pan_scale),
+        ("MS", ms, scene.bands, result.ms_scale),
+    ):
+        found = survey(image, used)
+        if found.zeros > 0.01 and scene.nodata is None and not mask_flags(image, used):
+            progress.warn(
+                f"{found.zeros:.0%} of a sample of {role} is 0 and nothing is declared as no data; "
+                "if these pixels are empty, pass --nodata 0"
+            )
+        if not found.largest or scale.reason == STATED:
+            continue
+        if image.dtypes[used[0] - 1].startswith("float") and found.largest <= 2 < scale.value:
+            raise SSDiffError(
+                f"{role} holds fractions, up to {found.largest:.3g} in a sample, and full scale "
+                f"would be {scale}; say what full scale is, for reflectance --full-scale 1."
+            )
+        if not 0.02 * scale.value < found.largest <= scale.value:
+            progress.warn(
+                f"the largest {role} value in a sample is {found.largest:.4g} and full scale is "
+                f"taken to be {scale.value:g}; if the data has another, pass --full-scale"
+            )
+
+
+def _warn_of_band_order(scene: Scene, expected: tuple[str, ...], progress: Progress) -> None:
+    """Where both the file and the bundle name their bands, compare."""
+    names = [(scene.ms.descriptions[band - 1] or "").lower() for band in scene.bands]
+    if set(names) == set(expected) and names != list(expected):
+        progress.warn(
+            f"the bands of MS are called {', '.join(names)} and the bundle expects "
+            f"{', '.join(expected)}; order them with --bands"
+        )
+
+
+def tell_result(result: Result, progress: Progress) -> None:
+    """Print what was done, and warn of values that did not fit."""
+    pixels = result.size[0] * result.size[1]
+    for role, beyond, scale in (
+        ("PAN", result.beyond_pan, result.pan_scale),
+        ("MS", result.beyond_ms, result.ms_scale),
+    ):
+        if beyond:
+            progress.warn(
+                f"{counted(beyond, 'valid pixel')} of {role} not within 0 and full scale "
+                f"{scale.value:g}, which the result is; if the data goes higher, pass --full-scale"
+            )
+    if result.clipped:
+        progress.warn(
+            f"{counted(result.clipped, 'value')} did not fit into the type of the result and came "
+            "out as its limit; choose another --dtype"
+        )
+    if result.invalid_pixels == pixels:
+        progress.warn("no pixel is valid in both PAN and MS, so the result is empty")
+    skipped = f", {counted(result.empty_tiles, 'empty one')} skipped" if result.empty_tiles else ""
+    share = result.invalid_pixels / pixels
+    holes = f", {share:.1%} without data" if result.invalid_pixels else ""
+    progress.note(f"{counted(result.tiles, 'tile')}{skipped}; {result.seconds:.1f} s")
+    progress.note(f"{result.output}: {result.size[1]} x {result.size[0]}{holes}")
+    if result.quicklook:
+        progress.note(f"{result.quicklook}: quicklook")
