@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -92,7 +95,7 @@ SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
             "The MS of scene 1 of s.h5 has 25600 values that are not finite",
         ),
         (rasters(bands=3), {}, "has 3 bands, expected the 4 of QuickBird"),
-        (rasters(ms=(40, 40)), {}, "give images of the same place|A pixel of|pixels, expected 73"),
+        (rasters(ms=(40, 40)), {}, "imagery is 40 x 40 pixels, expected 73 x 73 or more"),
         (rasters((96, 96), ms=(24, 24)), {}, "imagery is 24 x 24 pixels, .*; give a larger scene"),
         (rasters(), {"nodata": 1}, "No 8 x 8 pixels of MS are valid in both"),
         (rasters(), {"bands": [1, 2, 3, 9]}, "ms.tif has no band 9"),
@@ -138,3 +141,14 @@ def test_fused_rasters_that_cannot_be_compared_are_refused(tmp_path, monkeypatch
     given = {"inputs": ["truth.tif"], "sensor": "qb", "reference": "truth.tif", **change}
     with pytest.raises(SSDiffError, match=sentence):
         evaluate(given.pop("inputs"), **given)
+
+
+def test_a_missing_package_is_named_with_the_way_to_get_it():
+    program = (
+        "import sys; sys.modules['h5py'] = None; "
+        "sys.argv = ['ssdiff-ref', 'evaluate', 'a.h5', '--sensor', 'qb']; "
+        "from ssdiff_ref.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    expected = "Error: h5py is not installed; pip install 'ssdiff-trt[evaluate]'.\n"
+    assert (done.returncode, done.stderr) == (2, expected)
