@@ -39,6 +39,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge bundles and classical methods on imagery, or fused rasters by a reference.
 
+    Rasters are held in memory as a whole, scenes of an ``.h5`` one at a time.
+
     Args:
         inputs: one of
 

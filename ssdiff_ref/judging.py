@@ -3,7 +3,7 @@
 At reduced resolution a method gets a pair whose truth is known; at full resolution it gets what
 the sensor took, and is judged by what went into it. Both keep to the geometry of the protocol at
 both resolutions: ``lms`` is what the 23-tap interpolator makes of MS, wrapping around at the
-edges, and pixel n of MS lies on pixel 4 n + 2 of PAN.
+edges, unless a file brings its own, and pixel n of MS lies on pixel 4 n + 2 of PAN.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def simulate(
     further than grids that fit would have it, and its georeferencing says so.
 
     They keep the types of PAN and MS. A pixel has no data if any that was filtered into it has
-    none. All three are there at the end, or none.
+    none. All three are there at the end, or none. The whole scene is held in memory.
 
     Args:
         pan: panchromatic raster.
