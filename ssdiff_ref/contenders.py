@@ -57,8 +57,6 @@ class BundleMethod:
                 bundle=self.bundle,
                 backend=self._backend,
                 full_scale=self._full_scale,
-                # GDAL prints harmless errors when it compresses bands and a mask by threads.
-                options={"NUM_THREADS": "1"},
                 progress=self._progress,
             )
             with rasterio.open(fused) as file:
