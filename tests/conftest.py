@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import Affine, from_origin
 
 from runtime.bundle import bundle_for
+from runtime.interpolator import HALO, interpolate_with_halo
+from runtime.pansharpen import pansharpen
 
 UTM = "EPSG:32631"
 PAN_GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
@@ -105,3 +109,23 @@ class StandIn:
 
     def describe(self):
         return "stand-in"
+
+
+@pytest.fixture
+def run(tmp_path, bundle4):
+    def run(pair, backend=None, name="out.tif", **options):
+        options = {"bundle": bundle4, "backend": backend or StandIn()} | options
+        return pansharpen(*pair, tmp_path / name, **options)
+
+    return run
+
+
+def interpolated(ms, position=(1.5, 1.5)):
+    """What a run gives with a backend that adds nothing: MS on the grid of PAN, rounded."""
+    halo = [(0, 0), (HALO, HALO), (HALO, HALO)]
+    lms = interpolate_with_halo(np.pad(ms.astype(float), halo, mode="symmetric"), position)
+    return np.rint(lms).clip(0, 2047)
+
+
+def leftovers(directory):
+    return sorted(set(os.listdir(directory)) - {"pan.tif", "ms.tif"})
