@@ -12,6 +12,16 @@ import click
 from runtime.errors import SSDiffError
 
 INTERRUPTED = 130
+_EXTRAS = {
+    "h5py": "evaluate",
+    "matplotlib": "picture",
+    "onnx": "export",
+    "onnxscript": "export",
+    "safetensors": "export",
+    "scipy": "evaluate",
+    "torch": "export",
+}
+"""Packages that not every installation has, and the extra that brings them."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -129,4 +139,13 @@ def run(command: click.Command) -> NoReturn:
         sys.exit(error.exit_code)
     except SSDiffError as error:
         print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (extra := _EXTRAS.get(error.name or "")) is None:
+            raise
+        print(
+            f"Error: {error.name} is not installed; pip install 'ssdiff-trt[{extra}]', or in a "
+            f"clone '.[{extra}]'.",
+            file=sys.stderr,
+        )
         sys.exit(2)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -16,7 +14,6 @@ from runtime.console import (
     run,
     verbosity_options,
 )
-from runtime.errors import SSDiffError
 from runtime.sensors import SENSORS
 
 sensors = click.Choice(list(SENSORS))
@@ -27,17 +24,6 @@ sensor_option = click.option(
     show_default=True,
     help="That took PAN and MS; its MTF is used.",
 )
-
-
-@contextmanager
-def _extra() -> Iterator[None]:
-    """Say how to get what only these commands need."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise SSDiffError(
-            f"{error.name} is not installed; pip install 'ssdiff-trt[evaluate]'."
-        ) from error
 
 
 @click.group(context_settings=SETTINGS)
@@ -63,9 +49,7 @@ def cli() -> None:
 def simulate_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     """Degrade PAN and MS by Wald's protocol, with MS as the truth for what comes out."""
     from runtime.progress import choose
-
-    with _extra():
-        from ssdiff_ref.wald import simulate
+    from ssdiff_ref.wald import simulate
 
     simulate(progress=choose(quiet, verbose), **parameters)
 
@@ -82,9 +66,7 @@ def simulate_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     """Fuse PAN and MS by a classical method, into the same kind of file as ssdiff-trt run."""
     from runtime.progress import choose
-
-    with _extra():
-        from ssdiff_ref.fusion import fuse
+    from ssdiff_ref.fusion import fuse
 
     fuse(progress=choose(quiet, verbose), **parameters)
 
@@ -131,10 +113,8 @@ def evaluate_command(
     FUSED...          with --reference: rasters on its grid
     """
     from runtime.progress import choose
-
-    with _extra():
-        from ssdiff_ref.evaluation import evaluate
-        from ssdiff_ref.report import print_tables
+    from ssdiff_ref.evaluation import evaluate
+    from ssdiff_ref.report import print_tables
 
     evaluation = evaluate(methods=methods or None, progress=choose(quiet, verbose), **parameters)
     if not quiet:

@@ -170,3 +170,18 @@ def test_a_full_disk_is_told_and_leaves_nothing(make_pair, tmp_path, limit):
     assert "out.tif cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "words", "extra"),
+    [
+        ("ssdiff_ref.cli", "h5py", ["evaluate", "a.h5", "--sensor", "qb"], "evaluate"),
+        ("export.cli", "torch", ["--weights", "w", "--sensor", "qb", "-o", "b"], "export"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_way_to_get_it(module, package, words, extra):
+    code = f"import sys; sys.modules[{package!r}] = None; from {module} import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    expected = f"Error: {package} is not installed; pip install 'ssdiff-trt[{extra}]', or in a "
+    assert done.stderr == expected + f"clone '.[{extra}]'.\n"
+    assert done.returncode == 2
