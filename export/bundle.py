@@ -33,7 +33,7 @@ from ssdiff_ref.checkpoint import load_checkpoint
 from ssdiff_ref.network import SSNet
 
 DEFAULT_TIMESTEPS = (999,)
-"""One step from pure noise, which so far is as good as ten (see the README's quality section)."""
+"""One step from pure noise: more change ERGAS on the example scene by under 1 %."""
 
 
 def export_bundle(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from runtime.errors import SSDiffError, counted
+from runtime.files import appearing
 from runtime.interpolator import RATIO, interpolate_with_halo
 from runtime.scene import Scene
 
@@ -113,9 +114,8 @@ def draw_quicklook(scene: Scene, result: Result, path: Path) -> None:
         strict=True,
     ):
         show(panel, shown, title)
-    unfinished = path.with_name(f".{path.name}.part")
-    drawing.savefig(unfinished, format="png")
-    unfinished.replace(path)
+    with appearing(path) as unfinished:
+        drawing.savefig(unfinished)
 
 
 def _best_window(image: rasterio.DatasetReader) -> tuple[Window, NDArray[np.bool_]]:

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -264,14 +263,9 @@ class Output:
             if self._mask:
                 self._file.write_mask(valid, window=window)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         with self._stack:
-            if error is not None:
+            if kind is not None:
                 return
             with self._faults_told():
                 self._file.close()

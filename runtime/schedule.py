@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from runtime.errors import SSDiffError
 
 T = 1000
-SAMPLERS = ("consistent", "released")
 Sampler = Literal["consistent", "released"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Array = TypeVar("Array", bound=Any)
 """A numpy array or a torch tensor; what is done with it here reads the same for both."""
 

@@ -153,7 +153,11 @@ def open_pair(
         pan_scale, scale = (
             raster_scale(image, band, stated) or sensor_scale(optics)
             for image, band, stated in (
-                (scene.pan, scene.pan_band, pan_full_scale or full_scale),
+                (
+                    scene.pan,
+                    scene.pan_band,
+                    full_scale if pan_full_scale is None else pan_full_scale,
+                ),
                 (scene.ms, scene.bands[0], full_scale),
             )
         )

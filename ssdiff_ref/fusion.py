@@ -68,7 +68,7 @@ def fuse(
         SSDiffError: when the input cannot be used; without leaving an output.
     """
     progress, method = progress or Progress(), find_method(method)
-    path = Path(output or f"{Path(ms).stem}_{method.lower()}.tif")
+    path = Path(f"{Path(ms).stem}_{method.lower()}.tif" if output is None else output)
     with Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
         tags = {

@@ -8,10 +8,10 @@ import numpy as np
 from scipy import ndimage
 
 from runtime.errors import SSDiffError
+from runtime.files import appearing
 from runtime.quicklook import colour_bands, figure, require_matplotlib, show, stretch
 from runtime.sensors import Sensor
 from ssdiff_ref.checks import Image, Mask, as_mask
-from ssdiff_ref.files import appearing
 
 _SIDES = (128, 96, 64, 48, 32)
 """Pixels of the reference that are shown on a side, by preference."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ssdiff_ref.files import appearing
+from runtime.files import appearing
 from ssdiff_ref.judging import Evaluation, Resolution, Scores
 
 RESOLUTIONS: tuple[Resolution, ...] = ("reduced", "full")

@@ -18,6 +18,7 @@ from rasterio.transform import Affine
 from scipy import ndimage
 
 from runtime.errors import SSDiffError
+from runtime.gdal import FAULTS, check_complete
 from runtime.inputs import fill
 from runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from runtime.progress import Progress
@@ -84,8 +85,14 @@ def simulate(
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=parent) as scratch:
             made = Path(scratch) / "made"
             made.mkdir()
-            for layer in layers:
-                _write(made / layer.name, scene, layer, tags)
+            try:
+                for layer in layers:
+                    _write(made / layer.name, scene, layer, tags)
+                    check_complete(made / layer.name)
+            except (*FAULTS, OSError) as error:
+                raise SSDiffError(
+                    f"{folder} cannot be written ({error}); is the disk full?"
+                ) from error
             if folder.exists():
                 for layer in layers:
                     os.replace(made / layer.name, folder / layer.name)

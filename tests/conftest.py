@@ -129,3 +129,17 @@ def interpolated(ms, position=(1.5, 1.5)):
 
 def leftovers(directory):
     return sorted(set(os.listdir(directory)) - {"pan.tif", "ms.tif"})
+
+
+@pytest.fixture(scope="session")
+def golden_mat(tmp_path_factory):
+    """The toolbox's WorldView-3 scene as a file of the toolbox."""
+    from scipy.io import savemat
+
+    from tests.dlpan import golden_arrays
+    from tests.imagery import channels_last
+
+    golden = golden_arrays()
+    path = tmp_path_factory.mktemp("golden") / "wv3.mat"
+    savemat(path, {"I_MS": channels_last(golden["I_MS"]), "I_PAN": golden["I_PAN"]})
+    return path

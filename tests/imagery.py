@@ -87,3 +87,7 @@ class Upsampling:
 
     def describe(self):
         return "no network"
+
+
+def channels_last(image):
+    return image.transpose(1, 2, 0)

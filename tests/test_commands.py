@@ -128,10 +128,21 @@ def test_export_is_refused_before_it_begins(tmp_path):
     assert os.listdir(tmp_path) == ["w.pt"]
 
 
-@pytest.mark.parametrize("module", ["runtime.cli", "export.cli"])
+@pytest.mark.parametrize("module", ["runtime.cli", "export.cli", "ssdiff_ref.cli"])
 def test_help_loads_nothing_heavy(module):
     """It is the imports that cost time; a list of them does not depend on the machine."""
-    heavy = {"numpy", "torch", "onnx", "onnxruntime", "rasterio", "pydantic", "rich", "matplotlib"}
+    heavy = {
+        "numpy",
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "rasterio",
+        "pydantic",
+        "rich",
+        "matplotlib",
+        "scipy",
+        "h5py",
+    }
     code = (
         f"import sys; sys.argv = ['command', '--help']; from {module} import main\n"
         f"try: main()\nexcept SystemExit: print('LOADED', {heavy!r} & set(sys.modules))"

@@ -23,7 +23,7 @@ class OnnxRuntime:
         form: of the graph; the fused one by default where this ONNX Runtime has its operator.
     """
 
-    batch = 1  # more goes no faster and takes 0.25 GB a tile
+    batch = 1  # more goes no faster and takes 0.27 GB a tile
 
     def __init__(self, bundle: Bundle, threads: int | None = None, form: Form | None = None):
         try:
