@@ -40,6 +40,23 @@ def integers(
         ) from None
 
 
+def shift_choice(
+    ctx: click.Context, param: click.Parameter, value: str
+) -> str | tuple[float, float]:
+    """Option callback for auto, none, or two numbers such as -0.9,1.4."""
+    if value in ("auto", "none"):
+        return value
+    try:
+        rows, cols = map(float, value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is none of auto, none and ROWS,COLS; write a shift like -0.9,1.4.",
+            ctx,
+            param,
+        ) from None
+    return rows, cols
+
+
 def key_values(
     ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 ) -> dict[str, str]:

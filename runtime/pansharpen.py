@@ -22,6 +22,7 @@ from runtime.progress import Progress
 from runtime.quicklook import draw_quicklook, require_matplotlib
 from runtime.radiometry import Scale, choose_scale
 from runtime.raster import Output, check_target
+from runtime.registration import Shift, ShiftChoice, choose_shift
 from runtime.report import tell_assumptions, tell_result
 from runtime.scene import Scene
 from runtime.schedule import Sampler, Schedule, make_schedule, spaced_timesteps
@@ -49,6 +50,10 @@ class Result:
     ms_scale: Scale
     position: tuple[float, float]
     """Where MS pixels lie among their 4 x 4 pixels of PAN; 1.5 when the grids fit."""
+    shift: tuple[float, float]
+    """Rows and columns of PAN by which MS was moved."""
+    measured_shift: Shift | None
+    """How far MS lies off PAN, if that was measured."""
     resampled: bool
     """Whether MS had to be warped onto the grid."""
     tiles: int = 0
@@ -77,6 +82,7 @@ class Result:
         """Where the pixels come from, for the file's metadata."""
         manifest = self.bundle.manifest
         software = f"ssdiff-trt {version('ssdiff-trt')}"
+        moved = {"SSDIFF_SHIFT": "{:g},{:g}".format(*self.shift)} if any(self.shift) else {}
         return {
             "TIFFTAG_SOFTWARE": software,
             "SSDIFF_VERSION": software,
@@ -92,6 +98,7 @@ class Result:
             "SSDIFF_PAN_FULL_SCALE": f"{self.pan_scale.value:g}",
             "SSDIFF_BANDS": ",".join(map(str, self.bands)),
             "SSDIFF_TILE_OVERLAP": str(self.tile_overlap),
+            **moved,
         }
 
 
@@ -106,6 +113,7 @@ def pansharpen(
     full_scale: float | None = None,
     pan_full_scale: float | None = None,
     nodata: float | None = None,
+    shift: ShiftChoice = "auto",
     steps: int | None = None,
     timesteps: Sequence[int] | None = None,
     sampler: Sampler | None = None,
@@ -136,6 +144,9 @@ def pansharpen(
             :func:`runtime.radiometry.choose_scale` for the default.
         pan_full_scale: that of ``pan``, if it differs.
         nodata: value that means no data in both, whatever the files say.
+        shift: rows and columns of PAN by which what MS shows lies further than its georeferencing
+            says; ``auto`` to measure that and make up for it where it is reliable, see
+            :class:`runtime.registration.Shift`; or ``none``.
         steps: number of evenly spaced sampling steps; the bundle's timesteps by default.
         timesteps: explicit timesteps, 0..999, in place of ``steps``.
         sampler: ``consistent`` or ``released``; the bundle's by default.
@@ -169,6 +180,9 @@ def pansharpen(
     ):
         opened = bundle_for(len(scene.bands), bundle)
         manifest = opened.manifest
+        moved, measured = choose_shift(shift, scene)
+        if any(moved):
+            scene.move(*moved)
         rows, cols = (
             Axis(len(axis), manifest.model.tile, tile_overlap) for axis in (scene.rows, scene.cols)
         )
@@ -190,6 +204,8 @@ def pansharpen(
             ),
             ms_scale=choose_scale(scene.ms, scene.bands[0], full_scale, opened),
             position=scene.position,
+            shift=moved,
+            measured_shift=measured,
             resampled=scene.resampled,
         )
         target = Output(

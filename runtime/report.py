@@ -8,6 +8,7 @@ from runtime.errors import SSDiffError, counted
 from runtime.interpolator import GROUND_POSITION
 from runtime.progress import Progress
 from runtime.radiometry import STATED, survey
+from runtime.registration import LEAST_SHARE
 from runtime.scene import Scene, mask_flags
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ def tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
         f"output {width} x {height}"
     )
     progress.note(f"Full scale: PAN {result.pan_scale}, MS {result.ms_scale}")
-    shift = [position - GROUND_POSITION for position in scene.position]
+    off = [position - GROUND_POSITION for position in scene.position]
     if scene.resampled:
         progress.note("MS is warped onto PAN's grid (cubic)")
-    elif max(map(abs, shift)) > 0.05:
+    elif max(map(abs, off)) > 0.05 and not any(result.shift):
         progress.note(
-            f"MS lies {shift[0]:+.2f} rows and {shift[1]:+.2f} columns of PAN off its grid; "
-            "the interpolator makes up for it"
+            f"MS lies {offset((off[0], off[1]))} off its grid; the interpolator makes up for it"
         )
+    _tell_shift(scene, result, progress)
     schedule = result.schedule
     steps = counted(len(schedule.steps), "step")
     visited = ", ".join(map(str, schedule.timesteps[:12]))
@@ -67,6 +68,39 @@ def tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
                 f"the largest {role} value in a sample is {found.largest:.4g} and full scale is "
                 f"taken to be {scale.value:g}; if the data has another, pass --full-scale"
             )
+
+
+def _tell_shift(scene: Scene, result: Result, progress: Progress) -> None:
+    """Whether MS is moved, or would have to be."""
+    measured, moved = result.measured_shift, result.shift
+    expected = "its corners are" if scene.ms.transform.is_identity else "its georeferencing says"
+    if any(moved):
+        how = f"measured, ±{measured.error:.2f}" if measured else "as stated"
+        progress.note(f"MS lies {offset(moved)} off where {expected} ({how}); it is moved onto PAN")
+    elif measured is None:
+        return
+    elif measured.share <= LEAST_SHARE:
+        progress.detail(
+            f"The shift between PAN and MS cannot be measured: MS explains {measured.share:.0%} of "
+            "blurred PAN"
+        )
+    elif measured.length > 1:
+        reason = "too far to be sure" if measured.seen else "too uncertain"
+        progress.warn(
+            f"MS seems to lie {offset(measured.rounded)} off where {expected} "
+            f"(±{measured.error:.2f}), {reason} to move it; where that is so, state it with "
+            "--shift ROWS,COLS, else expect coloured fringes"
+        )
+    else:
+        progress.detail(
+            f"MS lies {offset(measured.rounded)} off where {expected} (±{measured.error:.2f}); "
+            "it is left there"
+        )
+
+
+def offset(shift: tuple[float, float]) -> str:
+    """A shift in words."""
+    return f"{shift[0]:+.2f} rows and {shift[1]:+.2f} columns of PAN"
 
 
 def _warn_of_band_order(scene: Scene, expected: tuple[str, ...], progress: Progress) -> None:

@@ -68,6 +68,8 @@ class Scene:
             1.5 when the two grids fit.
         resampled: whether MS has to be warped, because a shift alone does not bring it onto the
             grid.
+        shift: rows and columns of PAN by which MS is taken to lie further than its georeferencing
+            says; see :meth:`move`.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Scene:
             self.pan_band = _choose_pan_band(self.pan, pan_band, self.ms)
             self.bands = choose_bands(self.ms, bands)
             self.nodata = _possible_nodata(nodata, self.pan, self.ms)
+            self.shift = (0.0, 0.0)
             self._ms_source = stack.enter_context(self._place())
             self._stack = stack.pop_all()
 
@@ -94,13 +97,22 @@ class Scene:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
+    def move(self, rows: float, cols: float) -> None:
+        """Take MS to lie so many pixels of PAN further than its georeferencing says.
+
+        The output keeps its size: where that moves MS off PAN by up to one of its pixels, MS is
+        mirrored.
+
+        Raises:
+            SSDiffError: when the two then do not overlap.
+        """
+        self.shift = rows, cols
+        self._ms_source = self._stack.enter_context(self._place())
+
     @property
     def output(self) -> tuple[range, range]:
         """Rows and columns of PAN that the result has: the grid without what lies beyond PAN."""
-        return (
-            range(max(self.rows.start, 0), min(self.rows.stop, self.pan.height)),
-            range(max(self.cols.start, 0), min(self.cols.stop, self.pan.width)),
-        )
+        return self._covered
 
     @property
     def whole(self) -> tuple[range, range]:
@@ -140,37 +152,50 @@ class Scene:
         pan_row, pan_col = to_pan(row, col)
         strains, origins = [], []
         for on_pan, on_ms in ((pan_row, row), (pan_col, col)):
-            shift = on_pan - RATIO * on_ms  # one number if MS lies straight on PAN's grid
-            strains.append(np.ptp(shift) / 2)
-            origins.append(float(shift.min() + shift.max()) / 2)
+            apart = on_pan - RATIO * on_ms  # one number if MS lies straight on PAN's grid
+            strains.append(np.ptp(apart) / 2)
+            origins.append(float(apart.min() + apart.max()) / 2)
         self.resampled = max(strains) > ON_GRID
-        anchors = [0, 0] if self.resampled else [math.ceil(o - 0.5 - 1e-6) for o in origins]
-        covered = []
-        for values, size, anchor in (
-            (pan_row, self.pan.height, anchors[0]),
-            (pan_col, self.pan.width, anchors[1]),
+        covered, grids, anchors = [], [], []
+        for values, size, origin, move in (
+            (pan_row, self.pan.height, origins[0], self.shift[0]),
+            (pan_col, self.pan.width, origins[1], self.shift[1]),
         ):
-            first, last = max(values.min(), 0), min(values.max(), size)
+            # The output follows a move only as far as that exceeds a pixel of MS.
+            far = move - min(max(move, -RATIO), RATIO)
+            first, last = max(values.min() + far, 0), min(values.max() + far, size)
             if last - first < 1:
                 raise SSDiffError(
                     f"{_name(self.ms)} and {_name(self.pan)} do not overlap: in pixels of PAN, MS "
                     f"covers rows {pan_row.min():.0f} to {pan_row.max():.0f} and columns "
-                    f"{pan_col.min():.0f} to {pan_col.max():.0f}, PAN has {self.pan.height} x "
-                    f"{self.pan.width}; give images of the same place."
+                    f"{pan_col.min():.0f} to {pan_col.max():.0f}{self._moved()}, PAN has "
+                    f"{self.pan.height} x {self.pan.width}; give images of the same place."
                 )
             # Slivers of a pixel that come from rounding do not count.
-            first = math.floor((first - anchor + ON_GRID) / RATIO)
-            last = math.ceil((last - anchor - ON_GRID) / RATIO)
-            covered.append(range(anchor + RATIO * first, anchor + RATIO * last))
-        self.rows, self.cols = covered
+            seen = _snapped(first + ON_GRID, last - ON_GRID, self._anchor(origin + far))
+            covered.append(range(max(seen.start, 0), min(seen.stop, size)))
+            anchors.append(self._anchor(origin + move))
+            grids.append(_snapped(covered[-1].start, covered[-1].stop, anchors[-1]))
+        self._covered = covered[0], covered[1]
+        self.rows, self.cols = grids
         self.position: tuple[float, float] = (GROUND_POSITION, GROUND_POSITION)
         if not self.resampled:
             self._ms_origin = anchors[0], anchors[1]
-            down, across = (o - a for o, a in zip(origins, anchors, strict=True))
+            down, across = (
+                origin + move - anchor
+                for origin, move, anchor in zip(origins, self.shift, anchors, strict=True)
+            )
             self.position = _on_64ths(GROUND_POSITION + down), _on_64ths(GROUND_POSITION + across)
             return self.ms
         self._ms_origin = self.rows.start - RATIO * HALO, self.cols.start - RATIO * HALO
         return self._warped()
+
+    def _anchor(self, origin: float) -> int:
+        """A row or column of PAN where a pixel of MS begins, if MS begins at ``origin``."""
+        return 0 if self.resampled else math.ceil(origin - 0.5 - 1e-6)
+
+    def _moved(self) -> str:
+        return " moved by {:g},{:g}".format(*self.shift) if any(self.shift) else ""
 
     def _warped(self) -> WarpedVRT:
         """MS on PAN's grid divided by 4, with its halo."""
@@ -185,7 +210,7 @@ class Scene:
                 f"{_name(self.ms)} marks band {alpha} as alpha and has to be warped onto PAN's "
                 f"grid; clear the mark first: gdal_edit.py -colorinterp_{alpha} undefined"
             )
-        row, col = self._ms_origin
+        row, col = (o - move for o, move in zip(self._ms_origin, self.shift, strict=True))
         local = None if self.pan.crs else "EPSG:3857"  # GDAL wants a name even for no projection
         return WarpedVRT(
             self.ms,
@@ -215,6 +240,12 @@ class Scene:
         nodata = None if self.resampled else self.nodata
         ms, ms_valid = read_rectangle(self._ms_source, self.bands, ms_rows, ms_cols, nodata)
         return Pixels(pan[0], pan_valid, ms, ms_valid)
+
+
+def _snapped(first: float, last: float, anchor: int) -> range:
+    """Whole pixels of MS that cover this part of an axis of PAN."""
+    begin, end = math.floor((first - anchor) / RATIO), math.ceil((last - anchor) / RATIO)
+    return range(anchor + RATIO * begin, anchor + RATIO * end)
 
 
 def _on_64ths(position: float) -> float:
