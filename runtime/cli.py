@@ -12,7 +12,7 @@ from runtime.console import (
     output_options,
     run,
     sampling_options,
-    shift_choice,
+    shift_option,
     verbosity_options,
 )
 
@@ -31,13 +31,8 @@ def cli() -> None:
 @input_options
 @click.option("--full-scale", type=float, help="Of the data; default: of the file or the sensor.")
 @click.option("--pan-full-scale", type=float, help="That of PAN, if it differs.")
-@click.option(
-    "--shift",
-    callback=shift_choice,
-    default="auto",
-    show_default=True,
-    metavar="auto|none|ROWS,COLS",
-    help="PAN pixels by which MS lies further than it says; auto measures and corrects it.",
+@shift_option(
+    "auto", "PAN pixels by which MS lies further than it says; auto measures and corrects it."
 )
 @click.option("--steps", type=int, help="Number of evenly spaced steps; default: the bundle's.")
 @sampling_options

@@ -81,6 +81,18 @@ def together(*options: Callable[[Function], Function]) -> Callable[[Function], F
     return decorate
 
 
+def shift_option(default: str, text: str) -> Callable[[Function], Function]:
+    """The option for a shift between PAN and MS."""
+    return click.option(
+        "--shift",
+        callback=shift_choice,
+        default=default,
+        show_default=True,
+        metavar="auto|none|ROWS,COLS",
+        help=text,
+    )
+
+
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 verbosity_options = together(
     click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings."),

@@ -110,12 +110,17 @@ def choose_shift(stated: ShiftChoice, scene: Scene) -> tuple[tuple[float, float]
         return (found.rounded if found.reliable else (0.0, 0.0)), found
     if stated == "none":
         return (0.0, 0.0), None
-    if not all(map(math.isfinite, stated)):
+    return check_stated(stated), None
+
+
+def check_stated(shift: tuple[float, float]) -> tuple[float, float]:
+    """That a shift which somebody states is one."""
+    if not all(map(math.isfinite, shift)):
         raise SSDiffError(
-            f"A shift of {stated[0]:g},{stated[1]:g} does not work; give two numbers, in pixels of "
+            f"A shift of {shift[0]:g},{shift[1]:g} does not work; give two numbers, in pixels of "
             "PAN."
         )
-    return stated, None
+    return shift
 
 
 NOTHING = Shift(0.0, 0.0, math.inf, 0.0)
@@ -241,7 +246,7 @@ class _Block:
             return None
         if not np.linalg.eigvalsh(gram)[0] > 1e-9 * variation:
             return None
-        missing = np.linalg.solve(gram, -(slopes.T @ rest))
+        missing: Image = -np.asarray(np.linalg.solve(gram, slopes.T @ rest), np.float64)
         left = float(((rest + slopes @ missing) ** 2).sum()) + 1e-12 * variation
         covariance: Image = np.linalg.inv(gram) * (left / freedom)
         return _Fit(missing, covariance, float(rest @ rest), variation)

@@ -46,6 +46,8 @@ class Pair:
     lms: Image
     """``[C, H, W]``, what the interpolator makes of ``ms``."""
     sensor: Sensor
+    has_truth: bool = False
+    """Whether there is a truth for it, which lies where MS does and not where PAN does."""
 
     def __post_init__(self) -> None:
         for name, layout in (("pan", "[H, W]"), ("ms", "[C, H, W]"), ("lms", "[C, H, W]")):

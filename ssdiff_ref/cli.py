@@ -12,6 +12,7 @@ from runtime.console import (
     output_options,
     overwrite_option,
     run,
+    shift_option,
     verbosity_options,
 )
 from runtime.sensors import SENSORS
@@ -97,6 +98,10 @@ def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 @input_options
 @click.option("--full-scale", type=float, help="Of the data; default: of the file or the sensor.")
 @click.option("--pan-full-scale", type=float, help="That of PAN, if it differs.")
+@shift_option(
+    "none",
+    "PAN pixels by which MS lies off PAN, or auto to measure it: align them for all methods.",
+)
 @click.option("--json", metavar="FILE", help="Write mean scores and settings there.")
 @click.option("--csv", metavar="FILE", help="Write the scores of every scene there.")
 @click.option("--picture", metavar="FILE", help="Draw what the methods make of one place there.")

@@ -16,17 +16,28 @@ from runtime.errors import SSDiffError
 from runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from runtime.pansharpen import pansharpen
 from runtime.progress import Progress
+from runtime.registration import measure_arrays
+from runtime.report import offset
 from ssdiff_ref.baselines import COMPARED, METHODS, Pair, find_method
 from ssdiff_ref.checks import Image
+from ssdiff_ref.simulation import bring_onto_ms
 
 SHIPPED = "default"
 """Stands for the bundle that comes along for the number of bands."""
+_EDGE = 12
+"""Pixels of MS, more than the interpolator's halo."""
 
 
 class BundleMethod:
     """A bundle as a method of pairs, by what a user gets: a run from rasters to a raster.
 
-    It interpolates MS itself, so the ``lms`` of a pair is not used.
+    It interpolates MS itself, so the ``lms`` of a pair is not used. The pair goes on around its
+    edges as the protocol's ``lms`` does, so that what is interpolated is that very ``lms``, and
+    its edges are not held against a method that never saw it.
+
+    As in a run, the shift between PAN and MS is measured and made up for; but the truth lies where
+    MS does, so PAN is brought onto MS. Without a truth the pair is taken as it is: D_s compares
+    with PAN and D_lambda with MS, each where it is, and punishes any move.
 
     Args:
         bundle: opened; for the bands of the pairs to come.
@@ -40,28 +51,42 @@ class BundleMethod:
         self._backend = open_backend("auto", bundle)
 
     def __call__(self, pair: Pair) -> Image:
-        pan_grid = Affine.translation(0, pair.pan.shape[0]) * Affine.scale(1, -1)
+        pan, ms = self._aligned(pair), _wrapped(pair.ms, _EDGE)
+        pan = _wrapped(pan, RATIO * _EDGE)
+        pan_grid = Affine.translation(0, pan.shape[0]) * Affine.scale(1, -1)
         # A run takes MS where its georeferencing says. In the protocol's data, as in all that
         # networks are trained on, pixel n of MS lies on pixel 4 n + 2 of PAN, half a pixel further
         # than in grids that fit; every other method relies on it, so here it is told.
         half = PROTOCOL_POSITION - GROUND_POSITION
         ms_grid = pan_grid * Affine.translation(half, half) * Affine.scale(RATIO)
         with TemporaryDirectory() as folder:
-            pan, ms, fused = (Path(folder) / name for name in ("pan.tif", "ms.tif", "fused.tif"))
-            _write(pan, pair.pan[None], pan_grid)
-            _write(ms, pair.ms, ms_grid)
+            files = [Path(folder) / name for name in ("pan.tif", "ms.tif", "fused.tif")]
+            _write(files[0], pan[None], pan_grid)
+            _write(files[1], ms, ms_grid)
             pansharpen(
-                pan,
-                ms,
-                fused,
+                *files,
                 bundle=self.bundle,
                 backend=self._backend,
                 full_scale=self._full_scale,
+                shift="none",
                 progress=self._progress,
             )
-            with rasterio.open(fused) as file:
+            with rasterio.open(files[2]) as file:
                 result: Image = file.read(out_dtype=np.float64)
-                return result
+        fine = RATIO * _EDGE
+        return result[:, fine:-fine, fine:-fine]
+
+    def _aligned(self, pair: Pair) -> Image:
+        """PAN where the truth is."""
+        if not pair.has_truth:
+            return pair.pan
+        found = measure_arrays(pair.pan, pair.ms)
+        if not found.reliable:
+            return pair.pan
+        self._progress.say(
+            f"MS lies {offset(found.rounded)} off (measured, ±{found.error:.2f}); PAN is moved"
+        )
+        return bring_onto_ms(pair.pan, found.rounded)
 
 
 Method = Callable[[Pair], Image]
@@ -111,6 +136,15 @@ class _WarningsOf(Progress):
 
     def warn(self, text: str) -> None:
         self._to.warn(f"{self._name}: {text}")
+
+    def say(self, text: str) -> None:
+        """What the run itself does not know."""
+        self._to.note(f"{self._name}: {text}")
+
+
+def _wrapped(image: Image, edge: int) -> Image:
+    """``[..., H, W]`` with an edge of so many pixels from the other side."""
+    return np.pad(image, [(0, 0)] * (image.ndim - 2) + [(edge, edge)] * 2, mode="wrap")
 
 
 def _write(path: Path, values: Image, grid: Affine) -> None:

@@ -7,14 +7,14 @@ the sensor took them, or simulated ones that come with their truth (``gt``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import SSDiffError
-from runtime.interpolator import GROUND_POSITION, HALO, RATIO
+from runtime.interpolator import GROUND_POSITION, HALO, PROTOCOL_POSITION, RATIO
 from runtime.progress import Progress
 from runtime.radiometry import Scale, raster_scale
 from runtime.scene import ON_GRID, Scene
@@ -23,7 +23,7 @@ from ssdiff_ref.baselines import Pair
 from ssdiff_ref.checks import Image, Mask, fit_sensor
 from ssdiff_ref.quality_index import BLOCK
 from ssdiff_ref.rectangle import largest_rectangle
-from ssdiff_ref.simulation import degrade
+from ssdiff_ref.simulation import bring_onto_ms, degrade
 
 _MS_MULTIPLE = BLOCK // RATIO
 """Sides of a pair's MS: PAN is then whole blocks, as the toolbox wants it at full resolution, and
@@ -44,19 +44,26 @@ class Sample:
     """``[C, H, W]`` of a simulated scene."""
     position: tuple[float, float] = (GROUND_POSITION, GROUND_POSITION)
     """Where the first pixel of MS lies on PAN, as far as anyone knows."""
+    aligned: bool = False
+    """Whether PAN is to be brought to where the protocol has MS at full resolution too, since
+    ``position`` was measured or stated."""
 
     def as_given(self, sensor: Sensor) -> Pair:
         """The pair itself; ``lms`` is the file's own, for that is what published scores used."""
+        pan = self.pan
+        if self.aligned:
+            row, col = self.position
+            pan = bring_onto_ms(pan, (row - PROTOCOL_POSITION, col - PROTOCOL_POSITION))
         if self.lms is None:
-            return Pair.of(self.pan, self.ms, sensor)
-        return Pair(self.pan, self.ms, self.lms, sensor)
+            return Pair.of(pan, self.ms, sensor)
+        return Pair(pan, self.ms, self.lms, sensor)
 
     def reduced(self, sensor: Sensor) -> tuple[Pair, Image]:
         """A pair whose truth is known, and that truth."""
         if self.truth is not None:
-            return self.as_given(sensor), self.truth
+            return replace(self.as_given(sensor), has_truth=True), self.truth
         ms, pan = degrade(self.ms, self.pan, sensor, self.position)
-        return Pair.of(pan, ms, sensor), self.ms
+        return replace(Pair.of(pan, ms, sensor), has_truth=True), self.ms
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 from runtime.errors import SSDiffError
 from runtime.progress import Progress
 from runtime.raster import check_target
+from runtime.registration import ShiftChoice
+from ssdiff_ref.alignment import align
 from ssdiff_ref.array_files import SUFFIXES, open_arrays
 from ssdiff_ref.contenders import BundleMethod, choose_contenders
 from ssdiff_ref.datasets import open_pair
@@ -31,6 +33,7 @@ def evaluate(
     nodata: float | None = None,
     full_scale: float | None = None,
     pan_full_scale: float | None = None,
+    shift: ShiftChoice = "none",
     json: str | Path | None = None,
     csv: str | Path | None = None,
     picture: str | Path | None = None,
@@ -67,6 +70,10 @@ def evaluate(
         full_scale: digital number that PSNR and SSIM take as the peak and bundles divide by; see
             :func:`runtime.radiometry.choose_scale` for the default.
         pan_full_scale: that of PAN, if it differs.
+        shift: rows and columns of PAN by which MS lies off it, or ``auto`` to measure that, for
+            all methods to get an aligned pair; see :func:`ssdiff_ref.alignment.align`. With
+            ``none`` all get the pair as it is; at reduced resolution bundles then make up for
+            what they measure, as a run does.
         json: file for the mean scores and the settings.
         csv: file for every score of every scene.
         picture: file for a picture of the first scene at reduced resolution.
@@ -86,6 +93,7 @@ def evaluate(
         fusing={"--bundle": bundles, "--method": methods},
         pair={"--pan-band": pan_band, "--pan-full-scale": pan_full_scale},
         rasters={"--nodata": nodata},
+        shift=shift,
     )
     targets = {
         option: Path(path)
@@ -102,6 +110,7 @@ def evaluate(
         "bands": list(bands) if bands else None,
         "pan_band": pan_band,
         "nodata": nodata,
+        "shift": shift,
     }
     if reference is not None:
         products = open_products(
@@ -133,6 +142,7 @@ def evaluate(
             f"{dataset.name}: {dataset.count} scene{'s' * (dataset.count > 1)} of "
             f"{len(dataset.cols)} x {len(dataset.rows)} pixels of PAN, {kind}"
         )
+        dataset = align(dataset, shift, progress)
         progress.note(f"Full scale {dataset.scale}; MTF of {dataset.sensor.name}")
         contenders = choose_contenders(
             methods, bundles, len(dataset.sensor.bands), dataset.scale.value, progress
@@ -162,12 +172,14 @@ def _check_use(
     fusing: Mapping[str, object],
     pair: Mapping[str, object],
     rasters: Mapping[str, object],
+    shift: ShiftChoice,
 ) -> None:
     """That what was given belongs to one use of the command, and the options to that use."""
     arrays = any(Path(path).suffix.lower() in SUFFIXES for path in inputs)
     useless: Mapping[str, object] = {}
     if reference is not None:
-        use, useless = "--reference", {**fusing, **pair}
+        moving = None if shift == "none" else shift
+        use, useless = "--reference", {**fusing, **pair, "--shift": moving}
         if not inputs:
             raise SSDiffError("No fused raster was given, expected one or more; name them.")
     elif len(inputs) == 1 and arrays:

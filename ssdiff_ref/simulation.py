@@ -7,11 +7,13 @@ Images are ``[C, H, W]`` or ``[H, W]`` in digital numbers, float64.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 from scipy.signal import fftconvolve
 
 from runtime.interpolator import GROUND_POSITION, RATIO
@@ -114,14 +116,17 @@ def _cubic(x: Image) -> Image:
 
 def _shrink_rows(image: Image, position: float) -> Image:
     support, before = BICUBIC_SUPPORT, BICUBIC_BEFORE
+    whole = 0 if 1 <= position <= 2 else math.floor(position - 1)
     # The kernel is stretched by the ratio against aliasing.
-    weights = _cubic((np.arange(support) - before - position) / RATIO)
+    weights = _cubic((np.arange(support) - before + whole - position) / RATIO)
     height = image.shape[-2]
-    edges = [(0, 0)] * (image.ndim - 2) + [(before, before), (0, 0)]
+    edge = before + abs(whole)
+    edges = [(0, 0)] * (image.ndim - 2) + [(edge, edge), (0, 0)]
     padded = np.pad(image, edges, mode="symmetric")
+    first = edge - before + whole
     shrunk: Image = sum(
         weight * padded[..., k : k + height : RATIO, :]
-        for k, weight in enumerate(weights / weights.sum())
+        for k, weight in enumerate(weights / weights.sum(), start=first)
     )
     return shrunk
 
@@ -133,7 +138,7 @@ def bicubic_quarter(
 
     Args:
         image: ``[..., H, W]``, any unit; H and W multiples of 4.
-        position: row and column, 1 to 2, to centre the first pixel on instead.
+        position: row and column to centre the first pixel on instead.
 
     Raises:
         SSDiffError: if they are not.
@@ -142,6 +147,19 @@ def bicubic_quarter(
     check_divisible(full)
     shorter = _shrink_rows(full, position[0])
     return _shrink_rows(shorter.swapaxes(-1, -2), position[1]).swapaxes(-1, -2)
+
+
+def bring_onto_ms(pan: Image, shift: tuple[float, float]) -> Image:
+    """PAN ``[H, W]``, resampled by a spline of order 5 and mirrored at the edges.
+
+    Args:
+        pan: any unit.
+        shift: rows and columns of PAN by which MS lies off it; see
+            :class:`runtime.registration.Shift`.
+    """
+    rows, cols = shift
+    moved: Image = ndimage.shift(pan, (-rows, -cols), order=5, mode="reflect")
+    return moved
 
 
 def degrade(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -21,9 +22,10 @@ from ssdiff_ref.evaluation import evaluate
 from ssdiff_ref.metrics import full_resolution_scores, reduced_resolution_scores
 from ssdiff_ref.rectangle import largest_rectangle
 from ssdiff_ref.report import print_tables
-from ssdiff_ref.simulation import decimation_phase, degrade, mtf_filter
+from ssdiff_ref.simulation import bring_onto_ms, decimation_phase, degrade, mtf_filter
 from tests.dlpan import golden_arrays, golden_scores
 from tests.imagery import Upsampling, channels_last, make_bundle, pair, write_pair, write_raster
+from tests.test_registration import displaced
 
 REDUCED = ["SAM", "ERGAS", "Q2n", "SCC", "PSNR", "SSIM"]
 FULL = ["D_lambda", "D_s", "HQNR", "QNR"]
@@ -319,10 +321,35 @@ def test_a_bundle_gets_ms_where_every_other_method_gets_it(tmp_path, upsampling)
     contenders = choose_contenders(["EXP"], [bundle], 4, 2047, Progress())
     assert list(contenders) == ["EXP", "ssdiff:plain"]
     given = Pair.of(*pair(0, 4, 40, 32), SENSORS["qb"])
-    inner = np.s_[:, 40:-40, 40:-40]  # a run mirrors at the edges, the protocol wraps around
-    np.testing.assert_allclose(
-        contenders["ssdiff:plain"](given)[inner], given.lms[inner], rtol=2e-6
-    )
+    np.testing.assert_allclose(contenders["ssdiff:plain"](given), given.lms, rtol=2e-6)
+
+
+class OfPan(Upsampling):
+    """A backend whose image is PAN, in every band."""
+
+    def sample(self, noise, pan, lms, ms, schedule):
+        return pan.repeat(4, axis=1)
+
+
+def test_a_bundle_gets_pan_where_ms_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssdiff_ref.contenders.open_backend", lambda name, bundle: OfPan(bundle))
+    heard = Heard()
+    bundle = make_bundle(tmp_path, "plain", 4)
+    method = choose_contenders([], [bundle], 4, 2047, heard)["ssdiff:plain"]
+    shift = 0.6, -1.4
+    pan, ms = displaced((shift[0] + 0.5, shift[1] + 0.5), 48, 48)  # at 4 n + 2, and displaced
+    given = Pair.of(pan, ms, SENSORS["qb"])
+    np.testing.assert_allclose(method(given)[0], pan, rtol=1e-6)
+    assert heard.notes == []  # without a truth there is nothing that PAN has to be brought to
+    fused = method(replace(given, has_truth=True))
+    np.testing.assert_allclose(fused[0], bring_onto_ms(pan, shift), atol=6)
+    (note,) = heard.notes
+    assert note.startswith("ssdiff:plain: MS lies +0.6")
+    assert note.endswith("PAN is moved")
+    pan, ms = displaced((0.5, 0.5), 48, 48)
+    sound = replace(Pair.of(pan, ms, SENSORS["qb"]), has_truth=True)
+    np.testing.assert_allclose(method(sound)[0], pan, rtol=1e-6)
+    assert len(heard.notes) == 1
 
 
 def test_bundles_are_judged_beside_classical_methods(tmp_path, upsampling):
@@ -346,6 +373,50 @@ def test_a_bundle_for_other_bands_is_refused_before_anything_is_fused(tmp_path, 
     inputs = write_pair(tmp_path, *pair(0, 4, 80, 80))
     with pytest.raises(SSDiffError, match=r"gives 4 bands and the bundle eight is for 8"):
         evaluate(inputs, sensor="qb", bundles=[make_bundle(tmp_path, "eight", 8)])
+
+
+# Pairs that are displaced
+
+
+@pytest.mark.parametrize("shift", [(-0.9, 1.3), (2.7, -3.4)])
+def test_all_methods_get_an_aligned_pair(tmp_path, shift):
+    options = {"sensor": "qb", "methods": ["GSA", "BT-H"]}
+    inputs = write_pair(tmp_path, *as_written(displaced((0, 0), 80, 80)))
+    sound = evaluate(inputs, **options, shift=(0.0, 0.0))
+    inputs = write_pair(tmp_path, *as_written(displaced(shift, 80, 80)))
+    heard = Heard()
+    found = evaluate(inputs, **options, shift="auto", json=tmp_path / "scores.json", progress=heard)
+    assert any("PAN is moved" in note for note in heard.notes)
+    assert json.loads((tmp_path / "scores.json").read_text())["settings"]["shift"] == "auto"
+    left = evaluate(inputs, **options)
+    for method in options["methods"]:
+        reduced = [each.mean("reduced")[method]["ERGAS"] for each in (sound, found, left)]
+        assert reduced[1] == pytest.approx(reduced[0], rel=0.1)
+        assert reduced[2] > 1.15 * reduced[0]
+        full = [each.mean("full")[method]["D_s"] for each in (sound, found, left)]
+        assert abs(full[1] - full[0]) < min(0.01, abs(full[2] - full[0]) / 2)
+    pan, ms = displaced(shift, 80, 80)
+    savemat(tmp_path / "s.mat", {"I_PAN": pan, "I_MS": channels_last(ms)})
+    scores = evaluate([tmp_path / "s.mat"], **options, shift="auto").mean("reduced")
+    assert scores["GSA"]["ERGAS"] == pytest.approx(reduced_ergas(found), rel=0.01)
+    stated = evaluate([tmp_path / "s.mat"], **options, shift=shift).mean("reduced")
+    assert stated["GSA"]["ERGAS"] == pytest.approx(reduced_ergas(found), rel=0.02)
+
+
+def reduced_ergas(evaluation):
+    return evaluation.mean("reduced")["GSA"]["ERGAS"]
+
+
+def as_written(images):
+    return [np.rint(image).astype("uint16") for image in images]
+
+
+def test_a_shift_does_nothing_where_the_truth_is_there(tmp_path, products):
+    with pytest.raises(SSDiffError, match=r"--shift does nothing with s.h5, which has its truth"):
+        evaluate([write_h5(tmp_path / "s.h5", 1)], sensor="qb", shift="auto")
+    truth, noisy, _ = products
+    with pytest.raises(SSDiffError, match="--shift does nothing with --reference"):
+        evaluate([noisy], reference=truth, sensor="qb", shift=(1.0, 0.0))
 
 
 # Fused rasters and their reference

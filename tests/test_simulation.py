@@ -11,6 +11,7 @@ from runtime.interpolator import interpolate
 from runtime.sensors import SENSORS
 from ssdiff_ref.simulation import (
     bicubic_quarter,
+    bring_onto_ms,
     decimate,
     degrade,
     gaussian_kernel,
@@ -19,6 +20,7 @@ from ssdiff_ref.simulation import (
     mtf_filter_pan,
 )
 from tests.dlpan import golden_arrays
+from tests.imagery import texture
 
 RELATIVE = 1e-9
 WV3, QB, GE1, WV2 = (SENSORS[name] for name in ("wv3", "qb", "ge1", "wv2"))
@@ -88,6 +90,32 @@ def test_bicubic_quarter_is_centred_where_matlab_centres_it():
     expected = 3 * (4 * np.arange(12) + 1.5)[:, None] + 4 * np.arange(16) + 1.5
     inner = np.s_[2:-2, 2:-2]  # near the edges the mirror bends the ramp
     np.testing.assert_allclose(shrunk[inner], expected[inner], rtol=RELATIVE)
+
+
+@pytest.mark.parametrize("position", [(1.25, 2.0), (0.6, 3.1), (-2.4, 5.5), (6.0, -5.0)])
+def test_bicubic_quarter_can_be_centred_anywhere(position):
+    rows, columns = np.mgrid[:48, :64].astype(float)
+    shrunk = bicubic_quarter(3 * rows + columns, position)
+    expected = 3 * (4 * np.arange(12) + position[0])[:, None] + 4 * np.arange(16) + position[1]
+    inner = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(shrunk[inner], expected[inner], rtol=0.02)
+
+
+def test_bicubic_quarter_moved_by_whole_pixels_shrinks_the_moved_image():
+    image = np.random.default_rng(0).uniform(0, 2047, (80, 96))
+    moved = bicubic_quarter(np.roll(image, (-3, 5), (0, 1)), (1.75, 1.5))
+    inner = np.s_[4:-4, 4:-4]
+    expected = bicubic_quarter(image, (4.75, -3.5))
+    np.testing.assert_allclose(moved[inner], expected[inner], rtol=RELATIVE)
+
+
+def test_pan_that_is_brought_onto_ms_is_what_ms_shows():
+    ground = texture(0, 120, 120)
+    smooth = ndimage.gaussian_filter(ground, 2)
+    moved = bring_onto_ms(smooth, (1.3, -0.6))
+    rows, cols = np.mgrid[20:100, 20:100].astype(float)
+    expected = ndimage.map_coordinates(smooth, [rows + 1.3, cols - 0.6], order=3)
+    np.testing.assert_allclose(moved[20:100, 20:100], expected, atol=0.5)
 
 
 def test_decimation_finds_what_the_interpolator_was_given():
