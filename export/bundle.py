@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ from runtime.errors import SSDiffError
 from runtime.progress import Progress
 from runtime.schedule import Sampler, make_schedule
 from runtime.sensors import find_sensor
-from ssdiff_ref.checkpoint import load_checkpoint
+from ssdiff_ref.checkpoint import WEIGHTS, load_checkpoint, weights_file
 from ssdiff_ref.network import SSNet
 
 DEFAULT_TIMESTEPS = (999,)
@@ -47,13 +47,14 @@ def export_bundle(
     timesteps: Sequence[int] = DEFAULT_TIMESTEPS,
     training_data: str = "not stated",
     licence: str = "not stated",
+    metrics: Mapping[str, float] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
     """Export released-format weights as a bundle.
 
     Args:
-        weights: checkpoint, ``.safetensors`` or ``.pt``.
+        weights: checkpoint, ``.safetensors`` or ``.pt``, or a bundle to export anew.
         sensor: a name of :data:`runtime.sensors.SENSORS`; it sets the full scale and band names.
         output: the directory to make, by custom ``NAME.ssdiff``. It appears only when every graph
             has passed the ONNX checker and the parity of :mod:`export.parity`.
@@ -63,6 +64,7 @@ def export_bundle(
         timesteps: default of the bundle.
         training_data: what the weights were trained on, for the manifest.
         licence: of the weights, for the manifest.
+        metrics: what they score, for the manifest.
         overwrite: replace an existing bundle.
         progress: told how work goes.
 
@@ -70,17 +72,13 @@ def export_bundle(
         SSDiffError: on unusable input, or when parity fails.
     """
     output = Path(output)
-    if output.exists() and not overwrite:
-        raise SSDiffError(f"{output} exists; choose another name or pass --overwrite.")
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise SSDiffError(f"{output} exists and is not a bundle; it will not be overwritten.")
+    check_bundle_target(output, overwrite)
     if tile < 16 or tile % 16:
         raise SSDiffError(f"A tile of {tile} pixels does not work; give a multiple of 16.")
     if full_scale is not None and not full_scale > 0:
         raise SSDiffError(f"A full scale of {full_scale:g} does not work; give a number above 0.")
-    if not output.parent.is_dir():
-        raise SSDiffError(f"There is no directory {output.parent} to write the bundle into.")
     progress = progress or Progress()
+    weights = weights_file(Path(weights))
     checkpoint = load_checkpoint(weights)
     net = checkpoint.net
     if checkpoint.unused:
@@ -102,12 +100,13 @@ def export_bundle(
             graphs=graphs,
             files={path.name: sha256_of(path) for path in sorted(directory.iterdir())},
             provenance=Provenance(
-                weights=Path(weights).name,
-                weights_sha256=sha256_of(Path(weights)),
+                weights=weights.name,
+                weights_sha256=sha256_of(weights),
                 created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 exporter=_versions(),
                 training_data=training_data,
                 licence=licence,
+                metrics=dict(metrics or {}),
             ),
         )
         with progress:
@@ -118,6 +117,20 @@ def export_bundle(
             shutil.rmtree(output)
         directory.rename(output)
     return open_bundle(output)
+
+
+def check_bundle_target(output: Path, overwrite: bool) -> None:
+    """That a bundle can be written there.
+
+    Raises:
+        SSDiffError: if not.
+    """
+    if output.exists() and not overwrite:
+        raise SSDiffError(f"{output} exists; choose another name or pass --overwrite.")
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise SSDiffError(f"{output} exists and is not a bundle; it will not be overwritten.")
+    if not output.parent.is_dir():
+        raise SSDiffError(f"There is no directory {output.parent} to write the bundle into.")
 
 
 def _versions() -> str:
@@ -132,8 +145,8 @@ def _write_graphs(net: SSNet, tile: int, directory: Path) -> tuple[Graph, ...]:
     import onnx
 
     inputs, outputs = denoiser_io(net.bands, tile)
-    weights = WeightsFile(directory / "denoiser.fp32.weights")
-    graphs = []
+    weights = WeightsFile(directory / f"denoiser.fp32{WEIGHTS}", net)
+    models, graphs = [], []
     for form, opset in OPSET.items():
         model = denoiser_graph(net, form, tile)
         strip(model)
@@ -147,9 +160,10 @@ def _write_graphs(net: SSNet, tile: int, directory: Path) -> tuple[Graph, ...]:
             inputs=inputs,
             outputs=outputs,
         )
-        onnx.save(model, directory / graph.file)
+        models.append(model)
         graphs.append(graph)
     weights.write()
-    for graph in graphs:
+    for graph, model in zip(graphs, models, strict=True):
+        onnx.save(model, directory / graph.file)
         onnx.checker.check_model(directory / graph.file, full_check=True)
     return tuple(graphs)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import struct
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.bundle import Form, denoiser_io
 from ssdiff_ref.apfm import AttentionForm
+from ssdiff_ref.checkpoint import GRAPH_CONSTANT, released_tensors
 from ssdiff_ref.network import SSNet
 
 if TYPE_CHECKING:
@@ -62,34 +65,62 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 class WeightsFile:
-    """The weights of several graphs in one file, each tensor once.
+    """The weights of a network and of its graphs in one ``.safetensors``, each tensor once.
+
+    Weights have their released names, so that the file is a checkpoint too. What exporters made of
+    them, such as transposes, and large constants follow as ``graph.N``.
 
     Args:
         path: where to write it; graphs must be saved beside it.
+        net: whose weights the graphs have.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, net: SSNet) -> None:
         self.path = path
-        self._content = bytearray()
-        self._offsets: dict[bytes, int] = {}
+        self._tensors: dict[str, tuple[str, list[int], bytes]] = {}
+        self._names: dict[bytes, str] = {}
+        self._referring: list[tuple[onnx.TensorProto, str]] = []
+        for name, tensor in released_tensors(net).items():
+            self._add(name, "F32", list(tensor.shape), tensor.numpy().tobytes())
+
+    def _add(self, name: str, dtype: str, shape: list[int], content: bytes) -> None:
+        self._tensors[name] = dtype, shape, content
+        self._names.setdefault(hashlib.sha256(content).digest(), name)
 
     def take(self, model: onnx.ModelProto) -> None:
-        """Move the large tensors of a graph here; the graph keeps references."""
-        from onnx.external_data_helper import set_external_data
-
+        """Take the large tensors of a graph, which is to be saved after :meth:`write`."""
         for tensor in model.graph.initializer:
             content = tensor.raw_data
             if len(content) <= _LARGEST_INLINE:
                 continue
             key = hashlib.sha256(content).digest()
-            if key not in self._offsets:
-                self._content.extend(bytes(-len(self._content) % 64))  # aligned, to be mapped
-                self._offsets[key] = len(self._content)
-                self._content.extend(content)
-            set_external_data(
-                tensor, self.path.name, offset=self._offsets[key], length=len(content)
-            )
-            tensor.ClearField("raw_data")
+            if key not in self._names:
+                name = f"{GRAPH_CONSTANT}{len(self._tensors)}"
+                self._add(name, "U8", [len(content)], content)
+            self._referring.append((tensor, self._names[key]))
 
     def write(self) -> None:
-        self.path.write_bytes(self._content)
+        """Write the file, and replace what the graphs hold by references to it."""
+        from onnx.external_data_helper import set_external_data
+
+        # Whole multiples of 64 bytes first: all of them begin at one, and can be mapped.
+        order = sorted(self._tensors, key=lambda name: len(self._tensors[name][2]) % 64 != 0)
+        header, places, end = {}, {}, 0
+        for name in order:
+            dtype, shape, content = self._tensors[name]
+            places[name] = end, len(content)
+            header[name] = {
+                "dtype": dtype,
+                "shape": shape,
+                "data_offsets": [end, end + len(content)],
+            }
+            end += len(content)
+        told = json.dumps(header, separators=(",", ":")).encode()
+        told += b" " * (-(8 + len(told)) % 64)
+        with self.path.open("wb") as file:
+            file.write(struct.pack("<Q", len(told)) + told)
+            file.writelines(self._tensors[name][2] for name in order)
+        for tensor, name in self._referring:
+            offset, length = places[name]
+            set_external_data(tensor, self.path.name, 8 + len(told) + offset, length)
+            tensor.ClearField("raw_data")

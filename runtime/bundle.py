@@ -6,7 +6,7 @@
         manifest.json                   what the model is, was made from, and how well it agrees
         denoiser.fp32.portable.onnx     one step of the denoiser, for any engine
         denoiser.fp32.fused.onnx        the same with the ONNX Attention operator
-        denoiser.fp32.weights           the weights, once, for both
+        denoiser.fp32.safetensors       the weights, once, for both, and a checkpoint for training
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 HEAD_WIDTH = 16
 AttentionForm = Literal["materialised", "fused"]
+Branch = Literal["both", "spectral", "spatial"]
 
 
 def spatial_attention(q: Tensor, k: Tensor, v: Tensor, form: AttentionForm) -> Tensor:
@@ -45,6 +46,7 @@ class APFM(nn.Module):
     def __init__(self, channels: int, attention: AttentionForm) -> None:
         super().__init__()
         self.attention = attention
+        self.learns: Branch = "both"
         self.norm1 = nn.LayerNorm(channels)  # shared by x and y
         self.sa1, self.sa2, self.se1, self.se2 = (
             nn.Linear(channels, channels, bias=False) for _ in range(4)
@@ -61,6 +63,8 @@ class APFM(nn.Module):
         return tokens.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.learns == "spectral":
+            y = y.detach()
         size = x.shape[-2:]
         x, y = x.flatten(2).transpose(1, 2), y.flatten(2).transpose(1, 2)
         nx, ny = self.norm1(x), self.norm1(y)
@@ -68,6 +72,8 @@ class APFM(nn.Module):
             self._heads(project(tokens))
             for project, tokens in ((self.sa1, ny), (self.sa2, ny), (self.se1, nx), (self.se2, nx))
         )
+        if self.learns == "spatial":
+            x1, x2 = x1.detach(), x2.detach()
         spatial = spatial_attention(y1, y2, x1, self.attention)
         spectral = spectral_attention(y1, torch.stack((x1, x2)))
         x = x + self.out((spatial * spectral).transpose(1, 2).flatten(2))

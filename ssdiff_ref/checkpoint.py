@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from runtime.bundle import MANIFEST, open_bundle
 from runtime.errors import SSDiffError
 from ssdiff_ref.network import SSNet
 
@@ -49,6 +50,9 @@ _NEVER_READ = re.compile(
     r"(raise_ms_dim|raise_pan_dim|conv_x_t|up\d\.up0|down\d\.maxpool_conv)\..+|.*\.num_batches_tracked"
 )
 """Tensors that released checkpoints carry and no forward pass reads."""
+GRAPH_CONSTANT = "graph."
+"""What names begin with that only the graphs of a bundle use."""
+WEIGHTS = ".safetensors"
 
 
 def released_name(name: str) -> str:
@@ -58,6 +62,19 @@ def released_name(name: str) -> str:
         if match := re.fullmatch(ours, module):
             return f"{match.expand(theirs)}.{tensor}"
     raise KeyError(name)
+
+
+def weights_file(path: Path) -> Path:
+    """The file that is meant: itself, or the checkpoint in a bundle."""
+    if not (path / MANIFEST).is_file():
+        return path
+    files = [name for name in open_bundle(path).manifest.files if name.endswith(WEIGHTS)]
+    if len(files) != 1:
+        raise SSDiffError(
+            f"{path} has {len(files)} weights files, expected one; export it again, or give the "
+            "weights that it was made from."
+        )
+    return path / files[0]
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise SSDiffError(f"There is no weights file {path}.")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == WEIGHTS:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -98,14 +115,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read released-format weights, for whatever number of bands they are made.
 
     Args:
-        path: ``.safetensors``, or a PyTorch file (read with ``weights_only``).
+        path: ``.safetensors``, or a PyTorch file (read with ``weights_only``), or a bundle.
 
     Raises:
         SSDiffError: when the file cannot be read, or a tensor is missing, unknown, misshapen or
             not finite; it is named.
     """
-    path = Path(path)
-    tensors = _read(path)
+    path = weights_file(Path(path))
+    tensors = {
+        name: tensor for name, tensor in _read(path).items() if not name.startswith(GRAPH_CONSTANT)
+    }
     skip = released_name("ms_skip.0.weight")
     if skip not in tensors or tensors[skip].ndim != 4:
         raise SSDiffError(f"{path} has no tensor {skip} of 4 dimensions; it is not an SSDiff file.")
@@ -130,12 +149,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(net.eval(), unused)
 
 
-def save_checkpoint(net: SSNet, path: str | Path) -> None:
-    """Write the weights of ``net`` as ``.safetensors``, float32, under released names."""
-    state = net.state_dict()
-    tensors = {
+def released_tensors(net: SSNet) -> dict[str, Tensor]:
+    """The weights of ``net``, float32, on the CPU, under released names."""
+    return {
         released_name(name): tensor.detach().float().contiguous().cpu()
-        for name, tensor in state.items()
+        for name, tensor in net.state_dict().items()
         if not _NEVER_READ.fullmatch(name)
     }
-    save_file(tensors, path)
+
+
+def save_checkpoint(net: SSNet, path: str | Path) -> None:
+    """Write the weights of ``net`` as ``.safetensors``, float32, under released names."""
+    save_file(released_tensors(net), path)

@@ -16,6 +16,7 @@ from runtime.console import (
     verbosity_options,
 )
 from runtime.sensors import SENSORS
+from ssdiff_ref.training.cli import COMMANDS
 
 sensors = click.Choice(list(SENSORS))
 sensor_option = click.option(
@@ -30,7 +31,7 @@ sensor_option = click.option(
 @click.group(context_settings=SETTINGS)
 @click.version_option(package_name="ssdiff-trt")
 def cli() -> None:
-    """Simulate, fuse and judge imagery by the protocols of the field."""
+    """Simulate, fuse and judge imagery by the protocols of the field; train weights for it."""
 
 
 @cli.command("simulate")
@@ -124,6 +125,10 @@ def evaluate_command(
     evaluation = evaluate(methods=methods or None, progress=choose(quiet, verbose), **parameters)
     if not quiet:
         print_tables(evaluation)
+
+
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:

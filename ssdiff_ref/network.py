@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssdiff_ref.apfm import APFM, AttentionForm
+from ssdiff_ref.apfm import APFM, AttentionForm, Branch
 from ssdiff_ref.fmim import FMIM, FMIMForm
 
 WIDTHS = (32, 64, 128, 64, 32)
@@ -159,6 +159,18 @@ class SSNet(nn.Module):
         self.ups = nn.ModuleList(Up(channels) for channels in WIDTHS[3:])
         self.head = nn.Sequential(_conv3(32, 32), nn.LeakyReLU(), _conv3(32, bands))
         self.ms_skip = nn.Sequential(_conv3(bands, 16 * bands, bias=False), nn.PixelShuffle(4))
+
+    def learn(self, branch: Branch) -> None:
+        """Choose what gradients reach, as L-BAF alternates it (SSDiff, section 3.4).
+
+        The branches share weights, so what learns is a matter of where gradients flow. With
+        ``spectral``, none flows from a fusion point into the spatial features. With ``spatial``,
+        none flows into the values of the spatial attention and the two sides of the spectral one;
+        what the spectral branch hands on past a fusion point still carries it.
+        """
+        for module in self.modules():
+            if isinstance(module, APFM):
+                module.learns = branch
 
     def forward(self, x_t: Tensor, pan: Tensor, lms: Tensor, ms: Tensor, t: Tensor) -> Tensor:
         """Predict the residual ``x0 = image - lms``, ``[N, C, H, W]``.

@@ -87,16 +87,16 @@ def test_a_manifest_that_is_not_valid_is_refused(copy, change, named):
 
 
 def test_damaged_and_missing_files_are_named(copy):
-    weights = copy / "denoiser.fp32.weights"
+    weights = copy / "denoiser.fp32.safetensors"
     content = bytearray(weights.read_bytes())
     content[1000] ^= 1
     weights.write_bytes(content)
     with pytest.raises(
-        SSDiffError, match=r"denoiser.fp32.weights is not the one that was exported"
+        SSDiffError, match=r"denoiser.fp32.safetensors is not the one that was exported"
     ):
         open_bundle(copy)
     weights.unlink()
-    with pytest.raises(SSDiffError, match=r"lacks its file denoiser.fp32.weights"):
+    with pytest.raises(SSDiffError, match=r"lacks its file denoiser.fp32.safetensors"):
         open_bundle(copy)
 
 

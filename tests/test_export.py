@@ -84,12 +84,12 @@ def test_graphs_hold_only_what_engines_take(bundle8, form):
 def test_both_graphs_share_one_file_of_weights(bundle8):
     assert {path.name for path in bundle8.path.iterdir()} == {
         "manifest.json",
-        "denoiser.fp32.weights",
+        "denoiser.fp32.safetensors",
         "denoiser.fp32.portable.onnx",
         "denoiser.fp32.fused.onnx",
     }
     parameters = sum(p.numel() for p in SSNet(8).parameters())
-    assert (bundle8.path / "denoiser.fp32.weights").stat().st_size < 4.3 * parameters
+    assert (bundle8.path / "denoiser.fp32.safetensors").stat().st_size < 4.3 * parameters
 
 
 def test_graphs_take_batches_of_any_size_and_a_timestep_per_item(bundle8):

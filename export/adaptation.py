@@ -1,0 +1,106 @@
+"""From a scene and a bundle to a bundle for that scene."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from export.bundle import check_bundle_target, export_bundle
+from runtime.bundle import Bundle
+from runtime.errors import SSDiffError
+from runtime.progress import Progress
+from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
+
+
+def adapt(
+    pan: str | Path,
+    ms: str | Path,
+    output: str | Path,
+    *,
+    bundle: str | Path | None = None,
+    sensor: str = "generic",
+    bands: Sequence[int] | None = None,
+    pan_band: int | None = None,
+    nodata: float | None = None,
+    full_scale: float | None = None,
+    pan_full_scale: float | None = None,
+    minutes: float = 8,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Bundle | None:
+    """Adapt a bundle to a scene and export the result, if it is better.
+
+    Args:
+        pan: panchromatic raster.
+        ms: multispectral raster with 4 times the pixel size.
+        output: bundle to write, by custom ``NAME.ssdiff``.
+        bundle: to start from; by default the one that comes along for the number of bands.
+        minutes: to train for at most; exporting takes another.
+        overwrite: replace an existing bundle.
+        sensor, bands, pan_band, nodata, full_scale, pan_full_scale, seed, progress: as in
+            :func:`ssdiff_ref.training.adaptation.adapt_weights`.
+
+    Returns:
+        The new bundle; None, and nothing written, if on blocks of the scene that were kept apart
+        the old weights are better by any of ERGAS, SAM and Q2n.
+
+    Raises:
+        SSDiffError: when the scene or the bundle cannot be used.
+    """
+    progress, target = progress or Progress(), Path(output)
+    check_bundle_target(target, overwrite)
+    if not minutes > 0:
+        raise SSDiffError(f"{minutes:g} minutes were given, expected more than 0.")
+    with tempfile.TemporaryDirectory() as folder:
+        result = adapt_weights(
+            pan,
+            ms,
+            Path(folder) / f"{target.stem}.safetensors",
+            bundle=bundle,
+            sensor=sensor,
+            bands=bands,
+            pan_band=pan_band,
+            nodata=nodata,
+            full_scale=full_scale,
+            pan_full_scale=pan_full_scale,
+            minutes=minutes,
+            seed=seed,
+            progress=progress,
+        )
+        progress.note(f"{result.bundle.manifest.name} on the blocks kept apart: {result.before}")
+        progress.note(f"{'adapted'.ljust(len(result.bundle.manifest.name))}: {result.after}")
+        if not result.pays:
+            progress.warn(
+                "Adapting did not improve all of ERGAS, SAM and Q2n, so nothing was written; go on "
+                f"with {result.bundle.manifest.name}"
+            )
+            return None
+        return _export(result, target, f"{Path(pan).name} and {Path(ms).name}", overwrite, progress)
+
+
+def _export(
+    result: Adaptation, target: Path, scene: str, overwrite: bool, progress: Progress
+) -> Bundle:
+    manifest = result.bundle.manifest
+    scores = {
+        f"{name} of the scene's held-out blocks, {when}": value
+        for when, of in (("before", result.before), ("after", result.after))
+        for name, value in asdict(of).items()
+    }
+    return export_bundle(
+        result.weights,
+        manifest.sensor.name,
+        target,
+        tile=manifest.model.tile,
+        full_scale=manifest.sensor.full_scale,
+        sampler=manifest.sampler.name,
+        timesteps=manifest.sampler.timesteps,
+        training_data=f"{manifest.provenance.training_data}; adapted to {scene}",
+        licence=manifest.provenance.licence,
+        metrics=scores,
+        overwrite=overwrite,
+        progress=progress,
+    )

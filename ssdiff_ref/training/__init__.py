@@ -1,0 +1,1 @@
+"""Training: imagery to simulated pairs, pairs to weights, weights to better weights for a scene."""
