@@ -59,7 +59,8 @@ def kernels(gain: Tensor, shift: Tensor, step: int, reach: int) -> Tensor:
     response = torch.exp(-2 * math.pi**2 * variance[..., None] * frequency**2)
     offset = torch.arange(-reach, reach + 1, device=device) - shift[..., None]
     waves = torch.cos(2 * math.pi * offset[..., None] * frequency)
-    window = torch.cos(math.pi / 2 * (offset / (reach + 1.5)).clamp(-1, 1)) ** 2
+    fading = ((offset.abs() - reach / 2) / (reach / 2 + 1)).clamp(0, 1)
+    window = torch.cos(math.pi / 2 * fading) ** 2
     kernel = (waves @ response[..., None])[..., 0] * window
     return kernel / kernel.sum(-1, keepdim=True)
 
@@ -173,7 +174,7 @@ class Synthesizer:
         anything = torch.softmax(
             self._uniform(0.3, 4, count, 1, 1) * self._normal(count, self.bands, available), -1
         )
-        kept = self._often(0.7 if spectral else 0.3, count, 1, 1)
+        kept = self._often(0.8 if spectral else 0.3, count, 1, 1)
         mixing = torch.where(kept, along, anything)
         mixing = mixing / mixing.sum(-1, keepdim=True)
         # Some of the differences between bands turned around or exaggerated.
@@ -210,21 +211,22 @@ class Synthesizer:
         unit = mean.mean()
         light = (crops / unit).clamp(min=0) ** curve.to(device)
         level = self._log_uniform(self.ranges.level, count, 1, 1)
-        gains = torch.exp(0.3 * self._normal(count, self.bands, 1))
+        gains = torch.exp(0.25 * self._normal(count, self.bands, 1))
         mixing = self._mixing(count, available, spectral) * gains * level
         bands = torch.einsum("ncb,nbhw->nchw", mixing.to(device), light)
-        haze = self._uniform(-0.3, 0.3, count, self.bands, 1, 1) * self._often(0.5, count, 1, 1, 1)
+        haze = self._uniform(-0.2, 0.2, count, self.bands, 1, 1) * self._often(0.4, count, 1, 1, 1)
         bands = (bands + (haze * level[..., None]).to(device)).clamp(min=0)
 
         # The truth: what the multispectral sensor would see at PAN's resolution.
         sharpness = self._uniform(*self.ranges.ms_gain, count, 1)
         gain = (sharpness + 0.02 * self._normal(count, self.bands)).clamp(0.12, 0.6)
+        # Products differ: some are as soft as the optics leave them, some sharpened to the full.
         if step == 1:  # the source's own sensor has blurred it already
-            own = torch.where(
-                self._often(0.6, count, 1), torch.ones(count, 1), self._uniform(0.4, 1, count, 1)
-            ).expand(count, self.bands)
+            softer = self._uniform(0.5, 1, count, 1)
+            own = torch.where(self._often(0.7, count, 1), torch.ones(count, 1), softer)
         else:
-            own = (gain + 0.03 * self._normal(count, 1)).clamp(0.12, 0.7)
+            own = self._uniform(0.3, 1, count, 1)
+        own = (own + 0.02 * self._normal(count, self.bands)).clamp(0.12, 1)
         centre = (step - 1) / 2 - (step - 1) // 2
         between = 0.05 * step * self._normal(2, count, self.bands)
         rows, cols = (kernels(own, shift, step, reach).to(device) for shift in centre + between)
@@ -240,10 +242,10 @@ class Synthesizer:
             pan = torch.einsum("ncb,nbhw->nchw", weights, light)
         else:
             pan = (pan / unit).clamp(min=0) ** curve.to(device) * level[..., None].to(device)
-        crisp = self._uniform(0.35, 0.8, count, 1)
+        crisp = self._uniform(0.35, 0.7, count, 1)
         soft = self._uniform(0.15, 0.4, count, 1)
         pan_gain = torch.where(self._often(0.85, count, 1), crisp, soft)
-        loose = torch.where(self._often(0.25, count, 1), 0.3, 0.06)
+        loose = torch.where(self._often(0.15, count, 1), 0.3, 0.06)
         away = (loose * self._normal(2, count, 1)).clamp(-0.8, 0.8) * step
         rows, cols = (kernels(pan_gain, shift, step, reach).to(device) for shift in centre + away)
         pan = sample_grid(pan[..., start:, start:], rows, cols, step)[..., inner, inner]
