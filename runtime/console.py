@@ -19,6 +19,7 @@ _EXTRAS = {
     "onnxscript": "export",
     "safetensors": "export",
     "scipy": "evaluate",
+    "tomli": "train",
     "torch": "export",
 }
 """Packages that not every installation has, and the extra that brings them."""
