@@ -65,7 +65,8 @@ def reduced(dataset: Dataset) -> tuple[Pair, Image]:
     )
     coarse = np.s_[:, rows.start // 4 : rows.stop // 4, cols.start // 4 : cols.stop // 4]
     fine = np.s_[:, rows, cols]
-    return Pair(pair.pan[fine[1:]], pair.ms[coarse], pair.lms[fine], pair.sensor), truth[fine]
+    middle = Pair(pair.pan[fine[1:]], pair.ms[coarse], pair.lms[fine], pair.sensor, pair.has_truth)
+    return middle, truth[fine]
 
 
 def scores(image: Image, truth: Image, crop: int = 8) -> list[float]:

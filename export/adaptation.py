@@ -11,6 +11,7 @@ from export.bundle import check_bundle_target, export_bundle
 from runtime.bundle import Bundle
 from runtime.errors import SSDiffError
 from runtime.progress import Progress
+from runtime.registration import ShiftChoice
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
 
 
@@ -26,6 +27,7 @@ def adapt(
     nodata: float | None = None,
     full_scale: float | None = None,
     pan_full_scale: float | None = None,
+    shift: ShiftChoice = "auto",
     minutes: float = 8,
     seed: int = 0,
     overwrite: bool = False,
@@ -40,7 +42,7 @@ def adapt(
         bundle: to start from; by default the one that comes along for the number of bands.
         minutes: to train for at most; exporting takes another.
         overwrite: replace an existing bundle.
-        sensor, bands, pan_band, nodata, full_scale, pan_full_scale, seed, progress: as in
+        sensor, bands, pan_band, nodata, full_scale, pan_full_scale, shift, seed, progress: as in
             :func:`ssdiff_ref.training.adaptation.adapt_weights`.
 
     Returns:
@@ -66,6 +68,7 @@ def adapt(
             nodata=nodata,
             full_scale=full_scale,
             pan_full_scale=pan_full_scale,
+            shift=shift,
             minutes=minutes,
             seed=seed,
             progress=progress,

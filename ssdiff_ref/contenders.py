@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -43,10 +44,13 @@ class BundleMethod:
         bundle: opened; for the bands of the pairs to come.
         full_scale: of the pairs, both PAN and MS.
         progress: gets the warnings of the runs.
+        sampling: ``timesteps``, ``sampler`` or ``seed`` of the runs, if not the bundle's.
     """
 
-    def __init__(self, bundle: Bundle, full_scale: float, progress: Progress) -> None:
-        self.bundle, self._full_scale = bundle, full_scale
+    def __init__(
+        self, bundle: Bundle, full_scale: float, progress: Progress, **sampling: Any
+    ) -> None:
+        self.bundle, self._full_scale, self._sampling = bundle, full_scale, sampling
         self._progress = _WarningsOf(f"ssdiff:{bundle.manifest.name}", progress)
         self._backend = open_backend("auto", bundle)
 
@@ -70,6 +74,7 @@ class BundleMethod:
                 full_scale=self._full_scale,
                 shift="none",
                 progress=self._progress,
+                **self._sampling,
             )
             with rasterio.open(files[2]) as file:
                 result: Image = file.read(out_dtype=np.float64)

@@ -15,6 +15,8 @@ from runtime.bundle import Bundle, bundle_for
 from runtime.inputs import fill
 from runtime.progress import Progress
 from runtime.radiometry import Scale, choose_scale
+from runtime.registration import ShiftChoice, choose_shift
+from runtime.report import offset
 from runtime.scene import Scene
 from runtime.sensors import Sensor
 from ssdiff_ref.checkpoint import load_checkpoint
@@ -69,6 +71,7 @@ def adapt_weights(
     nodata: float | None = None,
     full_scale: float | None = None,
     pan_full_scale: float | None = None,
+    shift: ShiftChoice = "auto",
     minutes: float = 8,
     seed: int = 0,
     progress: Progress | None = None,
@@ -90,6 +93,7 @@ def adapt_weights(
         full_scale: digital number that both images are divided by; see
             :func:`runtime.radiometry.choose_scale` for the default.
         pan_full_scale: that of ``pan``, if it differs.
+        shift: rows and columns of PAN by which MS lies off PAN; ``auto`` measures it.
         minutes: to train for at most.
         seed: of everything random.
         progress: told how work goes.
@@ -99,6 +103,10 @@ def adapt_weights(
     """
     progress = progress or Progress()
     with Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene:
+        moved, _ = choose_shift(shift, scene)
+        if any(moved):
+            progress.note(f"MS lies {offset(moved)} off PAN, and is taken to")
+            scene.move(*moved)
         opened = bundle_for(len(scene.bands), bundle)
         optics = fit_sensor(sensor, len(scene.bands))
         stated = full_scale if pan_full_scale is None else pan_full_scale

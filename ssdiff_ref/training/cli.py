@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from runtime.console import input_options, overwrite_option, together, verbosity_options
+from runtime.console import (
+    input_options,
+    overwrite_option,
+    shift_option,
+    together,
+    verbosity_options,
+)
 from runtime.sensors import SENSORS
 
 run_options = together(
@@ -93,6 +99,7 @@ def pack_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 @input_options
 @click.option("--full-scale", type=float, help="Of the data; default: of the file or the bundle.")
 @click.option("--pan-full-scale", type=float, help="That of PAN, if it differs.")
+@shift_option("auto", "PAN pixels by which MS lies off PAN; auto measures it.")
 @click.option("--minutes", type=float, default=8, show_default=True, help="To train for at most.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @overwrite_option
