@@ -73,7 +73,8 @@ class Config(_Strict):
     stages: tuple[Stage, ...] = Field(min_length=1)
     seed: int = 0
     start: str | None = None
-    """Weights to start from. For fewer bands, they are widened."""
+    """Weights or a bundle to start from, or the name of a bundle that comes along. If they are for
+    fewer bands, they are widened."""
     learning_rate: float = Field(default=1e-3, gt=0)
     final_rate: float = Field(default=0, ge=0)
     """Share of the learning rate that the cosine ends at."""

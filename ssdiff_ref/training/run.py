@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Generator
 
+from runtime.bundle import SHIPPED
 from runtime.errors import SSDiffError
 from runtime.progress import Progress
 from ssdiff_ref.checkpoint import load_checkpoint
@@ -159,7 +160,8 @@ def _start(config: Config, folder: Path) -> SSNet:
     if config.start is None:
         torch.manual_seed(config.seed)
         return SSNet(config.bands)
-    net = load_checkpoint(folder / config.start).net
+    shipped_one = SHIPPED / f"{config.start}.ssdiff"
+    net = load_checkpoint(shipped_one if shipped_one.is_dir() else folder / config.start).net
     if net.bands > config.bands:
         raise SSDiffError(
             f"{config.start} is for {net.bands} bands, expected {config.bands} or fewer; start "
