@@ -110,7 +110,7 @@ def test_info_tells_a_person_and_a_program(bundle4):
     ):
         assert text in told.stdout
     assert max(map(len, told.stdout.splitlines())) <= 80
-    assert call("info").stdout == "generic4\n"
+    assert call("info").stdout == "generic4\ngeneric8\n"
     told = call("info", bundle4.path, "--json")
     assert json.loads(told.stdout)["model"]["bands"] == 4
 
