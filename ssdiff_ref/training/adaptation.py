@@ -105,7 +105,7 @@ def adapt_weights(
     with Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene:
         moved, _ = choose_shift(shift, scene)
         if any(moved):
-            progress.note(f"MS lies {offset(moved)} off PAN, and is taken to")
+            progress.note(f"MS lies {offset(moved)} off where its georeferencing says; it is moved")
             scene.move(*moved)
         opened = bundle_for(len(scene.bands), bundle)
         optics = fit_sensor(sensor, len(scene.bands))
