@@ -8,15 +8,16 @@ import logging
 import struct
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.bundle import Form, denoiser_io
 from ssdiff_ref.apfm import AttentionForm
-from ssdiff_ref.checkpoint import GRAPH_CONSTANT, released_tensors
+from ssdiff_ref.checkpoint import GRAPH_CONSTANT, TRANSPOSED, released_tensors
 from ssdiff_ref.network import SSNet
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
 ATTENTION: dict[Form, AttentionForm] = {"portable": "materialised", "fused": "fused"}
 """How attention is written in each form of the graph."""
@@ -64,11 +65,19 @@ def strip(model: onnx.ModelProto) -> None:
         item.doc_string = ""
 
 
+class _Stored(NamedTuple):
+    """A tensor as the file has it."""
+
+    dtype: str
+    shape: list[int]
+    content: bytes
+
+
 class WeightsFile:
     """The weights of a network and of its graphs in one ``.safetensors``, each tensor once.
 
-    Weights have their released names, so that the file is a checkpoint too. What exporters made of
-    them, such as transposes, and large constants follow as ``graph.N``.
+    Weights have their released names, so that the file is a checkpoint too. Those that graphs have
+    transposed are ``transposed.NAME``, other large constants of theirs ``graph.N``.
 
     Args:
         path: where to write it; graphs must be saved beside it.
@@ -77,15 +86,19 @@ class WeightsFile:
 
     def __init__(self, path: Path, net: SSNet) -> None:
         self.path = path
-        self._tensors: dict[str, tuple[str, list[int], bytes]] = {}
-        self._names: dict[bytes, str] = {}
+        self._weights = released_tensors(net)
+        self._tensors: dict[str, _Stored] = {}
+        self._known: dict[bytes, tuple[str, _Stored]] = {}
         self._referring: list[tuple[onnx.TensorProto, str]] = []
-        for name, tensor in released_tensors(net).items():
-            self._add(name, "F32", list(tensor.shape), tensor.numpy().tobytes())
+        for name, tensor in self._weights.items():
+            self._know(name, tensor)
+            if tensor.ndim == 2:
+                self._know(f"{TRANSPOSED}{name}", tensor.T.contiguous())
 
-    def _add(self, name: str, dtype: str, shape: list[int], content: bytes) -> None:
-        self._tensors[name] = dtype, shape, content
-        self._names.setdefault(hashlib.sha256(content).digest(), name)
+    def _know(self, name: str, tensor: torch.Tensor) -> None:
+        content = tensor.numpy().tobytes()
+        stored = _Stored("F32", list(tensor.shape), content)
+        self._known[hashlib.sha256(content).digest()] = name, stored
 
     def take(self, model: onnx.ModelProto) -> None:
         """Take the large tensors of a graph, which is to be saved after :meth:`write`."""
@@ -93,18 +106,24 @@ class WeightsFile:
             content = tensor.raw_data
             if len(content) <= _LARGEST_INLINE:
                 continue
-            key = hashlib.sha256(content).digest()
-            if key not in self._names:
-                name = f"{GRAPH_CONSTANT}{len(self._tensors)}"
-                self._add(name, "U8", [len(content)], content)
-            self._referring.append((tensor, self._names[key]))
+            constant = (
+                f"{GRAPH_CONSTANT}{len(self._tensors)}",
+                _Stored("U8", [len(content)], content),
+            )
+            name, stored = self._known.setdefault(hashlib.sha256(content).digest(), constant)
+            self._tensors[name] = stored
+            self._referring.append((tensor, name))
 
     def write(self) -> None:
         """Write the file, and replace what the graphs hold by references to it."""
         from onnx.external_data_helper import set_external_data
 
+        for name, tensor in self._weights.items():
+            if not {name, f"{TRANSPOSED}{name}"} & set(self._tensors):
+                content = tensor.numpy().tobytes()
+                self._tensors[name] = _Stored("F32", list(tensor.shape), content)
         # Whole multiples of 64 bytes first: all of them begin at one, and can be mapped.
-        order = sorted(self._tensors, key=lambda name: len(self._tensors[name][2]) % 64 != 0)
+        order = sorted(self._tensors, key=lambda name: len(self._tensors[name].content) % 64 != 0)
         header, places, end = {}, {}, 0
         for name in order:
             dtype, shape, content = self._tensors[name]
@@ -119,8 +138,8 @@ class WeightsFile:
         told += b" " * (-(8 + len(told)) % 64)
         with self.path.open("wb") as file:
             file.write(struct.pack("<Q", len(told)) + told)
-            file.writelines(self._tensors[name][2] for name in order)
-        for tensor, name in self._referring:
+            file.writelines(self._tensors[name].content for name in order)
+        for reference, name in self._referring:
             offset, length = places[name]
-            set_external_data(tensor, self.path.name, 8 + len(told) + offset, length)
-            tensor.ClearField("raw_data")
+            set_external_data(reference, self.path.name, 8 + len(told) + offset, length)
+            reference.ClearField("raw_data")

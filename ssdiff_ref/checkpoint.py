@@ -50,6 +50,8 @@ _NEVER_READ = re.compile(
     r"(raise_ms_dim|raise_pan_dim|conv_x_t|up\d\.up0|down\d\.maxpool_conv)\..+|.*\.num_batches_tracked"
 )
 """Tensors that released checkpoints carry and no forward pass reads."""
+TRANSPOSED = "transposed."
+"""What names of matrices begin with that a bundle has transposed, as its graphs want them."""
 GRAPH_CONSTANT = "graph."
 """What names begin with that only the graphs of a bundle use."""
 WEIGHTS = ".safetensors"
@@ -123,7 +125,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = weights_file(Path(path))
     tensors = {
-        name: tensor for name, tensor in _read(path).items() if not name.startswith(GRAPH_CONSTANT)
+        name.removeprefix(TRANSPOSED): tensor.T if name.startswith(TRANSPOSED) else tensor
+        for name, tensor in _read(path).items()
+        if not name.startswith(GRAPH_CONSTANT)
     }
     skip = released_name("ms_skip.0.weight")
     if skip not in tensors or tensors[skip].ndim != 4:

@@ -15,6 +15,7 @@ from export.parity import deviation, random_tiles, real_tiles, refuse_beyond_tol
 from runtime.backends.onnxruntime import OnnxRuntime
 from runtime.bundle import Parity, StepParity, Trajectory, open_bundle
 from runtime.errors import SSDiffError
+from ssdiff_ref.checkpoint import load_checkpoint
 from ssdiff_ref.network import SSNet
 from tests.golden_weights import golden_arrays, golden_state
 
@@ -202,3 +203,9 @@ def test_existing_things_are_not_overwritten(weights, tmp_path):
     with pytest.raises(SSDiffError, match="is not a bundle; it will not be overwritten"):
         export_bundle(weights, "wv3", existing, overwrite=True)
     assert (existing / "thesis.txt").read_text() == "precious"
+
+
+def test_a_bundle_is_the_checkpoint_that_it_was_made_from(bundle8, weights):
+    again = load_checkpoint(bundle8.path).net.state_dict()
+    first = load_checkpoint(weights).net.state_dict()
+    assert all(torch.equal(again[name], first[name]) for name in first)
