@@ -303,6 +303,17 @@ def test_pancollection_files_train(tmp_path):
     assert train(recipe, tmp_path / "run", data=tmp_path).iteration == 6
 
 
+def test_another_number_of_bands_in_a_pancollection_file_is_told(tmp_path):
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        for role, size in (("gt", 64), ("lms", 64), ("ms", 16), ("pan", 64)):
+            file[role] = np.ones((2, 1 if role == "pan" else 8, size, size), np.float32)
+    recipe = tmp_path / "recipe.toml"
+    start = RECIPE.index("[[sources]]")
+    recipe.write_text(RECIPE[:start] + '[[sources]]\nname = "p"\nfiles = ["*.h5"]\n')
+    with pytest.raises(SSDiffError, match=r"train.h5 gives 8 bands, expected 4"):
+        train(recipe, tmp_path / "run", data=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

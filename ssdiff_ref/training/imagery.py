@@ -18,7 +18,8 @@ from runtime.files import appearing
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.procedural import dead_leaves
 
-_ARRAYS = (".h5", ".hdf5", ".mat")
+ARRAYS = (".h5", ".hdf5")
+"""Suffixes of PanCollection files."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Picture:
         few = tuple(step for step in self.source.decimations if step < 4)
         many = tuple(step // 2 for step in self.source.decimations if step >= 4)
         share = self.source.weight / len(self.source.decimations)
-        for pixels, steps in ((self.pixels, few), (_halved(self.pixels), many)):
+        for steps in (few, many):
             if steps:
+                pixels = self.pixels if steps is few else _halved(self.pixels)
                 told = {"decimations": steps, "weight": share * len(steps)}
                 yield Picture(pixels, self.source.model_copy(update=told), self.with_pan)
 
@@ -79,8 +81,8 @@ def read_sources(sources: Sequence[Source], folder: Path, bands: int, seed: int)
                 scene = dead_leaves(seed * 1000 + number, bands + 2, source.size)
                 pictures.append(Picture((scene * 2000).clip(1, 65535).astype(np.uint16), source))
             continue
-        paths = [path for pattern in source.files for path in _expand(folder, pattern)]
-        rasters = [path for path in paths if path.suffix not in _ARRAYS]
+        paths = [path for pattern in source.files for path in expand(folder, pattern)]
+        rasters = [path for path in paths if path.suffix not in ARRAYS]
         if source.stack:
             pictures.append(_read_scene(rasters, source, folder))
         else:
@@ -88,7 +90,8 @@ def read_sources(sources: Sequence[Source], folder: Path, bands: int, seed: int)
     return pictures
 
 
-def _expand(folder: Path, pattern: str) -> list[Path]:
+def expand(folder: Path, pattern: str) -> list[Path]:
+    """The files that a pattern means, at least one."""
     whole = folder / pattern
     found = sorted(Path(whole.anchor or ".").glob(str(whole.relative_to(whole.anchor or "."))))
     if not found:
@@ -261,7 +264,6 @@ def _find_places(pixels: NDArray[Any], size: int) -> _Places:
     # A square root: flat places are imagery too.
     weights = np.sqrt(0.02 + deviation / light.mean())[whole]
     corners = np.argwhere(whole) * 4
-    # multinomial takes 2^24 choices at most.
     return _Places(torch.from_numpy(corners), torch.from_numpy(weights.astype(np.float32)))
 
 

@@ -80,6 +80,7 @@ class ReadyPairs:
     Args:
         path: file.
         source: for its bands, full scale and share held out.
+        bands: C of the network.
         held_out: whether to draw from the part kept for validation.
         generator: on the CPU.
         device: where samples go.
@@ -89,6 +90,7 @@ class ReadyPairs:
         self,
         path: Path,
         source: Source,
+        bands: int,
         held_out: bool,
         generator: Generator,
         device: torch.device,
@@ -103,10 +105,14 @@ class ReadyPairs:
                         f"{path} lacks {', '.join(sorted(missing))}, expected gt, lms, ms and pan; "
                         "give a training file of PanCollection."
                     )
-                count, bands, self._size = file["gt"].shape[:3]
+                count, available, self._size = file["gt"].shape[:3]
         except OSError as error:
             raise SSDiffError(f"{path} cannot be read as HDF5 ({error}).") from error
-        self.bands = len(self._bands) if self._bands else bands
+        if (found := len(self._bands or range(available))) != bands:
+            raise SSDiffError(
+                f"{path} gives {found} bands, expected {bands} as configured; choose them "
+                "with the source's bands."
+            )
         border = round(count * (1 - source.held_out))
         self._range = range(border, count) if held_out else range(border)
 

@@ -15,7 +15,7 @@ from ssdiff_ref.checkpoint import load_checkpoint
 from ssdiff_ref.network import SSNet
 from ssdiff_ref.training.config import Config, read_config
 from ssdiff_ref.training.curves import draw_curves
-from ssdiff_ref.training.imagery import Picture, pack, read_sources, unpack
+from ssdiff_ref.training.imagery import ARRAYS, Picture, expand, pack, read_sources, unpack
 from ssdiff_ref.training.pairs import Mixed, ReadyPairs, SimulatedPairs, Supply, batches, joined
 from ssdiff_ref.training.trainer import Trainer
 from ssdiff_ref.training.validation import PATCH, Validation
@@ -185,9 +185,12 @@ def _supply(
         named = {picture.source.name: picture.source.weight for picture in pictures}
         supplies.append((simulated, sum(named.values())))
     for source in config.sources:
-        for pattern in source.files:
-            if Path(pattern).suffix in (".h5", ".hdf5"):
-                path = folder / pattern
-                ready = ReadyPairs(path, source, held_out, generator, device)
-                supplies.append((ready, source.weight / len(source.files)))
+        arrays = [name for name in source.files if Path(name).suffix in ARRAYS]
+        files = [path for pattern in arrays for path in expand(folder, pattern)]
+        ready = [
+            ReadyPairs(path, source, config.bands, held_out, generator, device) for path in files
+        ]
+        supplies += [(pairs, source.weight / len(ready)) for pairs in ready if len(pairs)]
+    if not supplies:
+        raise SSDiffError("The configuration leaves no imagery to draw from; add sources to it.")
     return supplies[0][0] if len(supplies) == 1 else Mixed(supplies, generator)
