@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from runtime.errors import SSDiffError
 
@@ -71,6 +71,9 @@ class Config(_Strict):
     bands: int = Field(ge=1)
     sources: tuple[Source, ...] = ()
     stages: tuple[Stage, ...] = Field(min_length=1)
+    pan_response: tuple[PositiveFloat, ...] | None = None
+    """Share of PAN's light that each band has, for weights of one kind of sensor; samples vary
+    around it. Default: any share, for whatever sensor."""
     seed: int = 0
     start: str | None = None
     """Weights or a bundle to start from, or the name of a bundle that comes along. If they are for
@@ -94,6 +97,12 @@ class Config(_Strict):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool | None = None
     """Default: on CUDA."""
+
+    @model_validator(mode="after")
+    def _response_by_band(self) -> Config:
+        if self.pan_response and len(self.pan_response) != self.bands:
+            raise ValueError(f"pan_response has {len(self.pan_response)} values, not {self.bands}")
+        return self
 
     @property
     def iterations(self) -> int:

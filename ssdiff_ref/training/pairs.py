@@ -34,6 +34,7 @@ class SimulatedPairs:
         generator: on the CPU.
         device: where to make them.
         group: samples that share picture and decimation; more is faster on a GPU.
+        response: PAN's, by band.
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class SimulatedPairs:
         generator: Generator,
         device: torch.device,
         group: int = 1,
+        response: Sequence[float] | None = None,
     ) -> None:
         self._random, self._group = generator, group
         scales = [scale for picture in pictures for scale in picture.scales()]
         self._crops = Crops(scales, generator, device)
-        self._synthesizer = Synthesizer(bands, generator, device)
+        self._synthesizer = Synthesizer(bands, generator, device, response)
         self._choices: dict[int, tuple[list[tuple[int, int]], Tensor]] = {}
 
     def _choices_for(self, patch: int) -> tuple[list[tuple[int, int]], Tensor]:

@@ -181,7 +181,9 @@ def _supply(
     supplies: list[tuple[Supply, float]] = []
     if parts := [picture.part(held_out) for picture in pictures]:
         group = 16 if device.type == "cuda" else 2
-        simulated = SimulatedPairs(parts, config.bands, generator, device, group)
+        simulated = SimulatedPairs(
+            parts, config.bands, generator, device, group, config.pan_response
+        )
         named = {picture.source.name: picture.source.weight for picture in pictures}
         supplies.append((simulated, sum(named.values())))
     for source in config.sources:

@@ -12,6 +12,7 @@ fraction of a pixel.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -146,11 +147,19 @@ class Synthesizer:
         bands: C of the network.
         generator: on the CPU; all parameters come from it, so that its state tells what is next.
         device: where images are made.
+        response: what share of PAN's light each band has, typically; without it, anything goes.
     """
 
-    def __init__(self, bands: int, generator: Generator, device: torch.device) -> None:
+    def __init__(
+        self,
+        bands: int,
+        generator: Generator,
+        device: torch.device,
+        response: Sequence[float] | None = None,
+    ) -> None:
         self.bands, self.ranges = bands, Ranges()
         self._random, self._device = generator, device
+        self._known = None if response is None else torch.tensor(response).log()
 
     def _uniform(self, low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self._random) * (high - low) + low
@@ -184,9 +193,12 @@ class Synthesizer:
 
     def _pan_weights(self, count: int, available: int) -> Tensor:
         """``[N, 1, C + B]``: PAN from the sample's bands and from light that none of them sees."""
-        seen = torch.softmax(0.9 * self._normal(count, self.bands), -1)
+        spread = 0.9 if self._known is None else 0.5
+        typical = torch.zeros(self.bands) if self._known is None else self._known
+        seen = torch.softmax(typical + spread * self._normal(count, self.bands), -1)
         unseen = torch.softmax(1.5 * self._normal(count, available), -1)
-        share = self._uniform(0, 0.4, count, 1) * self._often(0.4, count, 1)
+        often = 0.4 if self._known is None else 0.1
+        share = self._uniform(0, 0.4, count, 1) * self._often(often, count, 1)
         return torch.cat(((1 - share) * seen, share * unseen), -1)[:, None]
 
     def draw(
@@ -206,10 +218,15 @@ class Synthesizer:
         patch = (size - step - 2 * reach) // step - 2 * MARGIN
         inner = slice(MARGIN, MARGIN + patch)
 
-        # The light that arrives: contrast, mixture of bands, brightness.
+        # The light that arrives: contrast, colour, mixture of bands, brightness.
         curve = torch.exp(0.3 * self._normal(count, 1, 1, 1) * self._often(0.5, count, 1, 1, 1))
         unit = mean.mean()
         light = (crops / unit).clamp(min=0) ** curve.to(device)
+        # Shade and the colour of roofs and roads: bands that differ less than those of fields.
+        paler = self._uniform(0.1, 1.2, count, 1, 1, 1)
+        colour = torch.where(self._often(0.6, count, 1, 1, 1), paler, torch.ones(1)).to(device)
+        grey = light.mean(1, keepdim=True).clamp(min=1e-3)
+        light = grey * (light / grey) ** colour
         level = self._log_uniform(self.ranges.level, count, 1, 1)
         gains = torch.exp(0.25 * self._normal(count, self.bands, 1))
         mixing = self._mixing(count, available, spectral) * gains * level
