@@ -78,4 +78,4 @@ def parity_sample(path: Path, row: int = 200, col: int = 20, size: int = 256) ->
 if __name__ == "__main__":
     root = Path(__file__).parent
     demo_scene(root / "sentinel2")
-    parity_sample(root.parent / "export" / "sample.npz")
+    parity_sample(root.parent / "runtime" / "sample.npz")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from export.bundle import check_bundle_target, export_bundle
+from export.bundle import check_bundle_target, defaults_of, export_bundle
 from runtime.bundle import Bundle
 from runtime.errors import SSDiffError
 from runtime.progress import Progress
@@ -93,17 +93,15 @@ def _export(
         for when, of in (("before", result.before), ("after", result.after))
         for name, value in asdict(of).items()
     }
+    given = defaults_of(manifest) | {
+        "training_data": f"{manifest.provenance.training_data}; adapted to {scene}",
+        "metrics": scores,
+    }
     return export_bundle(
         result.weights,
         manifest.sensor.name,
         target,
-        tile=manifest.model.tile,
-        full_scale=manifest.sensor.full_scale,
-        sampler=manifest.sampler.name,
-        timesteps=manifest.sampler.timesteps,
-        training_data=f"{manifest.provenance.training_data}; adapted to {scene}",
-        licence=manifest.provenance.licence,
-        metrics=scores,
         overwrite=overwrite,
         progress=progress,
+        **given,
     )

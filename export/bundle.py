@@ -9,19 +9,24 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from export.graph import OPSET, WeightsFile, denoiser_graph, strip
-from export.parity import measure_parity
+from export.graph import WeightsFile, export_graph, opset, strip
+from export.parity import measure_lowering, measure_parity
 from runtime.bundle import (
+    FORMS,
     MANIFEST,
+    ROLES,
     Bundle,
     Graph,
+    Lowering,
     Manifest,
     Model,
+    Precision,
     Provenance,
     SamplerDefaults,
     SensorScale,
-    denoiser_io,
+    graph_io,
     open_bundle,
     sha256_of,
 )
@@ -29,7 +34,7 @@ from runtime.errors import SSDiffError
 from runtime.progress import Progress
 from runtime.schedule import Sampler, make_schedule
 from runtime.sensors import find_sensor
-from ssdiff_ref.checkpoint import WEIGHTS, load_checkpoint, weights_file
+from ssdiff_ref.checkpoint import load_checkpoint, weights_file
 from ssdiff_ref.network import SSNet
 
 DEFAULT_TIMESTEPS = (999,)
@@ -41,6 +46,7 @@ def export_bundle(
     sensor: str,
     output: str | Path,
     *,
+    precisions: Sequence[Precision] = (),
     tile: int = 64,
     full_scale: float | None = None,
     sampler: Sampler = "consistent",
@@ -58,6 +64,7 @@ def export_bundle(
         sensor: a name of :data:`runtime.sensors.SENSORS`; it sets the full scale and band names.
         output: the directory to make, by custom ``NAME.ssdiff``. It appears only when every graph
             has passed the ONNX checker and the parity of :mod:`export.parity`.
+        precisions: of graphs besides those in fp32.
         tile: height and width of a tile in pixels, a multiple of 16.
         full_scale: digital number that inputs are divided by, if not the sensor's.
         sampler: default of the bundle.
@@ -78,7 +85,7 @@ def export_bundle(
     if full_scale is not None and not full_scale > 0:
         raise SSDiffError(f"A full scale of {full_scale:g} does not work; give a number above 0.")
     progress = progress or Progress()
-    weights = weights_file(Path(weights))
+    weights = weights_file(weights)
     checkpoint = load_checkpoint(weights)
     net = checkpoint.net
     if checkpoint.unused:
@@ -91,7 +98,12 @@ def export_bundle(
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         directory = Path(scratch) / output.name
         directory.mkdir()
-        graphs = _write_graphs(net, tile, directory)
+        all_precisions = tuple(dict.fromkeys(("fp32", *precisions)))
+        graphs = tuple(
+            graph
+            for precision in all_precisions
+            for graph in _write_graphs(net, precision, tile, directory, progress)
+        )
         manifest = Manifest(
             name=output.name.removesuffix(".ssdiff"),
             model=Model(bands=net.bands, tile=tile),
@@ -109,14 +121,35 @@ def export_bundle(
                 metrics=dict(metrics or {}),
             ),
         )
+        written = Bundle(directory, manifest, sha256="")
+        lowering = tuple(
+            measure_lowering(net, written, precision)
+            for precision in all_precisions
+            if precision != "fp32"
+        )
+        for found in lowering:
+            _tell(found, progress)
         with progress:
-            parity = measure_parity(net, Bundle(directory, manifest, sha256=""), progress)
-        proven = manifest.model_copy(update={"parity": parity})
+            parity = measure_parity(net, written, all_precisions, progress)
+        proven = manifest.model_copy(update={"parity": parity, "lowering": lowering})
         (directory / MANIFEST).write_text(proven.model_dump_json(indent=1) + "\n")
         if output.exists():
             shutil.rmtree(output)
         directory.rename(output)
     return open_bundle(output)
+
+
+def defaults_of(manifest: Manifest) -> dict[str, Any]:
+    """What an export says of a bundle, to export it anew."""
+    return {
+        "tile": manifest.model.tile,
+        "full_scale": manifest.sensor.full_scale,
+        "sampler": manifest.sampler.name,
+        "timesteps": manifest.sampler.timesteps,
+        "training_data": manifest.provenance.training_data,
+        "licence": manifest.provenance.licence,
+        "metrics": manifest.provenance.metrics,
+    }
 
 
 def check_bundle_target(output: Path, overwrite: bool) -> None:
@@ -140,28 +173,42 @@ def _versions() -> str:
     return f"{ours}, Python {platform.python_version()}"
 
 
-def _write_graphs(net: SSNet, tile: int, directory: Path) -> tuple[Graph, ...]:
-    """Write every form of the denoiser, and the weights that they share."""
+def _tell(lowering: Lowering, progress: Progress) -> None:
+    progress.note(f"In {lowering.precision}, all but these, which stay in fp32:")
+    for line in lowering.kept:
+        progress.note(f"  {line}")
+    progress.note(
+        f"Largest magnitude on real trajectories: {lowering.largest:.4g} ({lowering.where})"
+    )
+
+
+def _write_graphs(
+    net: SSNet, precision: Precision, tile: int, directory: Path, progress: Progress
+) -> tuple[Graph, ...]:
+    """Write the graphs of a precision, and the constants that they share."""
     import onnx
 
-    inputs, outputs = denoiser_io(net.bands, tile)
-    weights = WeightsFile(directory / f"denoiser.fp32{WEIGHTS}", net)
+    weights = WeightsFile(directory / f"weights.{precision}.safetensors", net, precision)
     models, graphs = [], []
-    for form, opset in OPSET.items():
-        model = denoiser_graph(net, form, tile)
-        strip(model)
-        weights.take(model)
-        graph = Graph(
-            file=f"denoiser.fp32.{form}.onnx",
-            role="denoiser",
-            precision="fp32",
-            form=form,
-            opset=opset,
-            inputs=inputs,
-            outputs=outputs,
-        )
-        models.append(model)
-        graphs.append(graph)
+    for role in ROLES:
+        inputs, outputs = graph_io(role, Model(bands=net.bands, tile=tile))
+        for form in FORMS:
+            progress.detail(f"Graph: {role}, {precision}, {form}")
+            model = export_graph(net, role, precision, form, tile)
+            strip(model)
+            weights.take(model)
+            graph = Graph(
+                file=f"{role}.{precision}.{form}.onnx",
+                weights=weights.path.name,
+                role=role,
+                precision=precision,
+                form=form,
+                opset=opset(form, precision),
+                inputs=inputs,
+                outputs=outputs,
+            )
+            models.append(model)
+            graphs.append(graph)
     weights.write()
     for graph, model in zip(graphs, models, strict=True):
         onnx.save(model, directory / graph.file)

@@ -10,7 +10,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from runtime.bundle import Form, denoiser_io
+from export.precision import DTYPES, Lowered, Step
+from runtime.bundle import Form, Model, Precision, Role, graph_io
 from ssdiff_ref.apfm import AttentionForm
 from ssdiff_ref.checkpoint import GRAPH_CONSTANT, TRANSPOSED, released_tensors
 from ssdiff_ref.network import SSNet
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
 
 ATTENTION: dict[Form, AttentionForm] = {"portable": "materialised", "fused": "fused"}
 """How attention is written in each form of the graph."""
-OPSET: dict[Form, int] = {"portable": 18, "fused": 23}
 _LARGEST_INLINE = 1024  # bytes; shape constants stay inside the graph, where parsers want them
+
+
+def opset(form: Form, precision: Precision) -> int:
+    """The lowest that has what the graph needs: Attention from 23, convolutions in BF16 from 22."""
+    if form == "fused":
+        return 23
+    return 22 if precision == "bf16" else 18
 
 
 def in_form(net: SSNet, form: Form) -> SSNet:
@@ -32,25 +39,31 @@ def in_form(net: SSNet, form: Form) -> SSNet:
     return twin
 
 
-def denoiser_graph(net: SSNet, form: Form, tile: int) -> onnx.ModelProto:
-    """Export the per-step denoiser, batch dynamic and tile size static."""
+def export_graph(
+    net: SSNet, role: Role, precision: Precision, form: Form, tile: int
+) -> onnx.ModelProto:
+    """Export the per-step denoiser, or a whole step, batch dynamic and tile size static."""
     import torch
 
-    specs, (output,) = denoiser_io(net.bands, tile)
+    specs, (output,) = graph_io(role, Model(bands=net.bands, tile=tile))
     batch = torch.export.Dim("batch", min=1)
-    inputs = tuple(torch.zeros([2, *map(int, spec.shape[1:])]) for spec in specs)
+    batched = {spec.name: spec.shape[0] == "batch" for spec in specs}
+    inputs = tuple(
+        torch.zeros([2 if size == "batch" else size for size in spec.shape]) for spec in specs
+    )
+    denoiser = Lowered(in_form(net, form), precision).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            in_form(net, form),
+            denoiser if role == "denoiser" else Step(denoiser),
             inputs,
             dynamo=True,
             verbose=False,
-            opset_version=OPSET[form],
-            input_names=[spec.name for spec in specs],
+            opset_version=opset(form, precision),
+            input_names=list(batched),
             output_names=[output.name],
-            dynamic_shapes={spec.name: {0: batch} for spec in specs},
+            dynamic_shapes={name: {0: batch} if has else None for name, has in batched.items()},
         )
     assert program is not None
     return program.model_proto
@@ -73,32 +86,44 @@ class _Stored(NamedTuple):
     content: bytes
 
 
-class WeightsFile:
-    """The weights of a network and of its graphs in one ``.safetensors``, each tensor once.
+_NAMES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 
-    Weights have their released names, so that the file is a checkpoint too. Those that graphs have
-    transposed are ``transposed.NAME``, other large constants of theirs ``graph.N``.
+
+def _stored(tensor: torch.Tensor) -> _Stored:
+    import torch
+
+    content = tensor.contiguous().view(torch.uint8).numpy().tobytes()
+    return _Stored(_NAMES[str(tensor.dtype)], list(tensor.shape), content)
+
+
+class WeightsFile:
+    """The constants of several graphs in one ``.safetensors``, each once.
+
+    Weights have their released names, those that graphs have transposed are ``transposed.NAME``,
+    other large constants ``graph.N``. In FP32 all weights are there, so that the file is a
+    checkpoint too.
 
     Args:
         path: where to write it; graphs must be saved beside it.
         net: whose weights the graphs have.
+        precision: of the graphs.
     """
 
-    def __init__(self, path: Path, net: SSNet) -> None:
+    def __init__(self, path: Path, net: SSNet, precision: Precision) -> None:
         self.path = path
-        self._weights = released_tensors(net)
+        self._weights = released_tensors(net) if precision == "fp32" else {}
         self._tensors: dict[str, _Stored] = {}
         self._known: dict[bytes, tuple[str, _Stored]] = {}
         self._referring: list[tuple[onnx.TensorProto, str]] = []
-        for name, tensor in self._weights.items():
-            self._know(name, tensor)
-            if tensor.ndim == 2:
-                self._know(f"{TRANSPOSED}{name}", tensor.T.contiguous())
+        for name, tensor in released_tensors(net).items():
+            for lowered in dict.fromkeys((DTYPES[precision], DTYPES["fp32"])):
+                self._know(name, tensor.to(lowered))
+                if tensor.ndim == 2:
+                    self._know(f"{TRANSPOSED}{name}", tensor.T.contiguous().to(lowered))
 
     def _know(self, name: str, tensor: torch.Tensor) -> None:
-        content = tensor.numpy().tobytes()
-        stored = _Stored("F32", list(tensor.shape), content)
-        self._known[hashlib.sha256(content).digest()] = name, stored
+        stored = _stored(tensor)
+        self._known[hashlib.sha256(stored.content).digest()] = name, stored
 
     def take(self, model: onnx.ModelProto) -> None:
         """Take the large tensors of a graph, which is to be saved after :meth:`write`."""
@@ -120,8 +145,7 @@ class WeightsFile:
 
         for name, tensor in self._weights.items():
             if not {name, f"{TRANSPOSED}{name}"} & set(self._tensors):
-                content = tensor.numpy().tobytes()
-                self._tensors[name] = _Stored("F32", list(tensor.shape), content)
+                self._tensors[name] = _stored(tensor)
         # Whole multiples of 64 bytes first: all of them begin at one, and can be mapped.
         order = sorted(self._tensors, key=lambda name: len(self._tensors[name].content) % 64 != 0)
         header, places, end = {}, {}, 0

@@ -4,9 +4,13 @@
 
     NAME.ssdiff/
         manifest.json                   what the model is, was made from, and how well it agrees
-        denoiser.fp32.portable.onnx     one step of the denoiser, for any engine
+        denoiser.fp32.portable.onnx     one call of the denoiser, for any engine
         denoiser.fp32.fused.onnx        the same with the ONNX Attention operator
-        denoiser.fp32.safetensors       the weights, once, for both, and a checkpoint for training
+        step.fp32.portable.onnx         the denoiser and the sampler's update in one
+        step.fp32.fused.onnx
+        weights.fp32.safetensors        the weights, once, for all four, and a checkpoint
+        ...fp16..., ...bf16...          the same in lower precision, if it was asked for
+        engines/                        TensorRT's, a cache
 """
 
 from __future__ import annotations
@@ -14,18 +18,23 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from runtime.errors import SSDiffError, counted
+from runtime.files import cache_folder
 from runtime.interpolator import RATIO
 from runtime.schedule import Schedule, make_schedule
 
 MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "bundles"
-Precision = Literal["fp32"]
+CHECKPOINT = "weights.fp32.safetensors"
+Precision = Literal["fp32", "fp16", "bf16"]
 Form = Literal["portable", "fused"]
+FORMS: tuple[Form, ...] = get_args(Form)
+Role = Literal["denoiser", "step"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Shape = tuple[Literal["batch"] | int, ...]
 
 
@@ -81,12 +90,25 @@ class Graph(_Strict):
     """One ONNX file."""
 
     file: str
-    role: Literal["denoiser"]
+    weights: str
+    """The file beside it with its constants."""
+    role: Role
     precision: Precision
     form: Form
     opset: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+class Limits(_Strict):
+    """What a precision may deviate from the reference, as a fraction of full scale."""
+
+    max: float | None = None
+    """Largest difference at any step and in the image."""
+    rmse: float | None = None
+    """Root mean square difference at any step."""
+    psnr: float | None = None
+    """Least PSNR of the image, in dB, for a peak of 1."""
 
 
 class Deviation(_Strict):
@@ -98,7 +120,7 @@ class Deviation(_Strict):
 
 
 class StepParity(_Strict):
-    """What the network says at one step of a trajectory, against the reference's own trajectory."""
+    """The image of one step of a trajectory, against that of the reference's own trajectory."""
 
     t: int
     deviations: dict[str, Deviation]
@@ -109,15 +131,27 @@ class Trajectory(_Strict):
 
     inputs: Literal["random", "real"]
     steps: tuple[StepParity, ...]
-    image: dict[str, Deviation]
 
 
 class Parity(_Strict):
-    """What was compared when the bundle was made."""
+    """What was compared when graphs of a precision were made."""
 
-    tolerance: float
+    precision: Precision
+    limits: Limits
     reference: str
     trajectories: tuple[Trajectory, ...]
+
+
+class Lowering(_Strict):
+    """How graphs of lower precision came about."""
+
+    precision: Precision
+    kept: tuple[str, ...]
+    """What stayed in FP32, and why."""
+    largest: float
+    """Magnitude that real trajectories reach in what is lowered; FP16 ends at 65504."""
+    where: str
+    """The module and operation that reaches it."""
 
 
 class Provenance(_Strict):
@@ -144,7 +178,8 @@ class Manifest(_Strict):
     files: dict[str, str]
     """sha256 of every file of the bundle but the manifest."""
     provenance: Provenance
-    parity: Parity | None = None
+    parity: tuple[Parity, ...] = ()
+    lowering: tuple[Lowering, ...] = ()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Manifest:
@@ -152,22 +187,24 @@ class Manifest(_Strict):
             raise ValueError(
                 f"the sensor names {len(self.sensor.bands)} bands, the model has {self.model.bands}"
             )
-        inputs, outputs = denoiser_io(self.model.bands, self.model.tile)
         for graph in self.graphs:
-            if graph.file not in self.files:
-                raise ValueError(f"the graph {graph.file} is not among the files")
-            if (graph.inputs, graph.outputs) != (inputs, outputs):
+            for name in (graph.file, graph.weights):
+                if name not in self.files:
+                    raise ValueError(f"{name} of a graph is not among the files")
+            if (graph.inputs, graph.outputs) != graph_io(graph.role, self.model):
                 raise ValueError(
-                    f"the inputs or outputs of the graph {graph.file} are not those of a denoiser "
-                    f"with {self.model.bands} bands and tiles of {self.model.tile} pixels"
+                    f"the inputs or outputs of the graph {graph.file} are not those of a "
+                    f"{graph.role} with {self.model.bands} bands and tiles of {self.model.tile} "
+                    "pixels"
                 )
         if odd := [name for name in self.files if Path(name).name != name]:
             raise ValueError(f"the file name {odd[0]!r} leads out of the bundle")
         return self
 
 
-def denoiser_io(bands: int, tile: int) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of the ``denoiser`` graph."""
+def graph_io(role: Role, model: Model) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of a graph: ``x0`` of a denoiser, ``x_next`` of a step."""
+    tile, bands = model.tile, model.bands
     wide: Shape = ("batch", bands, tile, tile)
     inputs: dict[str, Shape] = {
         "x_t": wide,
@@ -176,8 +213,10 @@ def denoiser_io(bands: int, tile: int) -> tuple[tuple[TensorSpec, ...], tuple[Te
         "ms": ("batch", bands, tile // RATIO, tile // RATIO),
         "t": ("batch",),
     }
+    if role == "step":
+        inputs["coefficients"] = (3,)
     specs = tuple(TensorSpec(name=name, shape=shape) for name, shape in inputs.items())
-    return specs, (TensorSpec(name="x0", shape=wide),)
+    return specs, (TensorSpec(name="x0" if role == "denoiser" else "x_next", shape=wide),)
 
 
 @dataclass(frozen=True)
@@ -189,12 +228,25 @@ class Bundle:
     sha256: str
     """Of the manifest, which has those of all other files."""
 
-    def graph(self, role: str, precision: Precision, form: Form) -> Graph | None:
-        """The graph of that kind, if the bundle has one."""
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Those that it has graphs for."""
+        return tuple(dict.fromkeys(graph.precision for graph in self.manifest.graphs))
+
+    def graph(self, role: Role, precision: Precision, form: Form) -> Graph:
+        """The graph of that kind.
+
+        Raises:
+            SSDiffError: if the bundle has none.
+        """
         for graph in self.manifest.graphs:
             if (graph.role, graph.precision, graph.form) == (role, precision, form):
                 return graph
-        return None
+        flag = "" if precision == "fp32" else f" --{precision}"
+        raise SSDiffError(
+            f"The bundle {self.path} has no {form} {role} in {precision}, only "
+            f"{' and '.join(self.precisions)}; make one with ssdiff-export{flag}."
+        )
 
 
 def sha256_of(path: Path) -> str:
@@ -212,6 +264,22 @@ def _first_fault(error: ValidationError) -> str:
     return f"{place}: {fault['msg']}" if place else fault["msg"].removeprefix("Value error, ")
 
 
+def _directory(path: str | Path) -> Path:
+    """Of a bundle that comes along, or as it is."""
+    known = SHIPPED / f"{path}.ssdiff"
+    return known if known.is_dir() and not Path(path).exists() else Path(path)
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Whether this is a directory with a bundle, or the name of one that comes along."""
+    return (_directory(path) / MANIFEST).is_file()
+
+
+def made_anew(name: str) -> Path:
+    """Where a bundle that comes along is, when this user has exported it with more graphs."""
+    return cache_folder() / "bundles" / f"{name}.ssdiff"
+
+
 def open_bundle(path: str | Path) -> Bundle:
     """Open a bundle and check its schema, hashes and shapes.
 
@@ -221,9 +289,7 @@ def open_bundle(path: str | Path) -> Bundle:
     Raises:
         SSDiffError: saying which file or field is wrong.
     """
-    directory = Path(path)
-    if not directory.exists() and (SHIPPED / f"{path}.ssdiff").is_dir():
-        directory = SHIPPED / f"{path}.ssdiff"
+    directory = _directory(path)
     file = directory / MANIFEST
     if not file.is_file():
         raise SSDiffError(
@@ -254,6 +320,17 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.ssdiff"))
 
 
+def _newest(name: str) -> Bundle:
+    """A bundle that comes along, with the graphs that this user has added, if it is still it."""
+    original = open_bundle(name)
+    try:
+        richer = open_bundle(made_anew(name))
+    except SSDiffError:
+        return original
+    same = richer.manifest.provenance.weights_sha256 == original.manifest.files[CHECKPOINT]
+    return richer if same else original
+
+
 def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
     """A bundle for imagery of so many bands.
 
@@ -265,7 +342,7 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
         SSDiffError: if it is for another number of bands, or as :func:`open_bundle` does.
     """
     if bundle is None:
-        candidates = [open_bundle(name) for name in shipped()]
+        candidates = [_newest(name) for name in shipped()]
     else:
         candidates = [bundle if isinstance(bundle, Bundle) else open_bundle(bundle)]
     for candidate in candidates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,3 +17,14 @@ def appearing(path: Path) -> Iterator[Path]:
         unfinished = Path(scratch) / path.name
         yield unfinished
         os.replace(unfinished, path)
+
+
+def cache_folder() -> Path:
+    """Where this user keeps what can be made again: ``SSDIFF_CACHE``, or the system's place."""
+    if given := os.environ.get("SSDIFF_CACHE"):
+        return Path(given)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return base.expanduser() / "ssdiff-trt"

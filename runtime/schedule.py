@@ -70,6 +70,18 @@ class Schedule:
     """Training timesteps, largest first."""
     steps: tuple[Step, ...]
 
+    @property
+    def updates(self) -> NDArray[np.float32]:
+        """The steps for graphs that do a whole step, ``[steps, 3]``.
+
+        The next state is the sum of the step's image, the state and ``lms``, times these three;
+        after the last step it is the image itself.
+        """
+        residual = float(self.sampler == "consistent")
+        table = np.array([(c0, c1, -c0 * residual) for _, c0, c1 in self.steps], np.float32)
+        table[-1] = 1, 0, 0
+        return table
+
 
 def make_schedule(timesteps: Sequence[int], sampler: Sampler = "consistent") -> Schedule:
     """The table of a sampler over explicit timesteps.

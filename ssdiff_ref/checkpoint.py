@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from runtime.bundle import MANIFEST, open_bundle
+from runtime.bundle import CHECKPOINT, is_bundle, open_bundle
 from runtime.errors import SSDiffError
 from ssdiff_ref.network import SSNet
 
@@ -66,17 +66,17 @@ def released_name(name: str) -> str:
     raise KeyError(name)
 
 
-def weights_file(path: Path) -> Path:
-    """The file that is meant: itself, or the checkpoint in a bundle."""
-    if not (path / MANIFEST).is_file():
-        return path
-    files = [name for name in open_bundle(path).manifest.files if name.endswith(WEIGHTS)]
-    if len(files) != 1:
+def weights_file(path: str | Path) -> Path:
+    """The file that is meant: itself, or the checkpoint in a bundle, also by its name."""
+    if not is_bundle(path):
+        return Path(path)
+    bundle = open_bundle(path)
+    if CHECKPOINT not in bundle.manifest.files:
         raise SSDiffError(
-            f"{path} has {len(files)} weights files, expected one; export it again, or give the "
-            "weights that it was made from."
+            f"{path} has no {CHECKPOINT}, expected one; export it again, or give the weights that "
+            "it was made from."
         )
-    return path / files[0]
+    return bundle.path / CHECKPOINT
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         SSDiffError: when the file cannot be read, or a tensor is missing, unknown, misshapen or
             not finite; it is named.
     """
-    path = weights_file(Path(path))
+    path = weights_file(path)
     tensors = {
         name.removeprefix(TRANSPOSED): tensor.T if name.startswith(TRANSPOSED) else tensor
         for name, tensor in _read(path).items()
