@@ -18,11 +18,29 @@ from runtime.sensors import SENSORS
 
 @click.command(context_settings=SETTINGS)
 @click.version_option(package_name="ssdiff-trt")
-@click.option("--weights", required=True, help="Checkpoint, .safetensors or .pt.")
 @click.option(
-    "--sensor", type=click.Choice(list(SENSORS)), required=True, help="What it is trained for."
+    "--weights", help="Checkpoint, .safetensors or .pt; or a bundle, also by the name of one."
 )
-@click.option("-o", "--output", required=True, help="Bundle to make, NAME.ssdiff.")
+@click.option(
+    "--sensor", type=click.Choice(list(SENSORS)), help="What they are for; default: the bundle's."
+)
+@click.option("-o", "--output", help="Bundle to make, NAME.ssdiff.")
+@click.option("--fp16", is_flag=True, help="Also graphs in FP16, with FP32 where it matters.")
+@click.option("--bf16", is_flag=True, help="Also graphs in BF16, likewise.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "tensorrt", "tensorrt-rtx", "none"]),
+    default="auto",
+    show_default=True,
+    help="Also build engines; auto: if there is a GPU and a TensorRT.",
+)
+@click.option(
+    "--gpu",
+    "gpus",
+    metavar="SM,SM,...",
+    help="Compute capabilities to build for, such as sm86,sm89; with --engine tensorrt-rtx, which "
+    "needs no GPU here.",
+)
 @click.option(
     "--tile", type=int, default=64, show_default=True, help="Pixels of a tile, a multiple of 16."
 )
@@ -33,16 +51,19 @@ from runtime.sensors import SENSORS
 @overwrite_option
 @verbosity_options
 def cli(quiet: bool, verbose: bool, **parameters: Any) -> None:
-    """Export SSDiff weights as a bundle for ssdiff-trt, and prove that it computes the same."""
-    from export.bundle import export_bundle
+    """Export SSDiff weights as a bundle for ssdiff-trt, and prove that it computes the same.
+
+    Without --weights, the bundles that come along are made anew, with the precisions asked for,
+    where ssdiff-trt run finds them.
+    """
+    from export.command import export
     from runtime.progress import choose
 
-    given = {name: value for name, value in parameters.items() if value is not None}
-    bundle = export_bundle(progress=choose(quiet, verbose), **given)
-    if not quiet:
-        from runtime.info import describe
+    for bundle in export(progress=choose(quiet, verbose), **parameters):
+        if not quiet:
+            from runtime.info import describe
 
-        describe(bundle)
+            describe(bundle)
 
 
 def main() -> None:

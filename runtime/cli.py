@@ -8,8 +8,10 @@ import click
 
 from runtime.console import (
     SETTINGS,
+    backend_option,
     input_options,
     output_options,
+    precision_option,
     run,
     sampling_options,
     shift_option,
@@ -53,13 +55,8 @@ def cli() -> None:
     "--window", type=int, default=512, show_default=True, help="Pixels read at a time, on a side."
 )
 @click.option("--threads", type=int, help="Threads of the CPU; default: all cores.")
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "onnxruntime"]),
-    default="auto",
-    show_default=True,
-    help="What runs the network.",
-)
+@backend_option
+@precision_option
 @output_options
 @click.option("--quicklook", is_flag=True, help="Draw PAN, MS and result in a PNG beside it.")
 @verbosity_options
@@ -69,6 +66,31 @@ def run_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     from runtime.progress import choose
 
     pansharpen(progress=choose(quiet, verbose), **parameters)
+
+
+@cli.command("verify")
+@click.argument("bundle")
+@backend_option
+@precision_option
+@click.option("--json", "as_json", is_flag=True, help="Print the deviations as JSON.")
+@verbosity_options
+def verify_command(
+    bundle: str, backend: str, precision: Any, as_json: bool, quiet: bool, verbose: bool
+) -> int:
+    """Prove BUNDLE on this machine: each step against FP32 on the CPU. Exit status 1 if it fails.
+
+    BUNDLE is a directory or the name of one that comes along.
+    """
+    from runtime.info import print_proof
+    from runtime.progress import choose
+    from runtime.verification import verify
+
+    proof = verify(bundle, backend, precision, choose(quiet, verbose))
+    if as_json:
+        click.echo(proof.model_dump_json(indent=2))
+    elif not quiet:
+        print_proof(proof)
+    return 0 if proof.passed else 1
 
 
 @cli.command("info")

@@ -94,6 +94,21 @@ def shift_option(default: str, text: str) -> Callable[[Function], Function]:
     )
 
 
+backend_option = click.option(
+    "--backend",
+    # As in runtime.backends, which would take numpy to import.
+    type=click.Choice(["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network; auto: the best one that works here, and it says which.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="Of the network; auto: fp16 on a GPU, if the bundle has it, else fp32.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 verbosity_options = together(
     click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings."),

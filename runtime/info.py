@@ -6,7 +6,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from runtime.bundle import Bundle, Deviation, Parity
+from runtime.bundle import Bundle, Parity
+from runtime.verification import Proof
 
 
 def describe(bundle: Bundle) -> None:
@@ -40,26 +41,47 @@ def describe(bundle: Bundle) -> None:
     for graph in manifest.graphs:
         graphs.add_row(graph.file, graph.precision, graph.form, str(graph.opset))
     console.print(graphs)
-    if manifest.parity:
-        print_parity(manifest.parity, console)
+    for lowering in manifest.lowering:
+        console.print(
+            f"In {lowering.precision} the largest magnitude on real tiles is "
+            f"{lowering.largest:.4g} ({lowering.where}); in fp32 stay:"
+        )
+        for line in lowering.kept:
+            console.print(f"  {line}")
+    for parity in manifest.parity:
+        print_parity(parity, console)
 
 
 def print_parity(parity: Parity, console: Console) -> None:
     """Print the deviations at every step."""
+    limits = parity.limits
+    measure = "max" if limits.max is not None else "rmse"
+    shown = {"max": "largest", "rmse": "root mean square"}[measure]
+    allowed = getattr(limits, measure)
+    least = f", {limits.psnr:g} dB at the end" if limits.psnr is not None else ""
     console.print(
-        f"Deviation from the reference ({parity.reference}), as a fraction of full scale: largest "
-        f"({parity.tolerance:.0e} is allowed), RMSE, and PSNR in dB."
+        f"\nParity of {parity.precision} with {parity.reference}: {shown} deviation of each step's "
+        f"image, as a fraction of full scale; allowed: {allowed:.0e}{least}."
     )
     for trajectory in parity.trajectories:
-        names = list(trajectory.image)
+        names = list(trajectory.steps[0].deviations)
         table = Table("step", box=None, padding=(0, 2, 0, 0))
         for name in names:
-            table.add_column(name, min_width=15)
-        steps = [(f"t = {step.t}", step.deviations) for step in trajectory.steps]
-        for place, deviations in [*steps, ("image", trajectory.image)]:
-            table.add_row(place, *(_cell(deviations[name]) for name in names))
+            table.add_column(name.replace(" ", "\n"))
+        for step in trajectory.steps:
+            found = (getattr(step.deviations[name], measure) for name in names)
+            cells = (f"{value:.1e}".replace("e-0", "e-") for value in found)
+            table.add_row(f"t = {step.t}", *cells)
+        last = trajectory.steps[-1].deviations
+        table.add_row("PSNR, dB", *(f"{last[name].psnr:.0f}" for name in names))
         console.print(f"\nOn {trajectory.inputs} tiles:", table, sep="\n")
 
 
-def _cell(found: Deviation) -> str:
-    return f"{found.max:.1e} {found.rmse:.0e} {found.psnr:.0f}".replace("e-0", "e-")
+def print_proof(proof: Proof) -> None:
+    """Print what came of a verification on standard output."""
+    console = Console(highlight=False)
+    console.print(f"{proof.bundle} by {proof.backend}")
+    print_parity(proof.parity, console)
+    for fault in proof.faults:
+        console.print(f"FAILED: {fault}")
+    console.print("passed" if proof.passed else "failed")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.fill import fillnodata
 
-from runtime.backends import Batch
+from runtime.backends import Tiles
 from runtime.interpolator import HALO, RATIO, interpolate_with_halo
 from runtime.noise import noise
 from runtime.scene import Scene
@@ -21,38 +21,26 @@ from runtime.tiling import Window
 
 
 @dataclass(frozen=True)
-class Tiles:
-    """Some tiles, normalised to 0..1 of full scale, in the shapes of the denoiser graph."""
-
-    places: list[tuple[int, int]]
-    """Row and column index of each on the scene's axes."""
-    noise: Batch
-    pan: Batch
-    lms: Batch
-    ms: Batch
-
-    def batches(self, size: int) -> Iterator[Tiles]:
-        """The same tiles, so many at a time."""
-        for first in range(0, len(self.places), size):
-            part = slice(first, first + size)
-            yield Tiles(
-                self.places[part], self.noise[part], self.pan[part], self.lms[part], self.ms[part]
-            )
-
-
-@dataclass(frozen=True)
 class WindowInputs:
     """A window, read and prepared."""
 
     window: Window
+    places: list[tuple[int, int]]
+    """Row and column index, on the scene's axes, of each tile with a valid pixel."""
     tiles: Tiles
-    """Those with a valid pixel."""
+    """These tiles."""
     valid: NDArray[np.bool_]
     """``[rows, cols]`` of what the window writes."""
     beyond_pan: int
     """Valid PAN pixels below 0 or above full scale in what the window writes."""
     beyond_ms: int
     """Valid MS pixels likewise."""
+
+    def batches(self, size: int) -> Iterator[tuple[list[tuple[int, int]], Tiles]]:
+        """Places and tiles, so many at a time."""
+        for first in range(0, len(self.places), size):
+            part = slice(first, first + size)
+            yield self.places[part], self.tiles.part(part)
 
 
 def fill(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -105,7 +93,6 @@ def prepare(
     shape = len(places), len(scene.bands)
     haloed = np.array(coarse, np.float32).reshape(*shape, low, low) / np.float32(ms_scale)
     tiles = Tiles(
-        places,
         noise=np.array(noises, np.float32).reshape(*shape, tile, tile),
         pan=np.array(pans, np.float32).reshape(-1, 1, tile, tile) / np.float32(pan_scale),
         lms=interpolate_with_halo(haloed, scene.position),
@@ -124,6 +111,7 @@ def prepare(
     pan_beyond = ((pixels.pan < 0) | (pixels.pan > pan_scale)) & pixels.pan_valid
     return WindowInputs(
         window,
+        places,
         tiles,
         valid=valid[out_rows, out_cols],
         beyond_pan=int(pan_beyond[out_rows, out_cols].sum()),

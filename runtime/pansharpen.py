@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from runtime.backends import Backend, open_backend
-from runtime.bundle import Bundle, bundle_for
+from runtime.backends import Backend, PrecisionChoice, Tiles, open_backend
+from runtime.backends.guard import Guarded
+from runtime.bundle import Bundle, Precision, bundle_for
 from runtime.errors import SSDiffError
 from runtime.inputs import WindowInputs, prepare
 from runtime.progress import Progress
@@ -46,6 +49,7 @@ class Result:
     seed: int
     bundle: Bundle
     backend: str
+    precision: Precision
     pan_scale: Scale
     ms_scale: Scale
     position: tuple[float, float]
@@ -69,12 +73,14 @@ class Result:
     clipped: int = 0
     """Values of valid pixels that the output type could not hold."""
     seconds: float = 0
+    redone: int = 0
+    """Tiles that were not finite in low precision and were computed again in FP32."""
     quicklook: Path | None = None
 
     def add(self, done: WindowInputs) -> None:
         """Count a window."""
-        self.tiles += len(done.tiles.places)
-        self.empty_tiles += len(done.window.tiles) - len(done.tiles.places)
+        self.tiles += len(done.places)
+        self.empty_tiles += len(done.window.tiles) - len(done.places)
         self.beyond_pan += done.beyond_pan
         self.beyond_ms += done.beyond_ms
 
@@ -123,6 +129,7 @@ def pansharpen(
     window: int = 512,
     threads: int | None = None,
     backend: str | Backend = "auto",
+    precision: PrecisionChoice = "auto",
     dtype: str | None = None,
     driver: str = "GTiff",
     options: Mapping[str, str] | None = None,
@@ -156,6 +163,7 @@ def pansharpen(
         window: pixels on a side that are read and written at a time, roughly.
         threads: of the CPU; all cores by default.
         backend: a name of :data:`runtime.backends.BACKENDS`, or one that is ready.
+        precision: of the network; see :func:`runtime.backends.open_backend`.
         dtype: of the output; that of ``ms`` by default.
         driver: ``GTiff`` or ``COG``.
         options: creation options of the driver.
@@ -186,7 +194,16 @@ def pansharpen(
         rows, cols = (
             Axis(len(axis), manifest.model.tile, tile_overlap) for axis in (scene.rows, scene.cols)
         )
-        engine = open_backend(backend, opened, threads) if isinstance(backend, str) else backend
+        engine = backend
+        if isinstance(engine, str):
+            engine = open_backend(
+                engine,
+                opened,
+                precision=precision,
+                threads=threads,
+                batch=batch,
+                progress=progress,
+            )
         result = Result(
             output=Path(f"{Path(ms).stem}_pansharpened.tif" if output is None else output),
             size=(len(scene.output[0]), len(scene.output[1])),
@@ -196,6 +213,7 @@ def pansharpen(
             seed=seed,
             bundle=opened,
             backend=engine.describe(),
+            precision=engine.precision,
             pan_scale=choose_scale(
                 scene.pan,
                 scene.pan_band,
@@ -226,25 +244,21 @@ def pansharpen(
         def read(area: Window) -> WindowInputs:
             return prepare(scene, area, seed, result.pan_scale.value, result.ms_scale.value)
 
-        canvas = Canvas(len(scene.bands), rows, cols)
+        def finish(inputs: WindowInputs, values: NDArray[np.float32]) -> None:
+            scaled = values * np.float32(result.ms_scale.value)
+            result.invalid_pixels += _write(target, scene, inputs, scaled)
+            result.add(inputs)
+            progress.advance(len(inputs.window.tiles) - len(inputs.places))
+
+        guarded = Guarded(engine, lambda: _in_fp32(backend, opened, threads, progress))
         with target, progress, closing(_ahead(read, windows(rows, cols, window))) as work:
             progress.start("Tiles", len(rows.starts) * len(cols.starts))
-            for inputs in work:
-                canvas.open(inputs.window)
-                for some in inputs.tiles.batches(batch or engine.batch):
-                    images = engine.sample(some.noise, some.pan, some.lms, some.ms, result.schedule)
-                    if not np.isfinite(images).all():
-                        raise SSDiffError(
-                            f"{result.backend} gave values that are not finite, and nothing was "
-                            f"written; check the bundle {opened.path} with ssdiff-trt info."
-                        )
-                    for (i, j), image in zip(some.places, images, strict=True):
-                        canvas.add(inputs.window, i, j, image)
-                    progress.advance(len(images))
-                values = canvas.close(inputs.window) * np.float32(result.ms_scale.value)
-                result.invalid_pixels += _write(target, scene, inputs, values)
-                result.add(inputs)
-                progress.advance(len(inputs.window.tiles) - len(inputs.tiles.places))
+            assembly = _Assembly(Canvas(len(scene.bands), rows, cols), finish)
+            batches = assembly.batches(work, batch or engine.batch)
+            for images in guarded.sample(batches, result.schedule):
+                assembly.add(images)
+                progress.advance(len(images))
+        result.redone = guarded.redone
         if quicklook:
             draw_quicklook(scene, result, picture)
             result.quicklook = picture
@@ -272,6 +286,60 @@ def _choose_schedule(
         timesteps = spaced_timesteps(steps)
     chosen = default.timesteps if timesteps is None else timesteps
     return make_schedule(chosen, sampler or default.name)
+
+
+class _Assembly:
+    """Hands batches of tiles to a backend that may be ahead, and puts its images together.
+
+    Args:
+        canvas: to put them on.
+        finish: takes a window that is complete, and its pixels ``[C, rows, cols]``, 0..1.
+    """
+
+    def __init__(
+        self, canvas: Canvas, finish: Callable[[WindowInputs, NDArray[np.float32]], None]
+    ) -> None:
+        self._canvas, self._finish = canvas, finish
+        self._sent: deque[tuple[WindowInputs, list[tuple[int, int]] | None]] = deque()
+        self._open: WindowInputs | None = None
+
+    def batches(self, work: Iterable[WindowInputs], size: int) -> Iterator[Tiles]:
+        """What is to be sampled, window after window."""
+        for inputs in work:
+            for places, tiles in inputs.batches(size):
+                self._sent.append((inputs, places))
+                yield tiles
+            self._sent.append((inputs, None))  # the window ends
+            self._close()
+
+    def add(self, images: NDArray[np.float32]) -> None:
+        """The images of the batch that was sent longest ago."""
+        inputs, places = self._sent.popleft()
+        assert places is not None
+        self._begin(inputs)
+        for (i, j), image in zip(places, images, strict=True):
+            self._canvas.add(inputs.window, i, j, image)
+        self._close()
+
+    def _begin(self, inputs: WindowInputs) -> None:
+        if self._open is not inputs:
+            self._open = inputs
+            self._canvas.open(inputs.window)
+
+    def _close(self) -> None:
+        """Finish windows all of whose images are there."""
+        while self._sent and self._sent[0][1] is None:
+            inputs, _ = self._sent.popleft()
+            self._begin(inputs)
+            self._finish(inputs, self._canvas.close(inputs.window))
+
+
+def _in_fp32(
+    backend: str | Backend, bundle: Bundle, threads: int | None, progress: Progress
+) -> Backend:
+    """What computes again what low precision could not: the CPU, if ONNX Runtime is there."""
+    name = "onnxruntime" if find_spec("onnxruntime") or not isinstance(backend, str) else backend
+    return open_backend(name, bundle, precision="fp32", threads=threads, progress=progress)
 
 
 def _ahead(

@@ -130,6 +130,11 @@ def tell_result(result: Result, progress: Progress) -> None:
             f"{counted(result.clipped, 'value')} did not fit into the type of the result and came "
             "out as its limit; choose another --dtype"
         )
+    if result.redone:
+        progress.warn(
+            f"{counted(result.redone, 'tile')} not finite in {result.precision}, computed again in "
+            "fp32; if that is many of them, choose --precision fp32"
+        )
     if result.invalid_pixels == pixels:
         progress.warn("no pixel is valid in both PAN and MS, so the result is empty")
     skipped = f", {counted(result.empty_tiles, 'empty one')} skipped" if result.empty_tiles else ""

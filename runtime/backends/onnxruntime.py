@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any
 
-from runtime.backends import Batch
-from runtime.bundle import Bundle, Form
+import numpy as np
+
+from runtime.backends import Array, Tiles
+from runtime.bundle import Bundle, Form, Graph, Precision, Role
 from runtime.errors import SSDiffError
 from runtime.schedule import Schedule, sample
 
 _ATTENTION_SINCE = (1, 23)
 """The first ONNX Runtime whose CPU provider has the Attention operator."""
+CLAMPED_RESIDUAL = np.array([1, 0, -1], np.float32)
+"""The coefficients with which a step gives its image less ``lms``."""
+
+
+def import_onnxruntime() -> ModuleType:
+    """The package.
+
+    Raises:
+        SSDiffError: if it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise SSDiffError(
+            "ONNX Runtime is not installed; pip install onnxruntime (or onnxruntime-gpu)."
+        ) from error
+    return onnxruntime
+
+
+def default_form(version: str) -> Form:
+    """Of the graphs, for a version of ONNX Runtime."""
+    known = tuple(map(int, version.split(".")[:2]))
+    return "fused" if known >= _ATTENTION_SINCE else "portable"
+
+
+def open_session(bundle: Bundle, graph: Graph, providers: list[Any], threads: int = 0) -> Any:
+    """A session for a graph of a bundle."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(bundle.path / graph.file, options, providers=providers)
 
 
 class OnnxRuntime:
@@ -21,47 +56,48 @@ class OnnxRuntime:
         bundle: what to run.
         threads: of the CPU; all cores by default.
         form: of the graph; the fused one by default where this ONNX Runtime has its operator.
+        precision: of the graph. FP16 is emulated on most processors: slow, and good for checks.
+        role: ``step`` to check the graph of whole steps.
     """
 
     batch = 1  # more goes no faster and takes 0.27 GB a tile
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, form: Form | None = None):
-        try:
-            import onnxruntime
-        except ImportError as error:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        form: Form | None = None,
+        precision: Precision = "fp32",
+        role: Role = "denoiser",
+    ) -> None:
+        if precision == "bf16":
             raise SSDiffError(
-                "ONNX Runtime is not installed; pip install onnxruntime (or onnxruntime-gpu)."
-            ) from error
-        self._version = onnxruntime.__version__
-        if form is None:
-            known = tuple(map(int, self._version.split(".")[:2]))
-            form = "fused" if known >= _ATTENTION_SINCE else "portable"
-        graph = bundle.graph("denoiser", "fp32", form)
-        if graph is None:
-            raise SSDiffError(
-                f"The bundle {bundle.path} has no {form} denoiser in fp32; export it again."
+                "ONNX Runtime has no bf16 convolutions on the CPU; choose --precision fp32 or fp16."
             )
-        self._form = graph.form
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            bundle.path / graph.file, options, providers=["CPUExecutionProvider"]
-        )
+        self._version = import_onnxruntime().__version__
+        graph = bundle.graph(role, precision, form or default_form(self._version))
+        self.precision: Precision = precision
+        self._form, self._role = graph.form, role
+        self._session = open_session(bundle, graph, ["CPUExecutionProvider"], threads or 0)
 
-    def denoise(self, x_t: Batch, pan: Batch, lms: Batch, ms: Batch, t: Batch) -> Batch:
-        """One call of the denoiser graph: the residual ``[N, C, tile, tile]``."""
-        inputs = {"x_t": x_t, "pan": pan, "lms": lms, "ms": ms, "t": t}
-        (x0,) = self._session.run(["x0"], inputs)
-        return x0
+    def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
+        told = np.full(len(x), t, np.float32)
+        inputs = {"x_t": x, "pan": tiles.pan, "lms": tiles.lms, "ms": tiles.ms, "t": told}
+        if self._role == "step":
+            inputs["coefficients"] = CLAMPED_RESIDUAL
+        (residual,) = self._session.run(None, inputs)
+        if self.precision != "fp32":
+            residual[~np.isfinite(residual)] = np.nan  # infinity would pass the clamp as 1
+        return residual
 
-    def sample(
-        self, noise: Batch, pan: Batch, lms: Batch, ms: Batch, schedule: Schedule
-    ) -> NDArray[np.float32]:
-        def denoise(x: Batch, t: float) -> Batch:
-            return self.denoise(x, pan, lms, ms, np.full(len(x), t, np.float32))
+    def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:
+        for tiles in batches:
 
-        return sample(denoise, lms, noise, schedule)
+            def denoise(x: Array, t: float, tiles: Tiles = tiles) -> Array:
+                return self.denoise(tiles, x, t)
+
+            yield sample(denoise, tiles.lms, tiles.noise, schedule)
 
     def describe(self) -> str:
-        return f"ONNX Runtime {self._version} on the CPU, fp32, {self._form} graph"
+        return f"ONNX Runtime {self._version} on the CPU, {self.precision}, {self._form} graph"

@@ -1,0 +1,128 @@
+"""What ``ssdiff-export`` does: bundles from weights, engines for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from export.bundle import defaults_of, export_bundle
+from runtime.bundle import Bundle, Precision, is_bundle, made_anew, open_bundle, shipped
+from runtime.cuda import Device, open_cuda, why_no_cuda
+from runtime.engine import FLAVOURS, Flavour, Plan, check_target, import_tensorrt, installed
+from runtime.engine_cache import EngineCache
+from runtime.errors import SSDiffError
+from runtime.progress import Progress
+
+
+def export(
+    *,
+    weights: str | None = None,
+    sensor: str | None = None,
+    output: str | None = None,
+    fp16: bool = False,
+    bf16: bool = False,
+    engine: str = "auto",
+    gpus: str | None = None,
+    progress: Progress,
+    **options: Any,
+) -> Iterator[Bundle]:
+    """Make bundles, and engines for them.
+
+    Args:
+        weights: checkpoint or bundle; without it, every bundle that comes along.
+        sensor: what the weights are for; that of the bundle by default.
+        output: bundle to make; those that come along go to the user's folder.
+        fp16: also in that precision.
+        bf16: likewise.
+        engine: ``auto``, ``none``, or a flavour of TensorRT to build engines with.
+        gpus: compute capabilities to build for, with commas between them.
+        progress: told how work goes.
+        options: of :func:`export.bundle.export_bundle`.
+
+    Yields:
+        Each bundle, when its engines are there too.
+
+    Raises:
+        SSDiffError: on options that do not go together, or as the export does.
+    """
+    asked: dict[Precision, bool] = {"fp16": fp16, "bf16": bf16}
+    low = tuple(precision for precision in asked if asked[precision])
+    if (weights is None) != (output is None):
+        raise SSDiffError(
+            "--weights and --output go together; give both, or neither to make the bundles that "
+            "come along anew."
+        )
+    if weights is None and not low:
+        raise SSDiffError(
+            "The bundles that come along are in fp32; give --fp16 or --bf16 to make them anew, or "
+            "--weights and --output for others."
+        )
+    plans = _engines(engine, gpus, progress)
+    for name in shipped() if weights is None else [weights]:
+        source = open_bundle(name).manifest if is_bundle(name) else None
+        said = {name: value for name, value in options.items() if value is not None}
+        given = (defaults_of(source) if source else {}) | said
+        kind = sensor or (source.sensor.name if source else None)
+        if kind is None:
+            raise SSDiffError("--sensor is missing; say what the weights are for, such as wv3.")
+        target = made_anew(name) if output is None else Path(output)
+        if output is None:
+            given["overwrite"] = True
+            target.parent.mkdir(parents=True, exist_ok=True)
+        bundle = export_bundle(name, kind, target, precisions=low, progress=progress, **given)
+        built: tuple[Precision, ...] = low or ("fp32",)
+        for precision in built:
+            for plan in plans(bundle, precision):
+                _build(plan, progress)
+        yield bundle
+
+
+def _engines(
+    engine: str, gpus: str | None, progress: Progress
+) -> Callable[[Bundle, Precision], list[Plan]]:
+    """What engines to build for a bundle, in a precision."""
+    if gpus and engine != "tensorrt-rtx":
+        raise SSDiffError(
+            "--gpu is for engines of TensorRT-RTX, which alone builds for GPUs that are not here; "
+            "add --engine tensorrt-rtx."
+        )
+    if engine == "auto":
+        there = [flavour for flavour in FLAVOURS if installed(flavour)]
+        lack = why_no_cuda() or (None if there else "no TensorRT is installed")
+        if lack:
+            progress.note(
+                f"No engine is built here ({lack}): the bundle has the graphs, and ssdiff-trt run "
+                "builds the engine at its first run where there is a GPU"
+            )
+            return lambda bundle, precision: []
+        engine = there[0]
+    if engine == "none":
+        return lambda bundle, precision: []
+    flavour: Flavour = "tensorrt" if engine == "tensorrt" else "tensorrt-rtx"
+    import_tensorrt(flavour)
+    targets: list[Device | str | None] = (
+        list(gpus.split(",")) if gpus else [None if why_no_cuda() else open_cuda().device]
+    )
+
+    def plans(bundle: Bundle, precision: Precision) -> list[Plan]:
+        return [Plan(bundle, flavour, precision, target) for target in targets]
+
+    for target in targets:
+        check_target(flavour, target)
+    return plans
+
+
+def _build(plan: Plan, progress: Progress) -> None:
+    began = time.monotonic()
+    free = open_cuda().memory()[0] if isinstance(plan.target, Device) else None
+    engine, layers = plan.build(progress, free)
+    key = plan.key
+    folder = plan.bundle.path / "engines"
+    folder.mkdir(exist_ok=True)
+    EngineCache(folder).put(key, engine, layers, time.monotonic() - began)
+    progress.note(
+        f"Engine for {key.gpu} in {key.precision}: {len(engine) / 2**20:.1f} MiB, "
+        f"{time.monotonic() - began:.1f} s"
+    )

@@ -1,0 +1,75 @@
+"""Proving a bundle on the machine that runs it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from runtime.backends import PrecisionChoice, open_backend
+from runtime.backends.onnxruntime import OnnxRuntime
+from runtime.bundle import Parity, Trajectory, open_bundle
+from runtime.errors import SSDiffError
+from runtime.parity import LIMITS, compare, faults, trajectories, walk
+from runtime.progress import Progress
+
+
+class Proof(BaseModel):
+    """What came of a verification."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bundle: str
+    backend: str
+    parity: Parity
+    faults: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of it is within the limits."""
+        return not self.faults
+
+
+def verify(
+    bundle: str, backend: str, precision: PrecisionChoice, progress: Progress | None = None
+) -> Proof:
+    """Walk trajectories by a backend, and by ONNX Runtime on the CPU in FP32, and compare.
+
+    Args:
+        bundle: directory, or name of one that comes along.
+        backend: a name of :data:`runtime.backends.BACKENDS`.
+        precision: of the network.
+        progress: told how work goes.
+
+    Raises:
+        SSDiffError: if the bundle or the backend cannot be used.
+    """
+    progress = progress or Progress()
+    opened = open_bundle(bundle)
+    oracle = OnnxRuntime(opened, form="portable")
+    judged = open_backend(backend, opened, precision=precision, progress=progress)
+    if judged.describe() == oracle.describe():
+        raise SSDiffError(
+            f"{judged.describe()} is what others are compared with; choose another --backend or "
+            "--precision."
+        )
+    walks = list(trajectories(opened.manifest.model, opened.manifest.sampler))
+    compared: list[Trajectory] = []
+    with progress:
+        progress.start("Parity", 2 * len(walks))
+        for inputs, tiles, schedule in walks:
+            expected = walk(oracle.denoise, tiles, schedule)
+            progress.advance(1)
+            others = {str(judged.precision): judged.denoise}
+            compared.append(compare(inputs, tiles, schedule, expected, others))
+            progress.advance(1)
+    parity = Parity(
+        precision=judged.precision,
+        limits=LIMITS[judged.precision],
+        reference=oracle.describe(),
+        trajectories=tuple(compared),
+    )
+    return Proof(
+        bundle=opened.manifest.name,
+        backend=judged.describe(),
+        parity=parity,
+        faults=tuple(faults(parity)),
+    )
