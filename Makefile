@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.*
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 EXAMPLE = out
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --output $(EXAMPLE)
@@ -18,6 +18,13 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# On a machine with an NVIDIA GPU, with whatever of TensorRT, TensorRT-RTX and PyTorch it has.
+gpu-check: $(VENV)/.dev
+	SSDIFF_CACHE=$(EXAMPLE)/cache $(BIN)/ssdiff-export --weights generic4 --fp16 --engine none \
+		-o $(EXAMPLE)/gpu-check.ssdiff --overwrite
+	SSDIFF_CACHE=$(EXAMPLE)/cache $(BIN)/python -m tests.gpu_check \
+		--bundle $(EXAMPLE)/gpu-check.ssdiff -o $(EXAMPLE)/gpu-check.json
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -30,7 +30,7 @@ SEEDS = (0, 1, 2)
 SAMPLERS: tuple[Sampler, ...] = ("consistent", "released")
 RESIDUAL = 0.03
 """Standard deviation of the residual, of full scale: about that of the scenes judged here."""
-LARGEST = 192
+LARGEST = 96
 """Pixels of MS on a side that are judged, from the middle."""
 
 
@@ -71,7 +71,7 @@ def reduced(dataset: Dataset) -> tuple[Pair, Image]:
 
 def scores(image: Image, truth: Image, crop: int = 8) -> list[float]:
     """ERGAS, SAM and Q2n inside a small margin."""
-    inner = np.s_[:, crop:-crop, crop:-crop]
+    inner = np.s_[:, crop : image.shape[1] - crop, crop : image.shape[2] - crop]
     x, y = image[inner], truth[inner]
     return [ergas(x, y), sam(x, y), q2n(x, y)]
 
@@ -181,8 +181,12 @@ def main(
     scenes = [(name, open_arrays(path, sensor)) for name, sensor, path in arrays]
     for name, sensor, pan, ms in pairs:
         scenes.append((name, open_pair(pan, ms, sensor, nodata=nodata, progress=Progress())))
-    rows = [row for name, dataset in scenes for row in study(name, dataset, progress)]
-    (output / "steps.json").write_text(json.dumps(rows, indent=1) + "\n")
+    kept = output / "steps.json"
+    rows = json.loads(kept.read_text()) if kept.exists() else []
+    for name, dataset in scenes:
+        if name not in {row["scene"] for row in rows}:  # else studied before an interruption
+            rows += study(name, dataset, progress)
+            kept.write_text(json.dumps(rows, indent=1) + "\n")
     draw(rows, output / "steps.png")
     print(table(rows))
 

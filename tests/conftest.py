@@ -5,9 +5,10 @@ import os
 import numpy as np
 import pytest
 import rasterio
+from filelock import FileLock
 from rasterio.transform import Affine, from_origin
 
-from runtime.bundle import bundle_for
+from runtime.bundle import bundle_for, open_bundle
 from runtime.interpolator import HALO, interpolate_with_halo
 from runtime.pansharpen import pansharpen
 
@@ -15,9 +16,49 @@ UTM = "EPSG:32631"
 PAN_GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What this user has exported and built has no say in the tests."""
+    os.environ["SSDIFF_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def bundle4():
     return bundle_for(4)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory, worker_id):
+    """One folder for all workers of this run."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def golden8_weights(shared_folder):
+    """The golden weights as a checkpoint of the authors' code would have them."""
+    import torch
+
+    from tests.golden_weights import golden_state
+
+    path = shared_folder / "golden8.pt"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            torch.save(golden_state(8), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle8(shared_folder, golden8_weights):
+    """An export of the golden weights in every precision, which the whole parity was part of."""
+    from export.bundle import export_bundle
+
+    path = shared_folder / "golden8.ssdiff"
+    with FileLock(f"{path}.lock"):  # made once, whichever worker needs it first
+        if path.exists():
+            return open_bundle(path)
+        low = ("fp16", "bf16")
+        return export_bundle(golden8_weights, "wv3", path, precisions=low, timesteps=(900, 500, 0))
 
 
 def write_raster(path, pixels, transform=None, crs=UTM, mask=None, descriptions=None, **profile):
@@ -95,11 +136,16 @@ class StandIn:
     """
 
     batch = 5
+    precision = "fp32"
 
     def __init__(self, pan=0.0, noise=0.0):
         self.pan, self.noise, self.batches = pan, noise, []
 
-    def sample(self, noise, pan, lms, ms, schedule):
+    def sample(self, batches, schedule):
+        for tiles in batches:
+            yield self.images(*tiles)
+
+    def images(self, noise, pan, lms, ms):
         self.batches.append(len(lms))
         assert lms.shape == noise.shape == (len(lms), lms.shape[1], 64, 64)
         assert pan.shape == (len(lms), 1, 64, 64)

@@ -55,13 +55,13 @@ def write_pair(folder, pan, ms, grid=GRID, **profile):
     )
 
 
-def make_bundle(folder, name, bands):
+def make_bundle(folder, name, bands, tile=64):
     """A bundle without a network, for backends that need none."""
     directory = folder / f"{name}.ssdiff"
     directory.mkdir()
     manifest = Manifest(
         name=name,
-        model=Model(bands=bands, tile=64),
+        model=Model(bands=bands, tile=tile),
         sensor=SensorScale(
             name="generic", bands=tuple(f"band {i}" for i in range(bands)), full_scale=2047
         ),
@@ -78,11 +78,16 @@ class Upsampling:
     """A backend whose image is ``lms``."""
 
     batch = 8
+    precision = "fp32"
 
     def __init__(self, bundle: Bundle, threads: int | None = None):
         pass
 
-    def sample(self, noise, pan, lms, ms, schedule):
+    def sample(self, batches, schedule):
+        for tiles in batches:
+            yield self.images(*tiles)
+
+    def images(self, noise, pan, lms, ms):
         return lms.clip(0, 1)
 
     def describe(self):

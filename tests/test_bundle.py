@@ -9,6 +9,7 @@ import pytest
 
 from runtime.bundle import bundle_for, open_bundle, shipped
 from runtime.errors import SSDiffError
+from runtime.parity import faults
 
 
 @pytest.fixture
@@ -32,12 +33,14 @@ def test_shipped_bundles_are_small_and_proven():
     for name in shipped():
         bundle = open_bundle(name)
         assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 8_000_000
-        parity = bundle.manifest.parity
+        (parity,) = bundle.manifest.parity
+        assert parity.limits.max == 2e-5
+        assert not list(faults(parity))
         assert {t.inputs for t in parity.trajectories} == {"random", "real"}
         for trajectory in parity.trajectories:
             assert len(trajectory.steps) >= 10
             for step in trajectory.steps:
-                assert all(found.max <= parity.tolerance for found in step.deviations.values())
+                assert len(step.deviations) == 6
 
 
 def drop(manifest):
@@ -87,16 +90,16 @@ def test_a_manifest_that_is_not_valid_is_refused(copy, change, named):
 
 
 def test_damaged_and_missing_files_are_named(copy):
-    weights = copy / "denoiser.fp32.safetensors"
+    weights = copy / "weights.fp32.safetensors"
     content = bytearray(weights.read_bytes())
     content[1000] ^= 1
     weights.write_bytes(content)
     with pytest.raises(
-        SSDiffError, match=r"denoiser.fp32.safetensors is not the one that was exported"
+        SSDiffError, match=r"weights.fp32.safetensors is not the one that was exported"
     ):
         open_bundle(copy)
     weights.unlink()
-    with pytest.raises(SSDiffError, match=r"lacks its file denoiser.fp32.safetensors"):
+    with pytest.raises(SSDiffError, match=r"lacks its file weights.fp32.safetensors"):
         open_bundle(copy)
 
 

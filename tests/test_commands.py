@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import pytest
 import rasterio
 
-from runtime.backends import BACKENDS
+from runtime.backends import BACKENDS, PrecisionChoice
 from runtime.cli import cli
 from runtime.raster import DRIVERS, DTYPES
 from runtime.schedule import SAMPLERS
@@ -161,6 +162,7 @@ def test_choices_on_the_command_line_are_those_of_the_library():
     assert choices == {
         "sampler": SAMPLERS,
         "backend": BACKENDS,
+        "precision": get_args(PrecisionChoice),
         "dtype": DTYPES,
         "driver": DRIVERS,
     }

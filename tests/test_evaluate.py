@@ -327,7 +327,7 @@ def test_a_bundle_gets_ms_where_every_other_method_gets_it(tmp_path, upsampling)
 class OfPan(Upsampling):
     """A backend whose image is PAN, in every band."""
 
-    def sample(self, noise, pan, lms, ms, schedule):
+    def images(self, noise, pan, lms, ms):
         return pan.repeat(4, axis=1)
 
 

@@ -10,30 +10,20 @@ import pytest
 import torch
 
 from export.bundle import export_bundle
-from export.graph import OPSET
-from export.parity import deviation, random_tiles, real_tiles, refuse_beyond_tolerance
+from export.graph import in_form, opset
+from export.parity import measure_lowering, refuse_faults
+from export.precision import Headroom, Lowered, Step, without_transpose
 from runtime.backends.onnxruntime import OnnxRuntime
-from runtime.bundle import Parity, StepParity, Trajectory, open_bundle
+from runtime.bundle import FORMS, ROLES, Limits, Parity, StepParity, Trajectory, open_bundle
 from runtime.errors import SSDiffError
+from runtime.parity import LIMITS, deviation, faults, random_tiles, real_tiles
+from runtime.schedule import make_schedule
 from ssdiff_ref.checkpoint import load_checkpoint
 from ssdiff_ref.network import SSNet
-from tests.golden_weights import golden_arrays, golden_state
+from tests.golden_weights import golden_arrays
 
 FORBIDDEN = {"DFT", "ScatterND", "If", "Loop", "Scan", "RandomNormal", "Resize"}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "golden8.pt"
-    torch.save(golden_state(8), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def bundle8(weights, tmp_path_factory):
-    """An export of the golden weights, which the whole parity was part of."""
-    output = tmp_path_factory.mktemp("bundles") / "golden8.ssdiff"
-    return export_bundle(weights, "wv3", output, timesteps=(900, 500, 0))
+PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 def test_the_manifest_tells_what_was_exported(bundle8):
@@ -42,137 +32,240 @@ def test_the_manifest_tells_what_was_exported(bundle8):
     assert manifest.sensor.name == "wv3"
     assert manifest.sensor.full_scale == 2047
     assert manifest.sampler.timesteps == (900, 500, 0)
-    assert [(g.form, g.opset) for g in manifest.graphs] == [("portable", 18), ("fused", 23)]
+    assert {(g.precision, g.form, g.opset) for g in manifest.graphs} == {
+        ("fp32", "portable", 18),
+        ("fp32", "fused", 23),
+        ("fp16", "portable", 18),
+        ("fp16", "fused", 23),
+        ("bf16", "portable", 22),
+        ("bf16", "fused", 23),
+    }
+    assert len(manifest.graphs) == 12
     assert manifest.provenance.weights == "golden8.pt"
 
 
 def test_parity_was_measured_at_every_step_of_both_kinds_of_tiles(bundle8):
-    parity = bundle8.manifest.parity
-    assert [t.inputs for t in parity.trajectories] == ["random", "real"]
-    for trajectory in parity.trajectories:
-        assert [step.t for step in trajectory.steps] == list(range(900, -1, -100))
-        for step in trajectory.steps:
-            assert set(step.deviations) == {
-                f"{engine} {form}" for engine in ("torch", "onnxruntime") for form in OPSET
-            }
-            for found in step.deviations.values():
-                assert 0 < found.rmse <= found.max <= 2e-5
-                assert found.psnr == pytest.approx(-20 * np.log10(found.rmse))
+    for parity, precision in zip(bundle8.manifest.parity, PRECISIONS, strict=True):
+        assert (parity.precision, parity.limits) == (precision, LIMITS[precision])
+        assert [t.inputs for t in parity.trajectories] == ["random", "real"]
+        for trajectory in parity.trajectories:
+            assert [step.t for step in trajectory.steps] == list(range(900, -1, -100))
+            for step in trajectory.steps:
+                computed = {f"torch {form}" for form in FORMS}
+                if precision != "bf16":
+                    computed |= {f"onnxruntime {f} {r}" for f in FORMS for r in ROLES}
+                assert set(step.deviations) == computed
+                for found in step.deviations.values():
+                    assert 0 < found.rmse <= found.max
+                    assert found.psnr == pytest.approx(-20 * np.log10(found.rmse))
+        assert not list(faults(parity))
 
 
-@pytest.mark.parametrize("form", OPSET)
+def test_low_precision_is_within_its_limits_and_not_by_a_hair(bundle8):
+    """Limits are an RMSE of 1e-3 and 60 dB."""
+    _, fp16, bf16 = bundle8.manifest.parity
+    for parity, worst in ((fp16, 2e-4), (bf16, 9e-4)):
+        found = [s.deviations for t in parity.trajectories for s in t.steps]
+        assert max(d.rmse for step in found for d in step.values()) < worst
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_graphs_give_the_released_outputs(bundle8, form):
     golden = golden_arrays(8)
+    tiles = random_tiles(8, 64)._replace(**{n: golden[n] for n in ("pan", "lms", "ms")})
     backend = OnnxRuntime(bundle8, form=form)
     for t in (0, 7, 500, 999):
-        inputs = (golden[name] for name in ("x_T", "pan", "lms", "ms"))
-        x0 = backend.denoise(*inputs, np.array([t], np.float32))
+        x0 = backend.denoise(tiles, golden["x_T"], t)
         np.testing.assert_allclose(x0, golden[f"forward_t{t}"], rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("form", OPSET)
-def test_graphs_hold_only_what_engines_take(bundle8, form):
-    model = onnx.load(bundle8.path / f"denoiser.fp32.{form}.onnx")
-    assert [(o.domain, o.version) for o in model.opset_import] == [("", OPSET[form])]
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("role", ROLES)
+def test_graphs_hold_only_what_engines_take(bundle8, role, form, precision):
+    graph = bundle8.graph(role, precision, form)
+    model = onnx.load(bundle8.path / graph.file)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", opset(form, precision))]
     operators = [node.op_type for node in model.graph.node]
     assert not FORBIDDEN & set(operators)
     assert operators.count("Attention") == (5 if form == "fused" else 0)
-    batch = [value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input]
-    assert batch == ["batch"] * 5
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in model.graph.input}
+    assert shapes.pop("coefficients", [None])[0] is None or role == "step"
+    assert [dims[0].dim_param for dims in shapes.values()] == ["batch"] * 5
     assert "/" not in "".join(p.value for n in model.graph.node for p in n.metadata_props)
 
 
-def test_both_graphs_share_one_file_of_weights(bundle8):
-    assert {path.name for path in bundle8.path.iterdir()} == {
+@pytest.mark.parametrize(("precision", "code"), [("fp16", 10), ("bf16", 16)])
+@pytest.mark.parametrize("form", FORMS)
+def test_heavy_operators_are_lowered_and_norms_are_not(bundle8, form, precision, code):
+    """The types that TensorRT, strongly typed, takes for granted."""
+    path = bundle8.path / bundle8.graph("denoiser", precision, form).file
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
+    found = {}
+    for node in graph.node:
+        found.setdefault(node.op_type, set()).add(types.get(node.output[0]))
+    for operator in ("Conv", "Softmax", "LeakyRelu"):
+        assert found[operator] == {code}
+    for operator in ("LayerNormalization", "BatchNormalization", "Cos"):
+        assert found[operator] == {1}
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.elem_type == 1
+
+
+def test_graphs_of_a_precision_share_one_file_of_weights(bundle8):
+    files = {path.name: path.stat().st_size for path in bundle8.path.iterdir()}
+    assert set(files) == {
         "manifest.json",
-        "denoiser.fp32.safetensors",
-        "denoiser.fp32.portable.onnx",
-        "denoiser.fp32.fused.onnx",
+        *(f"weights.{p}.safetensors" for p in PRECISIONS),
+        *(f"{r}.{p}.{f}.onnx" for r in ROLES for p in PRECISIONS for f in FORMS),
     }
     parameters = sum(p.numel() for p in SSNet(8).parameters())
-    assert (bundle8.path / "denoiser.fp32.safetensors").stat().st_size < 4.3 * parameters
+    assert files["weights.fp32.safetensors"] < 4.3 * parameters
+    assert files["weights.fp16.safetensors"] < 3 * parameters
 
 
-def test_graphs_take_batches_of_any_size_and_a_timestep_per_item(bundle8):
+def test_graphs_take_batches_of_any_size(bundle8):
     tiles = random_tiles(8, 64, count=3)
     backend = OnnxRuntime(bundle8)
-    t = np.array([999, 400, 0], np.float32)
-    together = backend.denoise(**tiles, t=t)
+    together = backend.denoise(tiles, tiles.noise, 400)
     for i in range(3):
-        alone = backend.denoise(**{k: a[i : i + 1] for k, a in tiles.items()}, t=t[i : i + 1])
-        np.testing.assert_array_equal(together[i : i + 1], alone)
+        one = slice(i, i + 1)
+        alone = backend.denoise(tiles.part(one), tiles.noise[one], 400)
+        np.testing.assert_array_equal(together[one], alone)
 
 
-def test_another_tile_size(weights, tmp_path):
-    bundle = export_bundle(weights, "wv3", tmp_path / "small.ssdiff", tile=32)
-    assert bundle.manifest.model.tile == 32
-    x0 = OnnxRuntime(bundle).denoise(**random_tiles(8, 32), t=np.zeros(2, np.float32))
-    assert x0.shape == (2, 8, 32, 32)
+def test_a_step_does_what_the_schedule_says(bundle8):
+    """The graph of whole steps, fed with the schedule's table, against the loop in numpy."""
+    tiles = random_tiles(8, 64)
+    for sampler in ("consistent", "released"):
+        schedule = make_schedule((900, 400, 30), sampler)
+        (expected,) = OnnxRuntime(bundle8).sample([tiles], schedule)
+        session = OnnxRuntime(bundle8, role="step")._session
+        x = tiles.noise
+        for step, update in zip(schedule.steps, schedule.updates, strict=True):
+            feed = {"x_t": x, "t": np.full(1, step.t, np.float32), "coefficients": update}
+            feed |= {"pan": tiles.pan, "lms": tiles.lms, "ms": tiles.ms}
+            (x,) = session.run(["x_next"], feed)
+        np.testing.assert_allclose(x, expected, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("form", OPSET)
-def test_tensorrt_parses_and_builds_the_graphs(bundle8, form):
-    """TensorRT-RTX needs no GPU to build for one; only running does."""
-    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, logger)
-    path = bundle8.path / f"denoiser.fp32.{form}.onnx"
-    assert parser.parse_from_file(str(path)), [
-        str(parser.get_error(i)) for i in range(parser.num_errors)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_step_keeps_what_is_not_finite(bundle8, value):
+    """A clamp would make 0 or 1 of it, and nobody would know."""
+    tiles = random_tiles(8, 64)
+    tiles.lms[0, 3, 10, 10] = value
+    for precision in ("fp32", "fp16"):
+        session = OnnxRuntime(bundle8, role="step", precision=precision)._session
+        feed = {"x_t": tiles.noise, "t": np.full(1, 500, np.float32), "pan": tiles.pan}
+        feed |= {"lms": tiles.lms, "ms": tiles.ms, "coefficients": np.float32([1, 0, 0])}
+        (image,) = session.run(["x_next"], feed)
+        if np.isfinite(np.float16(value) if precision == "fp16" else np.float32(value)):
+            assert np.isfinite(image).all()
+        else:
+            assert not np.isfinite(image).all()
+
+
+def test_lowering_tells_what_stays_and_how_large_values_get(bundle8):
+    fp16, bf16 = bundle8.manifest.lowering
+    assert (fp16.precision, bf16.precision) == ("fp16", "bf16")
+    assert [line.split(":")[0] for line in fp16.kept] == [
+        "1 TimeEmbedding",
+        "6 TimeBias",
+        "2 BatchNorm2d",
+        "5 FMIM",
+        "10 LayerNorm",
+        "4 GroupNorm",
     ]
-    for layer in (network.get_layer(i) for i in range(network.num_layers)):
-        if layer.type == trt.LayerType.ATTENTION_INPUT:
-            # No fused kernel takes FP32 with a dynamic batch; by default that is an error.
-            layer.__class__ = trt.IAttentionInputLayer
-            layer.attention.decomposable = True
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-    profile = builder.create_optimization_profile()
-    for i in range(network.num_inputs):
-        tensor = network.get_input(i)
-        shapes = [(batch, *tuple(tensor.shape)[1:]) for batch in (1, 4, 16)]
-        profile.set_shape(tensor.name, *shapes)
-    config.add_optimization_profile(profile)
-    engine = builder.build_serialized_network(network, config)
-    assert engine is not None
-    assert len(memoryview(engine)) > 4_000_000
+    assert 1 < fp16.largest < 65504 / 8
+    assert fp16.where.split(": ")[0] in dict(in_form(SSNet(8), "fused").named_modules())
+
+
+def test_weights_that_overflow_half_precision_are_refused(bundle8):
+    net = load_checkpoint(bundle8.path).net
+    with torch.no_grad():
+        net.stem_spectral.out.weight *= 1e6
+    with pytest.raises(SSDiffError, match=r"reaches .* on real tiles, and FP16 ends at 65504"):
+        measure_lowering(net, bundle8, "fp16")
+
+
+def test_headroom_sees_products_inside_modules_and_skips_islands():
+    headroom, net = Headroom(), in_form(SSNet(4), "portable")
+    tiles = [torch.ones(1, n, 16, 16) for n in (4, 1, 4)]
+    with torch.no_grad(), headroom.of(net):
+        net(*tiles, torch.ones(1, 4, 4, 4), torch.tensor([999.0]))
+    assert any(place.startswith("fusions.0.apfm: ") for place in headroom.largest)
+    assert not any(place.startswith(("time", "fusions.0.apfm.norm1")) for place in headroom.largest)
+    assert max(headroom.largest.values()) < 999  # the timestep itself stays in an island
+
+
+def test_a_transposed_convolution_is_a_product_and_a_shuffle():
+    torch.manual_seed(0)
+    transposed = torch.nn.ConvTranspose2d(6, 3, 2, stride=2)
+    x = torch.randn(2, 6, 5, 7)
+    torch.testing.assert_close(without_transpose(transposed)(x), transposed(x))
+
+
+def test_in_fp32_nothing_is_lowered():
+    torch.manual_seed(0)
+    net = in_form(SSNet(4), "fused")
+    torch.nn.init.normal_(net.stem_spectral.out.weight, std=0.1)
+    inputs = [torch.rand(2, n, 16, 16) for n in (4, 1, 4)]
+    inputs += [torch.rand(2, 4, 4, 4), torch.tensor([10.0, 500.0])]
+    with torch.no_grad():
+        torch.testing.assert_close(Lowered(net, "fp32")(*inputs), net(*inputs), rtol=0, atol=0)
+        image = (net(*inputs) + inputs[2]).clamp(0, 1)
+        step = Step(net)(*inputs, torch.tensor([0.5, 2.0, -0.25]))
+        wanted = 0.5 * image + 2 * inputs[0] - 0.25 * inputs[2]
+    torch.testing.assert_close(step, wanted)
+
+
+def test_another_tile_size(golden8_weights, tmp_path):
+    bundle = export_bundle(golden8_weights, "wv3", tmp_path / "small.ssdiff", tile=32)
+    assert bundle.manifest.model.tile == 32
+    tiles = random_tiles(8, 32, count=2)
+    assert OnnxRuntime(bundle).denoise(tiles, tiles.noise, 0).shape == (2, 8, 32, 32)
 
 
 def test_real_tiles_are_what_they_say(bundle8):
-    tiles = real_tiles(8, 64)
-    assert tiles["pan"].shape == (2, 1, 64, 64)
-    assert tiles["ms"].shape == (2, 8, 16, 16)
-    assert 0 < tiles["ms"].min() < tiles["ms"].max() < 1
+    tiles = real_tiles(8, 64, count=2)
+    assert tiles.pan.shape == (2, 1, 64, 64)
+    assert tiles.ms.shape == (2, 8, 16, 16)
+    assert 0 < tiles.ms.min() < tiles.ms.max() < 1
     # PAN and the visible bands of one place go together.
-    visible = tiles["lms"][:, :4].mean(axis=1)
-    assert np.corrcoef(tiles["pan"][:, 0].ravel(), visible.ravel())[0, 1] > 0.8
-    assert real_tiles(4, 144)["lms"].shape == (2, 4, 144, 144)
+    visible = tiles.lms[:, :4].mean(axis=1)
+    assert np.corrcoef(tiles.pan[:, 0].ravel(), visible.ravel())[0, 1] > 0.8
+    assert real_tiles(4, 144, count=2).lms.shape == (2, 4, 144, 144)
 
 
-def parity_of(x0, image):
+def parity_of(off, limits):
     zero = np.zeros((1, 4, 8, 8), np.float32)
-    step = StepParity(t=7, deviations={"torch": deviation(zero + x0, zero)})
-    walk = Trajectory(inputs="real", steps=(step,), image={"torch": deviation(zero + image, zero)})
-    return Parity(tolerance=2e-5, reference="zero", trajectories=(walk,))
+    step = StepParity(t=7, deviations={"torch": deviation(zero + off, zero)})
+    walk = Trajectory(inputs="real", steps=(step,))
+    return Parity(precision="fp32", limits=limits, reference="zero", trajectories=(walk,))
 
 
-def test_parity_refuses_what_is_off_and_says_where():
-    refuse_beyond_tolerance(parity_of(1.9e-5, 1.9e-5))
-    with pytest.raises(SSDiffError, match=r"on real tiles at t = 7: torch is off by 3.00e-05"):
-        refuse_beyond_tolerance(parity_of(3e-5, 0))
-    with pytest.raises(SSDiffError, match="in the image"):
-        refuse_beyond_tolerance(parity_of(0, 3e-5))
-    with pytest.raises(SSDiffError, match="off by nan"):
-        refuse_beyond_tolerance(parity_of(np.nan, 0))
+@pytest.mark.parametrize(
+    ("limits", "sound", "off", "told"),
+    [
+        (Limits(max=2e-5), 1.9e-5, 3e-5, "is off by 3.00e-05, 2e-05 is allowed"),
+        (Limits(rmse=1e-3), 9e-4, 2e-3, "has an RMSE of 2.00e-03, 1e-03 is allowed"),
+        (Limits(psnr=60), 9e-4, 2e-3, "has 54.0 dB, 60 dB are needed"),
+        (Limits(max=2e-5), 0, np.nan, "is off by nan"),
+        (Limits(rmse=1e-3), 0, np.nan, "has an RMSE of nan"),
+        (Limits(psnr=60), 0, np.nan, "has nan dB"),
+    ],
+)
+def test_parity_refuses_what_is_off_and_says_where(limits, sound, off, told):
+    refuse_faults(parity_of(np.float32(sound), limits))
+    with pytest.raises(SSDiffError, match=f"torch on real tiles at t = 7 {told}"):
+        refuse_faults(parity_of(np.float32(off), limits))
 
 
-def test_an_export_that_fails_parity_leaves_no_bundle(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.parity.TOLERANCE", 1e-9)
-    with pytest.raises(SSDiffError, match="Parity fails on random tiles at t = 999"):
-        export_bundle(weights, "wv3", tmp_path / "off.ssdiff", tile=16)
+def test_an_export_that_fails_parity_leaves_no_bundle(golden8_weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(LIMITS, "fp32", Limits(max=1e-9))
+    with pytest.raises(SSDiffError, match=r"Parity in fp32 fails: torch .* tiles at t = 9"):
+        export_bundle(golden8_weights, "wv3", tmp_path / "off.ssdiff", tile=16)
     assert not os.listdir(tmp_path)
 
 
@@ -187,25 +280,25 @@ def test_an_export_that_fails_parity_leaves_no_bundle(weights, tmp_path, monkeyp
         ({"full_scale": -1.0}, "A full scale of -1 does not work"),
     ],
 )
-def test_exports_that_make_no_sense_are_refused(weights, tmp_path, options, sentence):
-    given = {"weights": weights, "sensor": "wv3", "output": tmp_path / "b.ssdiff"} | options
+def test_exports_that_make_no_sense_are_refused(golden8_weights, tmp_path, options, sentence):
+    given = {"weights": golden8_weights, "sensor": "wv3", "output": tmp_path / "b.ssdiff"} | options
     with pytest.raises(SSDiffError, match=sentence):
         export_bundle(**given)
     assert not os.listdir(tmp_path)
 
 
-def test_existing_things_are_not_overwritten(weights, tmp_path):
+def test_existing_things_are_not_overwritten(golden8_weights, tmp_path):
     existing = tmp_path / "b.ssdiff"
     existing.mkdir()
     (existing / "thesis.txt").write_text("precious")
     with pytest.raises(SSDiffError, match="exists; choose another name or pass --overwrite"):
-        export_bundle(weights, "wv3", existing)
+        export_bundle(golden8_weights, "wv3", existing)
     with pytest.raises(SSDiffError, match="is not a bundle; it will not be overwritten"):
-        export_bundle(weights, "wv3", existing, overwrite=True)
+        export_bundle(golden8_weights, "wv3", existing, overwrite=True)
     assert (existing / "thesis.txt").read_text() == "precious"
 
 
-def test_a_bundle_is_the_checkpoint_that_it_was_made_from(bundle8, weights):
+def test_a_bundle_is_the_checkpoint_that_it_was_made_from(bundle8, golden8_weights):
     again = load_checkpoint(bundle8.path).net.state_dict()
-    first = load_checkpoint(weights).net.state_dict()
+    first = load_checkpoint(golden8_weights).net.state_dict()
     assert all(torch.equal(again[name], first[name]) for name in first)

@@ -1,0 +1,209 @@
+"""A GPU of paper: device memory, streams and engines that keep what they were told.
+
+Work is queued on streams and done when somebody waits for it, no sooner, so that a missing wait or
+a buffer that is used too early shows in the numbers.
+"""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+
+from runtime.cuda import CudaError, Device, OutOfMemoryError
+
+
+class FakeCuda:
+    """CUDA, recorded. Addresses are whole numbers; memory is bytes."""
+
+    package = "paper"
+
+    def __init__(self, room=1 << 40, captures=True):
+        self.device = Device("Paper GPU", (8, 6), 13000)
+        self.room, self.captures = room, captures
+        self.blocks, self.free_addresses, self.calls = {}, [], []
+        self.queues, self.events, self.graphs = {}, {}, {}
+        self.capturing = None
+        self._next = 1 << 20
+
+    def _handle(self):
+        self._next += 1
+        return self._next
+
+    # Memory
+
+    def memory(self):
+        used = sum(map(len, self.blocks.values()))
+        return self.room - used, self.room
+
+    def allocate(self, size):
+        if size > self.memory()[0]:
+            raise OutOfMemoryError("The GPU has no room.")
+        address = (self._next // 4096 + 1) * 4096
+        self._next = address + size
+        self.blocks[address] = bytearray(size)
+        return address
+
+    def release(self, address):
+        del self.blocks[address]
+
+    def view(self, address, count):
+        """Float32 values on the device."""
+        for start, block in self.blocks.items():
+            if start <= address < start + len(block):
+                return np.frombuffer(block, np.float32, count, address - start)
+        raise AssertionError(f"{address} is not on the device")
+
+    def pinned(self, shape):
+        return np.full(shape, np.nan, np.float32)
+
+    # Streams
+
+    def stream(self):
+        handle = self._handle()
+        self.queues[handle] = []
+        return handle
+
+    def push(self, stream, name, work):
+        self.calls.append(name)
+        if self.capturing is not None and stream == self.capturing[0]:
+            self.capturing[1].append(work)
+        else:
+            self.queues[stream].append(work)
+
+    def upload(self, address, array, stream):
+        def work():
+            self.view(address, array.size)[:] = array.ravel()
+
+        self.push(stream, "upload", work)
+
+    def download(self, array, address, stream):
+        def work():
+            array.ravel()[:] = self.view(address, array.size)
+
+        self.push(stream, "download", work)
+
+    def event(self):
+        handle = self._handle()
+        self.events[handle] = None
+        return handle
+
+    def record(self, event, stream):
+        marker = object()
+        self.events[event] = (stream, marker)
+        self.queues[stream].append(marker)
+        self.calls.append("record")
+
+    def wait(self, stream, event):
+        due = self.events[event]
+        self.queues[stream].append(lambda: self.run_to(*due))
+        self.calls.append("wait")
+
+    def run_to(self, stream, marker):
+        """Do what a stream was given up to a marker."""
+        queue = self.queues[stream]
+        while marker in queue:
+            work = queue.pop(0)
+            if callable(work):
+                work()
+
+    def synchronize(self, event):
+        self.calls.append("synchronize")
+        self.run_to(*self.events[event])
+
+    # Graphs
+
+    def capture(self, stream, work):
+        self.capturing = (stream, [])
+        try:
+            work()
+            if not self.captures:
+                raise CudaError("capture is not permitted")
+        finally:
+            _, done = self.capturing
+            self.capturing = None
+        handle = self._handle()
+        self.graphs[handle] = done
+        return handle
+
+    def launch(self, graph, stream):
+        self.push(stream, "launch", lambda: [work() for work in self.graphs[graph]])
+
+
+class FakeEngine:
+    """An engine whose network is a function of what the graph of a step takes."""
+
+    def __init__(self, cuda, specs, network, dtypes=None, refuse_at=None):
+        self.cuda, self.specs, self.network = cuda, specs, network
+        self.dtypes, self.refuse_at = dtypes or {}, refuse_at
+        self.num_io_tensors = len(specs)
+
+    def get_tensor_name(self, index):
+        return list(self.specs)[index]
+
+    def get_tensor_dtype(self, name):
+        return self.dtypes.get(name, DataType.FLOAT)
+
+    def get_tensor_shape(self, name):
+        return [-1 if size == "batch" else size for size in self.specs[name].shape]
+
+    def create_engine_inspector(self):
+        return types.SimpleNamespace(get_engine_information=lambda kind: '{"Layers": []}')
+
+    def create_execution_context(self):
+        return FakeContext(self)
+
+
+class FakeContext:
+    def __init__(self, engine):
+        self.engine, self.shapes, self.addresses, self.enqueued = engine, {}, {}, 0
+
+    def set_input_shape(self, name, shape):
+        self.shapes[name] = tuple(shape)
+        return shape[0] <= 32
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+        return address % 256 == 0
+
+    def execute_async_v3(self, stream):
+        self.enqueued += 1
+        if self.enqueued == self.engine.refuse_at:
+            return False
+        cuda, addresses = self.engine.cuda, dict(self.addresses)
+        shapes = self.shapes | {"coefficients": (3,)}
+
+        def work():
+            given = {
+                name: cuda.view(addresses[name], int(np.prod(shape))).reshape(shape)
+                for name, shape in shapes.items()
+            }
+            result = self.engine.network(**given)
+            cuda.view(addresses["x_next"], result.size)[:] = result.ravel()
+
+        cuda.push(stream, "enqueue", work)
+        return True
+
+
+class DataType:
+    FLOAT = types.SimpleNamespace(name="FLOAT")
+    HALF = types.SimpleNamespace(name="HALF")
+
+
+def fake_tensorrt(engine):
+    """The package: whatever is deserialised is that engine."""
+
+    class Logger:
+        ERROR = 0
+
+        def __init__(self, severity):
+            pass
+
+    return types.SimpleNamespace(
+        __name__="paper_tensorrt",
+        __version__="10.14.1",
+        DataType=DataType,
+        LayerInformationFormat=types.SimpleNamespace(JSON=0),
+        Logger=Logger,
+        Runtime=lambda logger: types.SimpleNamespace(deserialize_cuda_engine=lambda plan: engine),
+    )

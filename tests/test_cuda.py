@@ -1,0 +1,160 @@
+"""CUDA's own packages, as far as they can be seen without a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import sys
+from enum import IntEnum
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import runtime.cuda
+from runtime.cuda import Cuda, CudaError, CudaPython, OutOfMemoryError, PyCuda, open_cuda
+from runtime.errors import SSDiffError
+
+
+class CUresult(IntEnum):
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_INVALID_VALUE = 1
+
+
+class Enumeration(IntEnum):
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76
+    CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """The module of cuda-python, whose calls are recorded and give what is in ``results``."""
+    module = ModuleType("cuda.bindings.driver")
+    module.calls, module.kept = [], []
+    module.results = {
+        "cuDeviceGet": [0],
+        "cuDevicePrimaryCtxRetain": [77],
+        "cuDeviceGetName": [b"Paper GPU\0\0\0"],
+        "cuDeviceGetAttribute": lambda which, device: [{75: 8, 76: 7}[int(which)]],
+        "cuDriverGetVersion": [13000],
+        "cuMemGetInfo": [3 << 30, 8 << 30],
+        "cuMemAlloc": [4096],
+        "cuStreamCreate": [11],
+        "cuEventCreate": [12],
+        "cuStreamEndCapture": [13],
+        "cuGraphInstantiate": [14],
+        "cuEventElapsedTime": [1.5],
+    }
+
+    def pinned(size):
+        module.kept.append((ctypes.c_char * size)())
+        return [ctypes.addressof(module.kept[-1])]
+
+    module.results["cuMemAllocHost"] = pinned
+
+    def give(name):
+        def call(*arguments):
+            module.calls.append((name, *arguments))
+            found = module.results.get(name, [])
+            found = found(*arguments) if callable(found) else found
+            if isinstance(found, CUresult):
+                return (found,)
+            return (CUresult.CUDA_SUCCESS, *found)
+
+        call.__name__ = name
+        return call
+
+    module.__getattr__ = give
+    module.CUresult, module.CUdevice_attribute = CUresult, Enumeration
+    module.CUstreamCaptureMode = Enumeration
+    package = ModuleType("cuda.bindings")
+    package.driver = module
+    monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
+    monkeypatch.setitem(sys.modules, "cuda.bindings", package)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", module)
+    return module
+
+
+def test_the_primary_context_is_retained_and_the_device_told(driver):
+    cuda = CudaPython()
+    assert ("cuCtxSetCurrent", 77) in driver.calls
+    assert (cuda.device.name, cuda.device.sm, cuda.device.driver) == ("Paper GPU", "sm87", 13000)
+    assert cuda.memory() == (3 << 30, 8 << 30)
+
+
+def test_every_refusal_is_an_error(driver):
+    cuda = CudaPython()
+    driver.results["cuEventRecord"] = CUresult.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(CudaError, match=r"refused cuEventRecord \(CUDA_ERROR_INVALID_VALUE\)"):
+        cuda.record(1, 2)
+    driver.results["cuMemAlloc"] = CUresult.CUDA_ERROR_OUT_OF_MEMORY
+    with pytest.raises(OutOfMemoryError, match=r"no room for 64 MiB \(3072 of 8192 MiB are free\)"):
+        cuda.allocate(64 << 20)
+
+
+def test_pinned_memory_is_an_array_and_copies_say_where_it_is(driver):
+    cuda = CudaPython()
+    array = cuda.pinned((2, 3))
+    array[:] = 5
+    assert array.dtype == np.float32
+    assert bytes(driver.kept[0]) == np.full(6, 5, np.float32).tobytes()
+    cuda.upload(4096, array, 11)
+    assert driver.calls[-1] == ("cuMemcpyHtoDAsync", 4096, array.ctypes.data, 24, 11)
+    cuda.download(array, 4096, 11)
+    assert driver.calls[-1] == ("cuMemcpyDtoHAsync", array.ctypes.data, 4096, 24, 11)
+
+
+def test_a_capture_that_fails_is_ended(driver):
+    cuda = CudaPython()
+    assert cuda.capture(11, lambda: None) == 14
+
+    def fail():
+        raise CudaError("no")
+
+    driver.calls.clear()
+    with pytest.raises(CudaError, match="no"):
+        cuda.capture(11, fail)
+    assert [call[0] for call in driver.calls] == ["cuStreamBeginCapture", "cuStreamEndCapture"]
+
+
+@pytest.mark.parametrize("kind", [PyCuda, CudaPython])
+def test_both_packages_give_all_of_the_protocol(kind):
+    for name, wanted in inspect.getmembers(Cuda, inspect.isfunction):
+        if not name.startswith("_"):
+            given = inspect.signature(getattr(kind, name))
+            assert given == inspect.signature(wanted), name
+
+
+def test_the_real_cuda_python_has_what_is_called():
+    real = pytest.importorskip("cuda.bindings.driver")
+    source = inspect.getsource(CudaPython)
+    called = {word.split(",")[0].split(")")[0] for word in source.split("driver.")[1:]}
+    called = {name.strip() for name in called if name.startswith("cu") and name[2].isupper()}
+    assert len(called) >= 20
+    assert not {name for name in called if not hasattr(real, name)}
+    assert hasattr(real.CUstreamCaptureMode, "CU_STREAM_CAPTURE_MODE_THREAD_LOCAL")
+
+
+@pytest.fixture
+def uncached():
+    for function in (runtime.cuda.why_no_cuda, open_cuda):
+        function.cache_clear()
+    yield
+    for function in (runtime.cuda.why_no_cuda, open_cuda):
+        function.cache_clear()
+
+
+def test_without_a_gpu_it_says_why(uncached, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(SSDiffError, match="CUDA_VISIBLE_DEVICES hides every GPU; choose --backend"):
+        open_cuda()
+
+
+def test_without_a_package_it_says_which(uncached, monkeypatch):
+    monkeypatch.setattr(runtime.cuda, "why_no_cuda", lambda: None)
+    for name in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SSDiffError, match="Neither pycuda nor cuda-python is installed"):
+        open_cuda()

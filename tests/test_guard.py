@@ -1,0 +1,67 @@
+"""Tiles that low precision cannot compute."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime.backends.guard import Guarded
+from runtime.errors import SSDiffError
+from runtime.schedule import make_schedule
+from tests.conftest import StandIn, read_raster
+from tests.test_tensorrt import tiles
+
+SCHEDULE = make_schedule((999,))
+
+
+class Half(StandIn):
+    """A backend in fp16 whose tiles brighter than a limit come out not finite."""
+
+    precision = "fp16"
+
+    def __init__(self, limit, value=np.nan):
+        super().__init__(pan=0.2)
+        self.limit, self.value = limit, value
+
+    def images(self, *tiles):
+        images = super().images(*tiles)
+        images[images.mean(axis=(1, 2, 3)) > self.limit, 0, 3, 3] = self.value
+        return images
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_computed_again_in_fp32_and_counted(
+    make_pair, run, value, monkeypatch
+):
+    pair = make_pair()
+    sound = read_raster(run(pair, StandIn(pan=0.2), "sound.tif").output)
+    again = StandIn(pan=0.2)
+    monkeypatch.setattr("runtime.pansharpen.open_backend", lambda *names, **options: again)
+    result = run(pair, Half(0.6, value), "half.tif")
+    assert 0 < result.redone < result.tiles
+    assert sum(again.batches) == result.redone
+    np.testing.assert_array_equal(read_raster(result.output), sound)
+
+
+def test_finite_tiles_never_open_the_fallback():
+    def refuse():
+        raise AssertionError
+
+    guarded = Guarded(Half(limit=9), refuse)
+    some = tiles64(3)
+    (images,) = guarded.sample([some], SCHEDULE)
+    assert guarded.redone == 0
+    assert np.isfinite(images).all()
+
+
+def test_what_fp32_cannot_compute_either_stops_the_run():
+    broken = Half(limit=-1)
+    with pytest.raises(SSDiffError, match="stand-in gave values that are not finite"):
+        list(Guarded(broken, lambda: Half(limit=-1)).sample([tiles64(2)], SCHEDULE))
+
+
+def tiles64(count):
+    rng = np.random.default_rng(0)
+    wide = rng.random((count, 4, 64, 64), np.float32)
+    pan = rng.random((count, 1, 64, 64), np.float32)
+    return tiles(0)._replace(noise=wide, pan=pan, lms=wide, ms=wide[:, :, ::4, ::4])

@@ -1,0 +1,94 @@
+"""What FP16 and BF16 do to images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.bundle import defaults_of, export_bundle
+from export.graph import in_form
+from export.precision import Lowered
+from runtime.backends import Tiles
+from runtime.bundle import open_bundle
+from runtime.interpolator import interpolate
+from runtime.pansharpen import pansharpen
+from runtime.parity import deviation
+from runtime.schedule import make_schedule, sample
+from ssdiff_ref.checkpoint import load_checkpoint
+from ssdiff_ref.metrics import ergas, sam
+from tests.conftest import read_raster
+
+SCENE = Path(__file__).parent.parent / "examples" / "sentinel2"
+FULL_SCALE = 10000
+
+
+def by_torch(net, tiles, schedule):
+    def denoise(x, t):
+        return net(x, *parts[1:], torch.full((len(x),), t))
+
+    parts = [torch.from_numpy(part) for part in tiles]
+    with torch.inference_mode():
+        return sample(denoise, parts[2], parts[0], schedule).numpy()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_ergas_hardly_changes_on_a_real_scene(precision):
+    """Four tiles of the example scene, after one step and after three, by PyTorch."""
+    pan, ms, truth = (
+        read_raster(SCENE / f"{name}.tif").astype(np.float32) / FULL_SCALE
+        for name in ("pan", "ms", "truth")
+    )
+    lms = interpolate(ms)
+    corners = [(0, 0), (0, 64), (128, 0), (128, 128)]
+
+    def cut(image, size):
+        return np.stack(
+            [image[:, r * size // 64 :, c * size // 64 :][:, :size, :size] for r, c in corners]
+        )
+
+    noise = np.random.default_rng(0).standard_normal((4, 4, 64, 64), np.float32)
+    tiles = Tiles(noise, cut(pan, 64), cut(lms, 64), cut(ms, 16))
+    true = cut(truth, 64).transpose(1, 0, 2, 3).reshape(4, -1, 64)
+    net = in_form(load_checkpoint("generic4").net, "fused")
+    for timesteps in ((999,), (999, 100, 20)):
+        full, low = (
+            by_torch(Lowered(net, p), tiles, make_schedule(timesteps)) for p in ("fp32", precision)
+        )
+        assert deviation(low, full).psnr > 60
+        flat = [image.transpose(1, 0, 2, 3).reshape(4, -1, 64) for image in (full, low)]
+        change = ergas(flat[1], true) / ergas(flat[0], true) - 1
+        assert 0 < abs(change) < 0.002
+        assert abs(sam(flat[1], true) / sam(flat[0], true) - 1) < 0.002
+
+
+@pytest.mark.slow
+def test_a_whole_run_in_half_precision(tmp_path):
+    """Export and run, by ONNX Runtime: the example scene, all of it."""
+    old = open_bundle("generic4")
+    bundle = export_bundle(
+        "generic4",
+        old.manifest.sensor.name,
+        tmp_path / "half.ssdiff",
+        precisions=["fp16"],
+        **defaults_of(old.manifest),
+    )
+    pair = SCENE / "pan.tif", SCENE / "ms.tif"
+    images = {}
+    for precision in ("fp32", "fp16"):
+        result = pansharpen(
+            *pair,
+            tmp_path / f"{precision}.tif",
+            bundle=bundle,
+            precision=precision,
+            full_scale=FULL_SCALE,
+            dtype="float32",
+        )
+        assert result.redone == 0
+        images[precision] = read_raster(result.output) / FULL_SCALE
+    truth = read_raster(SCENE / "truth.tif") / FULL_SCALE
+    assert deviation(images["fp16"], images["fp32"]).psnr > 60
+    scores = [ergas(images[p], truth) for p in ("fp16", "fp32")]
+    assert abs(scores[0] / scores[1] - 1) < 0.002

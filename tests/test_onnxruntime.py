@@ -1,0 +1,55 @@
+"""ONNX Runtime: the loop on the CPU, and the bound one of the GPU, here with memory of the host."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime.backends import onnxruntime_cuda
+from runtime.backends.onnxruntime import OnnxRuntime
+from runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
+from runtime.errors import SSDiffError
+from runtime.parity import random_tiles
+from runtime.schedule import make_schedule
+
+
+@pytest.fixture
+def on_the_host(monkeypatch):
+    """IO binding is the same wherever tensors are."""
+    monkeypatch.setattr(onnxruntime_cuda, "_PROVIDER", "CPUExecutionProvider")
+    monkeypatch.setattr(onnxruntime_cuda, "_OPTIONS", {})
+    monkeypatch.setattr(onnxruntime_cuda, "_DEVICE", "cpu")
+
+
+@pytest.mark.parametrize("sampler", ["consistent", "released"])
+def test_the_bound_loop_is_the_loop(bundle4, on_the_host, sampler):
+    schedule = make_schedule((900, 300, 10), sampler)
+    batches = [random_tiles(4, 64, count=count) for count in (2, 1)]
+    bound = list(OnnxRuntimeCuda(bundle4, precision="fp32").sample(batches, schedule))
+    plain = list(OnnxRuntime(bundle4).sample(batches, schedule))
+    assert [len(images) for images in bound] == [2, 1]
+    for one, other in zip(bound, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
+
+
+def test_the_bound_denoiser_gives_the_clamped_residual(bundle4, on_the_host):
+    tiles = random_tiles(4, 64)
+    bound = OnnxRuntimeCuda(bundle4, precision="fp32").denoise(tiles, tiles.noise, 999.0)
+    plain = OnnxRuntime(bundle4).denoise(tiles, tiles.noise, 999.0)
+    clamped = (plain + tiles.lms).clip(0, 1) - tiles.lms
+    np.testing.assert_allclose(bound, clamped, rtol=0, atol=2e-5)
+
+
+def test_without_cuda_it_says_so(bundle4):
+    with pytest.raises(SSDiffError, match=r"this ONNX Runtime has no CUDA \(onnxruntime-gpu has\)"):
+        OnnxRuntimeCuda(bundle4, precision="fp32")
+
+
+def test_half_precision_that_is_not_finite_stays_so(bundle8):
+    """The clamp of the loop would make 1 of infinity."""
+    tiles = random_tiles(8, 64)
+    tiles.pan[0, 0, 20, 20] = 1e6  # beyond 65504
+    (image,) = OnnxRuntime(bundle8, precision="fp16").sample([tiles], make_schedule((999,)))
+    assert not np.isfinite(image).all()
+    (image,) = OnnxRuntime(bundle8).sample([tiles], make_schedule((999,)))
+    assert np.isfinite(image).all()
