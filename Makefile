@@ -14,7 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --output $(EXAMPLE)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --durations 8
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -175,8 +175,9 @@ class Headroom(TorchFunctionMode):
             self._inside.pop()
 
         hooks = []
+        islands = tuple(f"{n}." for n, module in net.named_modules() if type(module) in ISLANDS)
         for name, module in net.named_modules():
-            lowered = "" if type(module) in ISLANDS else name or "network"
+            lowered = "" if f"{name}.".startswith(islands) else name or "network"
             hooks.append(module.register_forward_pre_hook(enter(lowered)))
             hooks.append(module.register_forward_hook(leave))
         try:

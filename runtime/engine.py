@@ -304,7 +304,7 @@ def audit_network(network: Any, precision: Precision) -> dict[str, int]:
 
 
 def audit_engine(report: str, precision: Precision) -> dict[str, int]:
-    """What an engine says of its layers, by the type of their outputs.
+    """What an engine says of its layers: by the type of their outputs, and fused attention.
 
     Args:
         report: JSON of the engine inspector.
@@ -316,6 +316,7 @@ def audit_engine(report: str, precision: Precision) -> dict[str, int]:
     words = {"FLOAT": ("Float", "FP32"), "HALF": ("Half", "FP16"), "BF16": ("BF16", "BFloat16")}
     found: Counter[str] = Counter()
     for layer in json.loads(report).get("Layers", []):
+        found["fused attention"] += "mha" in str(layer).lower()
         outputs = layer.get("Outputs", []) if isinstance(layer, Mapping) else []
         for output in outputs:
             text = str(output.get("Format/Datatype", output.get("Datatype", "")))
@@ -323,10 +324,11 @@ def audit_engine(report: str, precision: Precision) -> dict[str, int]:
                 if any(spelling.lower() in text.lower() for spelling in spellings):
                     found[name] += 1
                     break
-    if found and not found[_TYPES[precision]]:
+    typed = sorted(name for name in found if name in words)
+    if typed and _TYPES[precision] not in typed:
         raise SSDiffError(
-            f"The engine has no layer in {precision}, only {dict(found)}; build it again, or "
-            "choose another precision."
+            f"The engine has no layer in {precision}, only in {', '.join(typed)}; build it again, "
+            "or choose another precision."
         )
     return dict(found)
 

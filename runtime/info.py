@@ -30,7 +30,8 @@ def describe(bundle: Bundle) -> None:
         "trained on": source.training_data,
         "licence": source.licence,
         "exported": f"{source.created} by {source.exporter}",
-        **{f"metrics, {name}": str(value) for name, value in source.metrics.items()},
+        "metrics": "\n".join(f"{name}: {value}" for name, value in source.metrics.items())
+        or "none",
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():

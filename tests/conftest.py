@@ -50,15 +50,27 @@ def golden8_weights(shared_folder):
 
 @pytest.fixture(scope="session")
 def bundle8(shared_folder, golden8_weights):
-    """An export of the golden weights in every precision, which the whole parity was part of."""
+    """An export of the golden weights, which the whole parity was part of."""
     from export.bundle import export_bundle
 
     path = shared_folder / "golden8.ssdiff"
     with FileLock(f"{path}.lock"):  # made once, whichever worker needs it first
         if path.exists():
             return open_bundle(path)
-        low = ("fp16", "bf16")
-        return export_bundle(golden8_weights, "wv3", path, precisions=low, timesteps=(900, 500, 0))
+        return export_bundle(golden8_weights, "wv3", path, timesteps=(900, 500, 0))
+
+
+@pytest.fixture(scope="session")
+def low4(shared_folder):
+    """generic4 in every precision, with small tiles."""
+    from export.bundle import defaults_of, export_bundle
+
+    path = shared_folder / "low4.ssdiff"
+    with FileLock(f"{path}.lock"):
+        if path.exists():
+            return open_bundle(path)
+        given = defaults_of(open_bundle("generic4").manifest) | {"tile": 32}
+        return export_bundle("generic4", "generic", path, precisions=("fp16", "bf16"), **given)
 
 
 def write_raster(path, pixels, transform=None, crs=UTM, mask=None, descriptions=None, **profile):

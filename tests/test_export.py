@@ -16,7 +16,7 @@ from export.precision import Headroom, Lowered, Step, without_transpose
 from runtime.backends.onnxruntime import OnnxRuntime
 from runtime.bundle import FORMS, ROLES, Limits, Parity, StepParity, Trajectory, open_bundle
 from runtime.errors import SSDiffError
-from runtime.parity import LIMITS, deviation, faults, random_tiles, real_tiles
+from runtime.parity import LIMITS, deviation, random_tiles, real_tiles
 from runtime.schedule import make_schedule
 from ssdiff_ref.checkpoint import load_checkpoint
 from ssdiff_ref.network import SSNet
@@ -32,41 +32,44 @@ def test_the_manifest_tells_what_was_exported(bundle8):
     assert manifest.sensor.name == "wv3"
     assert manifest.sensor.full_scale == 2047
     assert manifest.sampler.timesteps == (900, 500, 0)
-    assert {(g.precision, g.form, g.opset) for g in manifest.graphs} == {
-        ("fp32", "portable", 18),
-        ("fp32", "fused", 23),
-        ("fp16", "portable", 18),
-        ("fp16", "fused", 23),
-        ("bf16", "portable", 22),
-        ("bf16", "fused", 23),
-    }
-    assert len(manifest.graphs) == 12
+    assert [(g.role, g.form, g.opset) for g in manifest.graphs] == [
+        ("denoiser", "portable", 18),
+        ("denoiser", "fused", 23),
+        ("step", "portable", 18),
+        ("step", "fused", 23),
+    ]
     assert manifest.provenance.weights == "golden8.pt"
 
 
 def test_parity_was_measured_at_every_step_of_both_kinds_of_tiles(bundle8):
-    for parity, precision in zip(bundle8.manifest.parity, PRECISIONS, strict=True):
-        assert (parity.precision, parity.limits) == (precision, LIMITS[precision])
-        assert [t.inputs for t in parity.trajectories] == ["random", "real"]
-        for trajectory in parity.trajectories:
-            assert [step.t for step in trajectory.steps] == list(range(900, -1, -100))
-            for step in trajectory.steps:
-                computed = {f"torch {form}" for form in FORMS}
-                if precision != "bf16":
-                    computed |= {f"onnxruntime {f} {r}" for f in FORMS for r in ROLES}
-                assert set(step.deviations) == computed
-                for found in step.deviations.values():
-                    assert 0 < found.rmse <= found.max
-                    assert found.psnr == pytest.approx(-20 * np.log10(found.rmse))
-        assert not list(faults(parity))
+    (parity,) = bundle8.manifest.parity
+    assert (parity.precision, parity.limits) == ("fp32", LIMITS["fp32"])
+    assert [t.inputs for t in parity.trajectories] == ["random", "real"]
+    for trajectory in parity.trajectories:
+        assert [step.t for step in trajectory.steps] == list(range(900, -1, -100))
+        for step in trajectory.steps:
+            assert set(step.deviations) == {
+                *(f"torch {form}" for form in FORMS),
+                *(f"onnxruntime {form} {role}" for form in FORMS for role in ROLES),
+            }
+            for found in step.deviations.values():
+                assert 0 < found.rmse <= found.max <= 2e-5
+                assert found.psnr == pytest.approx(-20 * np.log10(found.rmse))
 
 
-def test_low_precision_is_within_its_limits_and_not_by_a_hair(bundle8):
-    """Limits are an RMSE of 1e-3 and 60 dB."""
-    _, fp16, bf16 = bundle8.manifest.parity
-    for parity, worst in ((fp16, 2e-4), (bf16, 9e-4)):
-        found = [s.deviations for t in parity.trajectories for s in t.steps]
-        assert max(d.rmse for step in found for d in step.values()) < worst
+def test_low_precision_is_within_its_limits_and_not_by_a_hair(low4):
+    """Limits are an RMSE of 1e-3 at every step and 60 dB at the last."""
+    assert [parity.precision for parity in low4.manifest.parity] == list(PRECISIONS)
+    for parity, worst, least in zip(low4.manifest.parity[1:], (2e-4, 9e-4), (78, 61), strict=True):
+        assert parity.limits == LIMITS[parity.precision]
+        steps = [s.deviations for t in parity.trajectories for s in t.steps]
+        names = {name.split()[0] for step in steps for name in step}
+        assert names == ({"torch"} if parity.precision == "bf16" else {"torch", "onnxruntime"})
+        assert 1e-6 < max(d.rmse for step in steps for d in step.values()) < worst
+        assert (
+            min(d.psnr for t in parity.trajectories for d in t.steps[-1].deviations.values())
+            > least
+        )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -82,9 +85,9 @@ def test_graphs_give_the_released_outputs(bundle8, form):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("role", ROLES)
-def test_graphs_hold_only_what_engines_take(bundle8, role, form, precision):
-    graph = bundle8.graph(role, precision, form)
-    model = onnx.load(bundle8.path / graph.file)
+def test_graphs_hold_only_what_engines_take(low4, role, form, precision):
+    graph = low4.graph(role, precision, form)
+    model = onnx.load(low4.path / graph.file)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", opset(form, precision))]
     operators = [node.op_type for node in model.graph.node]
     assert not FORBIDDEN & set(operators)
@@ -97,9 +100,9 @@ def test_graphs_hold_only_what_engines_take(bundle8, role, form, precision):
 
 @pytest.mark.parametrize(("precision", "code"), [("fp16", 10), ("bf16", 16)])
 @pytest.mark.parametrize("form", FORMS)
-def test_heavy_operators_are_lowered_and_norms_are_not(bundle8, form, precision, code):
+def test_heavy_operators_are_lowered_and_norms_are_not(low4, form, precision, code):
     """The types that TensorRT, strongly typed, takes for granted."""
-    path = bundle8.path / bundle8.graph("denoiser", precision, form).file
+    path = low4.path / low4.graph("denoiser", precision, form).file
     graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
     found = {}
@@ -113,14 +116,14 @@ def test_heavy_operators_are_lowered_and_norms_are_not(bundle8, form, precision,
         assert value.type.tensor_type.elem_type == 1
 
 
-def test_graphs_of_a_precision_share_one_file_of_weights(bundle8):
-    files = {path.name: path.stat().st_size for path in bundle8.path.iterdir()}
+def test_graphs_of_a_precision_share_one_file_of_weights(low4):
+    files = {path.name: path.stat().st_size for path in low4.path.iterdir()}
     assert set(files) == {
         "manifest.json",
         *(f"weights.{p}.safetensors" for p in PRECISIONS),
         *(f"{r}.{p}.{f}.onnx" for r in ROLES for p in PRECISIONS for f in FORMS),
     }
-    parameters = sum(p.numel() for p in SSNet(8).parameters())
+    parameters = sum(p.numel() for p in SSNet(4).parameters())
     assert files["weights.fp32.safetensors"] < 4.3 * parameters
     assert files["weights.fp16.safetensors"] < 3 * parameters
 
@@ -151,23 +154,21 @@ def test_a_step_does_what_the_schedule_says(bundle8):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
-def test_a_step_keeps_what_is_not_finite(bundle8, value):
+def test_a_step_keeps_what_is_not_finite(low4, value):
     """A clamp would make 0 or 1 of it, and nobody would know."""
-    tiles = random_tiles(8, 64)
+    tiles = random_tiles(4, 32)
     tiles.lms[0, 3, 10, 10] = value
     for precision in ("fp32", "fp16"):
-        session = OnnxRuntime(bundle8, role="step", precision=precision)._session
+        session = OnnxRuntime(low4, role="step", precision=precision)._session
         feed = {"x_t": tiles.noise, "t": np.full(1, 500, np.float32), "pan": tiles.pan}
         feed |= {"lms": tiles.lms, "ms": tiles.ms, "coefficients": np.float32([1, 0, 0])}
         (image,) = session.run(["x_next"], feed)
-        if np.isfinite(np.float16(value) if precision == "fp16" else np.float32(value)):
-            assert np.isfinite(image).all()
-        else:
-            assert not np.isfinite(image).all()
+        fits = np.isfinite(value) and not (precision == "fp16" and value > 65504)
+        assert np.isfinite(image).all() == fits
 
 
-def test_lowering_tells_what_stays_and_how_large_values_get(bundle8):
-    fp16, bf16 = bundle8.manifest.lowering
+def test_lowering_tells_what_stays_and_how_large_values_get(low4):
+    fp16, bf16 = low4.manifest.lowering
     assert (fp16.precision, bf16.precision) == ("fp16", "bf16")
     assert [line.split(":")[0] for line in fp16.kept] == [
         "1 TimeEmbedding",
@@ -178,7 +179,7 @@ def test_lowering_tells_what_stays_and_how_large_values_get(bundle8):
         "4 GroupNorm",
     ]
     assert 1 < fp16.largest < 65504 / 8
-    assert fp16.where.split(": ")[0] in dict(in_form(SSNet(8), "fused").named_modules())
+    assert fp16.where.split(": ")[0] in dict(in_form(SSNet(4), "fused").named_modules())
 
 
 def test_weights_that_overflow_half_precision_are_refused(bundle8):

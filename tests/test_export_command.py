@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-import export.command
+import export.command as command
 from export.command import export
 from runtime.bundle import bundle_for, made_anew, open_bundle, shipped
 from runtime.engine_cache import EngineCache
@@ -33,7 +33,7 @@ def exported(monkeypatch, tmp_path):
         return open_bundle("generic4")
 
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(export.command, "export_bundle", record)
+    monkeypatch.setattr(command, "export_bundle", record)
     return calls
 
 
@@ -86,17 +86,17 @@ def test_options_that_do_not_go_together_are_refused_before_any_work(exported, o
     assert not exported
 
 
-def test_engines_for_other_gpus_come_along_in_the_bundle(bundle8, monkeypatch, tmp_path):
+def test_engines_for_other_gpus_come_along_in_the_bundle(low4, monkeypatch, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
     copy = tmp_path / "copy.ssdiff"
-    shutil.copytree(bundle8.path, copy)
-    monkeypatch.setattr(export.command, "export_bundle", lambda *a, **o: open_bundle(copy))
+    shutil.copytree(low4.path, copy)
+    monkeypatch.setattr(command, "export_bundle", lambda *a, **o: open_bundle(copy))
     heard = Heard()
     options = {"engine": "tensorrt-rtx", "gpus": "sm86,sm89", "fp16": True}
-    (bundle,) = export(weights=str(bundle8.path), output=str(copy), progress=heard, **options)
+    (bundle,) = export(weights=str(low4.path), output=str(copy), progress=heard, **options)
     assert len(list((copy / "engines").glob("*.engine"))) == 2
     assert heard.notes[0].startswith("Engine for sm86 in fp16: ")
-    plan = export.command.Plan(bundle, "tensorrt-rtx", "fp16", "sm89")
+    plan = command.Plan(bundle, "tensorrt-rtx", "fp16", "sm89")
     assert EngineCache(tmp_path / "none", [copy / "engines"]).find(plan.key, Progress())
     open_bundle(copy)  # engines are no part of what the manifest holds to be true
 

@@ -15,7 +15,14 @@ from runtime.schedule import make_schedule
 
 @pytest.fixture
 def on_the_host(monkeypatch):
-    """IO binding is the same wherever tensors are."""
+    """IO binding is the same wherever tensors are, but on the host it takes no copies."""
+    plain, kept = OnnxRuntimeCuda._put, []
+
+    def put(self, array):
+        kept.append(array.copy())
+        return plain(self, kept[-1])
+
+    monkeypatch.setattr(OnnxRuntimeCuda, "_put", put)
     monkeypatch.setattr(onnxruntime_cuda, "_PROVIDER", "CPUExecutionProvider")
     monkeypatch.setattr(onnxruntime_cuda, "_OPTIONS", {})
     monkeypatch.setattr(onnxruntime_cuda, "_DEVICE", "cpu")
@@ -45,11 +52,11 @@ def test_without_cuda_it_says_so(bundle4):
         OnnxRuntimeCuda(bundle4, precision="fp32")
 
 
-def test_half_precision_that_is_not_finite_stays_so(bundle8):
+def test_half_precision_that_is_not_finite_stays_so(low4):
     """The clamp of the loop would make 1 of infinity."""
-    tiles = random_tiles(8, 64)
+    tiles = random_tiles(4, 32)
     tiles.pan[0, 0, 20, 20] = 1e6  # beyond 65504
-    (image,) = OnnxRuntime(bundle8, precision="fp16").sample([tiles], make_schedule((999,)))
+    (image,) = OnnxRuntime(low4, precision="fp16").sample([tiles], make_schedule((999,)))
     assert not np.isfinite(image).all()
-    (image,) = OnnxRuntime(bundle8).sample([tiles], make_schedule((999,)))
+    (image,) = OnnxRuntime(low4).sample([tiles], make_schedule((999,)))
     assert np.isfinite(image).all()

@@ -435,3 +435,32 @@ def test_commands_tell_mistakes(tmp_path):
 def test_a_device_that_is_not_there_is_told(recipe, tmp_path):
     with pytest.raises(SSDiffError, match=r"The device nonsense cannot be used"):
         train(recipe, tmp_path / "run", device="nonsense", progress=Progress())
+
+
+def test_a_picture_without_a_valid_pixel_gives_no_crop():
+    picture = Picture(np.zeros((4, 64, 64), np.uint16), Source(name="sea", files=("sea.tif",)))
+    crops = Crops([picture], Generator(), CPU)
+    assert not list(crops.choices(lambda step: 32))
+
+
+def test_a_known_response_decides_what_pan_is_made_of():
+    """Of white noise in every band, PAN has what its response says, give or take."""
+    generator = Generator().manual_seed(5)
+    shares = (0.01, 0.5, 0.48, 0.01)
+    crops = torch.rand(64, 4, crop_size(16, 1), crop_size(16, 1), generator=generator) + 0.5
+    found = {}
+    for response in (None, shares):
+        synthesizer = Synthesizer(4, generator, CPU, response)
+        weights = torch.cat([synthesizer._pan_weights(64, 4)[:, 0, :4] for _ in range(8)])
+        found[response] = weights.mean(0)
+        batch = synthesizer.draw(crops, torch.ones(4), 1, spectral=True)
+        assert batch.pan.shape == (64, 1, 16, 16)
+    assert found[shares].tolist() == pytest.approx(shares, abs=0.06)
+    assert found[None].tolist() == pytest.approx([0.23] * 4, abs=0.04)
+
+
+def test_a_response_is_one_number_for_each_band(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text("bands = 4\npan_response = [0.5, 0.5]\n[[stages]]\niterations = 1\n")
+    with pytest.raises(SSDiffError, match="pan_response has 2 values, not 4"):
+        read_config(path)

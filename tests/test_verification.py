@@ -15,12 +15,12 @@ from runtime.verification import verify
 from tests.test_commands import call
 
 
-def test_half_precision_is_proven_on_the_cpu(bundle8):
-    proof = verify(str(bundle8.path), "onnxruntime", "fp16")
+def test_half_precision_is_proven_on_the_cpu(low4):
+    proof = verify(str(low4.path), "onnxruntime", "fp16")
     assert proof.passed
     assert proof.parity.precision == "fp16"
     found = [s.deviations["fp16"] for t in proof.parity.trajectories for s in t.steps]
-    assert len(found) == 20
+    assert len(found) == 2 * 12
     assert all(1e-7 < deviation.rmse < 2e-4 for deviation in found)
 
 
@@ -31,20 +31,20 @@ class Off(OnnxRuntime):
         return super().denoise(tiles, x, t) + np.float32(0.005 if t < 500 else 0)
 
 
-def test_what_is_off_fails_and_is_told(bundle8, monkeypatch):
+def test_what_is_off_fails_and_is_told(low4, monkeypatch):
     monkeypatch.setattr(
         runtime.verification,
         "open_backend",
         lambda name, bundle, **options: Off(bundle, precision="fp16"),
     )
-    proof = verify(str(bundle8.path), "onnxruntime", "fp16")
+    proof = verify(str(low4.path), "onnxruntime", "fp16")
     assert not proof.passed
     assert proof.faults[0].startswith("fp16 on random tiles at t = 400 has an RMSE of")
     assert any("60 dB are needed" in fault for fault in proof.faults)
 
 
-def test_the_command_tells_by_its_exit_status(bundle8):
-    told = call("verify", bundle8.path, "--precision", "fp16", "--json", "-q")
+def test_the_command_tells_by_its_exit_status(low4):
+    told = call("verify", low4.path, "--precision", "fp16", "--json", "-q")
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["faults"] == []
     told = call("verify", "generic4", "--precision", "fp32", "--backend", "onnxruntime")

@@ -269,4 +269,6 @@ def _find_places(pixels: NDArray[Any], size: int) -> _Places:
 
 def _valid_mean(pixels: NDArray[Any]) -> Tensor:
     valid = (pixels != 0).any(axis=0)
+    if not valid.any():  # no crop is ever cut from it
+        return torch.ones(len(pixels))
     return torch.from_numpy(pixels[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32))
