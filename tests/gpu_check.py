@@ -24,7 +24,7 @@ import numpy as np
 from runtime.backends import Tiles, open_backend
 from runtime.backends.tensorrt import TensorRT
 from runtime.bundle import open_bundle
-from runtime.cuda import open_cuda
+from runtime.cuda import open_cuda, why_no_cuda
 from runtime.parity import real_tiles
 from runtime.progress import Lines
 from runtime.schedule import make_schedule
@@ -244,6 +244,8 @@ def table(report):
 @click.option("-o", "--output", default="gpu-check.json", show_default=True)
 def main(bundle: str, output: str) -> None:
     """Prove and measure every backend on this machine's GPU."""
+    if lack := why_no_cuda():
+        raise click.ClickException(f"There is no GPU to check: {lack}.")
     opened = open_bundle(bundle)
     report: dict = {
         "when": time.strftime("%Y-%m-%d"),

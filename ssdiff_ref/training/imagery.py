@@ -245,7 +245,7 @@ class _Places(NamedTuple):
 def _find_places(pixels: NDArray[Any], size: int) -> _Places:
     """Crops without missing data, on every fourth pixel; those with more contrast more often."""
     height, width = pixels.shape[1:]
-    if min(height, width) < size:
+    if min(height, width) < size or not pixels.any():
         return _Places(torch.empty(0, 2, dtype=torch.long), torch.empty(0))
     rows, cols = np.arange(0, height - size + 1, 4), np.arange(0, width - size + 1, 4)
 
