@@ -284,12 +284,25 @@ def open_bundle(path: str | Path) -> Bundle:
     """Open a bundle and check its schema, hashes and shapes.
 
     Args:
-        path: the directory, or the name of a bundle that comes with the package.
+        path: the directory, or the name of a bundle that comes with the package. If this user has
+            exported that one with more graphs, it is the one with these.
 
     Raises:
         SSDiffError: saying which file or field is wrong.
     """
     directory = _directory(path)
+    original = _open(directory, path)
+    if directory.parent != SHIPPED:
+        return original
+    try:
+        richer = _open(made_anew(directory.stem), path)
+    except SSDiffError:
+        return original
+    same = richer.manifest.provenance.weights_sha256 == original.manifest.files[CHECKPOINT]
+    return richer if same else original
+
+
+def _open(directory: Path, path: str | Path) -> Bundle:
     file = directory / MANIFEST
     if not file.is_file():
         raise SSDiffError(
@@ -320,17 +333,6 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.ssdiff"))
 
 
-def _newest(name: str) -> Bundle:
-    """A bundle that comes along, with the graphs that this user has added, if it is still it."""
-    original = open_bundle(name)
-    try:
-        richer = open_bundle(made_anew(name))
-    except SSDiffError:
-        return original
-    same = richer.manifest.provenance.weights_sha256 == original.manifest.files[CHECKPOINT]
-    return richer if same else original
-
-
 def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
     """A bundle for imagery of so many bands.
 
@@ -342,7 +344,7 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
         SSDiffError: if it is for another number of bands, or as :func:`open_bundle` does.
     """
     if bundle is None:
-        candidates = [_newest(name) for name in shipped()]
+        candidates = [open_bundle(name) for name in shipped()]
     else:
         candidates = [bundle if isinstance(bundle, Bundle) else open_bundle(bundle)]
     for candidate in candidates:

@@ -21,7 +21,7 @@ from ssdiff_ref.cli import cli
 from ssdiff_ref.network import SSNet
 from ssdiff_ref.simulation import decimate, mtf_filter
 from ssdiff_ref.training.config import Config, Source, Stage, read_config
-from ssdiff_ref.training.imagery import Crops, Picture, pack, read_sources, unpack
+from ssdiff_ref.training.imagery import Crops, Picture, make_scenes, pack, read_sources, unpack
 from ssdiff_ref.training.pairs import SimulatedPairs
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_ref.training.run import finetune, pack_imagery, train
@@ -165,7 +165,7 @@ def test_crops_avoid_missing_data_and_held_out_places():
 
 def test_packed_imagery_is_what_it_was(tmp_path):
     source = Source(name="leaves", scenes=1, size=128, decimations=(1, 2), weight=2)
-    pictures = read_sources([source], tmp_path, 4, seed=1)
+    pictures = make_scenes([source], 4, seed=1)
     pack(pictures, tmp_path / "packed.npz")
     (again,) = unpack(tmp_path / "packed.npz")
     assert again.source == source
@@ -193,7 +193,7 @@ def test_rasters_of_several_grids_and_a_pan_become_one_picture(tmp_path):
         ) as file:
             file.write(values, 1)
     source = Source(name="s", files=("a.tif", "b.tif"), stack=True, pan="pan.tif")
-    (picture,) = read_sources([source], tmp_path, 2, seed=0)
+    (picture,) = read_sources([source], tmp_path)
     assert picture.with_pan
     assert picture.pixels.shape == (3, 8, 8)
     assert np.array_equal(picture.pixels[0], coarse)

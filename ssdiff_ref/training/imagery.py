@@ -62,28 +62,37 @@ def _halved(pixels: NDArray[Any]) -> NDArray[Any]:
     return means
 
 
-def read_sources(sources: Sequence[Source], folder: Path, bands: int, seed: int) -> list[Picture]:
-    """Read every raster and make every procedural scene; PanCollection files are left alone.
+def make_scenes(sources: Sequence[Source], bands: int, seed: int) -> list[Picture]:
+    """Make every procedural scene.
+
+    Args:
+        sources: of a configuration; those with files are left alone.
+        bands: of the network; scenes have a few more, to be mixed.
+        seed: of the scenes.
+    """
+    return [
+        Picture((scene * 2000).clip(1, 65535).astype(np.uint16), source)
+        for source in sources
+        for number in range(source.scenes)
+        for scene in [dead_leaves(seed * 1000 + number, bands + 2, source.size)]
+    ]
+
+
+def read_sources(sources: Sequence[Source], folder: Path) -> list[Picture]:
+    """Read every raster; PanCollection files and procedural scenes are left alone.
 
     Args:
         sources: of a configuration.
         folder: that relative paths start from.
-        bands: of the network; procedural scenes have a few more, to be mixed.
-        seed: of procedural scenes.
 
     Raises:
         SSDiffError: if a file is missing or is not imagery.
     """
     pictures = []
     for source in sources:
-        if source.scenes:
-            for number in range(source.scenes):
-                scene = dead_leaves(seed * 1000 + number, bands + 2, source.size)
-                pictures.append(Picture((scene * 2000).clip(1, 65535).astype(np.uint16), source))
-            continue
         paths = [path for pattern in source.files for path in expand(folder, pattern)]
         rasters = [path for path in paths if path.suffix not in ARRAYS]
-        if source.stack:
+        if source.stack and rasters:
             pictures.append(_read_scene(rasters, source, folder))
         else:
             pictures += [_read_scene([path], source, folder) for path in rasters]
@@ -150,7 +159,11 @@ def pack(pictures: Sequence[Picture], path: Path) -> None:
         {"source": picture.source.model_dump(), "with_pan": picture.with_pan}
         for picture in pictures
     ]
-    arrays = {f"picture{index}": picture.pixels for index, picture in enumerate(pictures)}
+    # Differences along rows, which wrap around and add up again, take fewer bits.
+    arrays = {
+        f"picture{index}": np.diff(picture.pixels, axis=-1, prepend=picture.pixels.dtype.type(0))
+        for index, picture in enumerate(pictures)
+    }
     with appearing(path) as unfinished:
         np.savez_compressed(unfinished, told=np.array(json.dumps(told)), **arrays)  # type: ignore[arg-type]
 
@@ -162,11 +175,12 @@ def unpack(path: Path) -> list[Picture]:
             told = json.loads(str(content["told"]))
             return [
                 Picture(
-                    content[f"picture{index}"],
+                    np.cumsum(difference, axis=-1, dtype=difference.dtype),
                     Source.model_validate(one["source"]),
                     one["with_pan"],
                 )
                 for index, one in enumerate(told)
+                for difference in [content[f"picture{index}"]]
             ]
     except (OSError, ValueError, KeyError) as error:
         raise SSDiffError(

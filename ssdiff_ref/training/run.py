@@ -15,7 +15,15 @@ from ssdiff_ref.checkpoint import load_checkpoint
 from ssdiff_ref.network import SSNet
 from ssdiff_ref.training.config import Config, read_config
 from ssdiff_ref.training.curves import draw_curves
-from ssdiff_ref.training.imagery import ARRAYS, Picture, expand, pack, read_sources, unpack
+from ssdiff_ref.training.imagery import (
+    ARRAYS,
+    Picture,
+    expand,
+    make_scenes,
+    pack,
+    read_sources,
+    unpack,
+)
 from ssdiff_ref.training.pairs import Mixed, ReadyPairs, SimulatedPairs, Supply, batches, joined
 from ssdiff_ref.training.trainer import Trainer
 from ssdiff_ref.training.validation import PATCH, Validation
@@ -102,11 +110,8 @@ def _run(
     progress, folder, target = progress or Progress(), Path(data), Path(output)
     where = _device(device)
     net = _start(settings, folder)
-    pictures = (
-        unpack(Path(packed))
-        if packed
-        else read_sources(settings.sources, folder, settings.bands, settings.seed)
-    )
+    pictures = unpack(Path(packed)) if packed else read_sources(settings.sources, folder)
+    pictures += make_scenes(settings.sources, settings.bands, settings.seed)
     if target.exists() and not target.is_dir():
         raise SSDiffError(f"{target} is a file, expected a folder; give another --output.")
     target.mkdir(parents=True, exist_ok=True)
@@ -147,12 +152,12 @@ def _device(name: str | None) -> torch.device:
 def pack_imagery(
     config: str | Path, output: str | Path, *, data: str | Path = ".", overwrite: bool = False
 ) -> Path:
-    """Write all imagery of a configuration as one file, to train where there is nothing else."""
+    """Write all rasters of a configuration as one file, to train where there is nothing else."""
     target = Path(output)
     if target.exists() and not overwrite:
         raise SSDiffError(f"{target} exists; choose another name or pass --overwrite.")
     settings = read_config(config)
-    pack(read_sources(settings.sources, Path(data), settings.bands, settings.seed), target)
+    pack(read_sources(settings.sources, Path(data)), target)
     return target
 
 
