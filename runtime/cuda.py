@@ -217,7 +217,7 @@ class PyCuda:
 
     def event(self) -> int:
         event = self._cuda.Event()
-        return self._keep(event, event.handle)
+        return self._keep(event, id(event))  # pycuda does not tell its handle
 
     def record(self, event: int, stream: int) -> None:
         self._kept[event].record(self._kept[stream])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import sys
+import types
 from enum import IntEnum
 from types import ModuleType
 
@@ -117,6 +118,89 @@ def test_a_capture_that_fails_is_ended(driver):
     with pytest.raises(CudaError, match="no"):
         cuda.capture(11, fail)
     assert [call[0] for call in driver.calls] == ["cuStreamBeginCapture", "cuStreamEndCapture"]
+
+
+class Thing:
+    """An object of pycuda that keeps what was done with it."""
+
+    def __init__(self, *made):
+        self.made, self.done = made, []
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *arguments: self.done.append((name, *arguments))
+
+
+class Allocation(Thing):
+    def __int__(self):
+        return 8192
+
+
+@pytest.fixture
+def pycuda(monkeypatch):
+    """pycuda, of which streams tell their handles and events do not."""
+    module = ModuleType("pycuda.driver")
+    module.context, module.copies = Thing(), []
+    device = types.SimpleNamespace(
+        name=lambda: "Paper GPU",
+        compute_capability=lambda: (8, 7),
+        retain_primary_context=lambda: module.context,
+    )
+
+    class Event(Thing):
+        handle = property(lambda self: (_ for _ in ()).throw(AttributeError("handle")))
+
+    class Stream(Thing):
+        handle = 11
+
+    class NoRoomError(Exception):
+        pass
+
+    module.init, module.Device = lambda: None, lambda index: device
+    module.get_driver_version = lambda: 12060
+    module.Event, module.Stream, module.MemoryError = Event, Stream, NoRoomError
+    module.mem_get_info = lambda: (3 << 30, 8 << 30)
+    module.mem_alloc = Allocation
+    module.pagelocked_empty = np.empty
+    module.memcpy_htod_async = lambda *arguments: module.copies.append(arguments)
+    package = ModuleType("pycuda")
+    package.driver = module
+    monkeypatch.setitem(sys.modules, "pycuda", package)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", module)
+    monkeypatch.setattr(runtime.cuda, "_Driver", Thing)
+    monkeypatch.setattr(runtime.cuda.atexit, "register", lambda function: None)
+    return module
+
+
+def test_pycuda_is_given_its_own_objects(pycuda):
+    cuda = PyCuda()
+    assert ("push",) in pycuda.context.done
+    assert cuda.device.sm == "sm87"
+    stream, events = cuda.stream(), [cuda.event(), cuda.event()]
+    assert stream == 11  # what TensorRT is told
+    assert len({stream, *events}) == 3
+    cuda.record(events[0], stream)
+    cuda.wait(stream, events[1])
+    first, second = (cuda._kept[event] for event in events)
+    assert first.done == [("record", cuda._kept[stream])]
+    assert cuda._kept[stream].done == [("wait_for_event", second)]
+    array, address = cuda.pinned((2, 2)), cuda.allocate(64)
+    assert address == 8192
+    cuda.upload(address, array, stream)
+    ((target, source, by),) = pycuda.copies
+    assert (target, by) == (8192, cuda._kept[stream])
+    assert source is array
+    allocation = cuda._kept[address]
+    cuda.release(address)
+    assert allocation.done == [("free",)]
+
+    def full(size):
+        raise pycuda.MemoryError
+
+    pycuda.mem_alloc = full
+    with pytest.raises(OutOfMemoryError, match="no room for 1 MiB"):
+        cuda.allocate(1 << 20)
 
 
 @pytest.mark.parametrize("kind", [PyCuda, CudaPython])
