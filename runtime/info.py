@@ -34,6 +34,8 @@ def describe(bundle: Bundle) -> None:
         or "none",
     }
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
     console = Console(highlight=False)
