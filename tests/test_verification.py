@@ -10,6 +10,7 @@ import pytest
 import runtime.verification
 from runtime.backends import open_backend
 from runtime.backends.onnxruntime import OnnxRuntime
+from runtime.cli import cli
 from runtime.errors import SSDiffError
 from runtime.verification import verify
 from tests.test_commands import call
@@ -74,3 +75,18 @@ def test_the_command_tells_by_its_exit_status(low4):
 def test_backends_that_cannot_be_had_are_told(bundle4, backend, precision, sentence):
     with pytest.raises(SSDiffError, match=sentence):
         open_backend(backend, bundle4, precision=precision)
+
+
+def test_a_failed_proof_is_exit_status_1(low4, monkeypatch, capsys):
+    monkeypatch.setattr(
+        runtime.verification,
+        "open_backend",
+        lambda name, bundle, **options: Off(bundle, precision="fp16"),
+    )
+    words = ["verify", str(low4.path), "--precision", "fp16", "-q"]
+    assert cli.main(words, standalone_mode=False) == 1
+    words.remove("-q")
+    assert cli.main(words, standalone_mode=False) == 1
+    told = capsys.readouterr().out
+    assert "FAILED: fp16 on random tiles at t = 400" in told
+    assert told.rstrip().endswith("failed")
