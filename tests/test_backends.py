@@ -9,16 +9,7 @@ import runtime.backends.tensorrt
 import runtime.cuda
 import runtime.engine
 from runtime.backends import open_backend
-from runtime.progress import Progress
-
-
-class Heard(Progress):
-    def __init__(self):
-        super().__init__()
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
+from tests.heard import Heard
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from runtime.engine import EngineKey
 from runtime.engine_cache import EngineCache
 from runtime.progress import Progress
+from tests.heard import Heard
 
 KEY = EngineKey(
     graph="a" * 64,
@@ -22,15 +23,6 @@ KEY = EngineKey(
     options=("no TF32",),
     platform="linux-aarch64",
 )
-
-
-class Heard(Progress):
-    def __init__(self):
-        super().__init__()
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 class Builder:
@@ -86,7 +78,7 @@ def test_an_engine_that_is_not_the_recorded_one_is_refused_and_built_anew(cache)
     path = cache.folder / f"{KEY.digest}.engine"
     path.write_bytes(b"engine 1, tampered with")
     assert cache.get(KEY, build, heard) == b"engine 2"
-    assert "is not the one that was built (its sha256 differs)" in heard.notes[1]
+    assert "is not the one that was built (its sha256 differs)" in heard.warnings[0]
     assert path.read_bytes() == b"engine 2"
 
 

@@ -24,25 +24,12 @@ from ssdiff_ref.rectangle import largest_rectangle
 from ssdiff_ref.report import print_tables
 from ssdiff_ref.simulation import bring_onto_ms, decimation_phase, degrade, mtf_filter
 from tests.dlpan import golden_arrays, golden_scores
+from tests.heard import Heard
 from tests.imagery import Upsampling, channels_last, make_bundle, pair, write_pair, write_raster
 from tests.test_registration import displaced
 
 REDUCED = ["SAM", "ERGAS", "Q2n", "SCC", "PSNR", "SSIM"]
 FULL = ["D_lambda", "D_s", "HQNR", "QNR"]
-
-
-class Heard(Progress):
-    """Remembers what it was told."""
-
-    def __init__(self):
-        super().__init__()
-        self.notes, self.warnings = [], []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def warn(self, text):
-        self.warnings.append(text)
 
 
 def assert_golden(told):

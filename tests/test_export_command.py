@@ -12,15 +12,7 @@ from runtime.bundle import bundle_for, made_anew, open_bundle, shipped
 from runtime.engine_cache import EngineCache
 from runtime.errors import SSDiffError
 from runtime.progress import Progress
-
-
-class Heard(Progress):
-    def __init__(self):
-        super().__init__()
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
+from tests.heard import Heard
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from runtime.errors import SSDiffError
-from runtime.progress import Progress
 from tests.conftest import PAN_GRID, StandIn, interpolated, leftovers, read_raster, smooth
+from tests.heard import Heard
 from tests.test_scene import REFUSALS
 
 
@@ -174,17 +174,6 @@ def test_a_result_that_appears_meanwhile_is_kept(make_pair, run, tmp_path):
         run(make_pair(), Rival())
     assert (tmp_path / "out.tif").read_text() == "the other run's"
     assert leftovers(tmp_path) == ["out.tif"]
-
-
-class Heard(Progress):
-    """Keeps the warnings."""
-
-    def __init__(self):
-        super().__init__()
-        self.warnings = []
-
-    def warn(self, text):
-        self.warnings.append(text)
 
 
 def test_what_looks_wrong_is_told_before_or_after(make_pair, run):

@@ -11,10 +11,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from runtime.cli import cli
 from runtime.errors import SSDiffError
-from runtime.progress import Progress
 from runtime.registration import measure_arrays, measure_scene
 from runtime.scene import Scene
 from tests.conftest import PAN_GRID, StandIn, read_raster
+from tests.heard import Heard
 from tests.imagery import texture, write_raster
 
 WEIGHTS = (0.2, 0.3, 0.3, 0.2)
@@ -57,20 +57,6 @@ def write_displaced(folder, shift, height=64, width=72, ms_grid=None, **details)
         write_raster(folder / "pan.tif", pan, PAN_GRID, **details),
         write_raster(folder / "ms.tif", ms, grid, **details),
     )
-
-
-class Heard(Progress):
-    """Remembers what it was told."""
-
-    def __init__(self):
-        super().__init__(verbose=True)
-        self.notes, self.warnings = [], []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def warn(self, text):
-        self.warnings.append(text)
 
 
 @pytest.mark.parametrize("shift", [(0.4, -1.3), (3, 2), (-3.9, 3.9), (0, 0)])
@@ -202,7 +188,7 @@ def test_a_run_moves_ms_onto_pan(tmp_path, run, shift):
     still = run(write_displaced(tmp_path, (0, 0)), name="still.tif", dtype="float32")
     assert still.shift == (0, 0)
     pair = write_displaced(tmp_path, shift)
-    heard = Heard()
+    heard = Heard(verbose=True)
     moved = run(pair, name="moved.tif", dtype="float32", progress=heard)
     assert moved.shift == pytest.approx(shift, abs=0.03)
     assert error(moved) == pytest.approx(error(still), rel=0.05)
@@ -261,7 +247,7 @@ def test_what_is_warped_is_moved_too(tmp_path, run):
 
 
 def test_a_shift_that_is_too_large_is_told_and_not_made_up_for(tmp_path, run):
-    heard = Heard()
+    heard = Heard(verbose=True)
     result = run(write_displaced(tmp_path, (4.6, 0)), progress=heard)
     assert result.shift == (0, 0)
     (warning,) = [text for text in heard.warnings if "too far to be sure" in text]

@@ -10,9 +10,9 @@ from runtime.backends.tensorrt import TensorRT
 from runtime.bundle import graph_io, open_bundle
 from runtime.cuda import CudaError
 from runtime.errors import SSDiffError
-from runtime.progress import Progress
 from runtime.schedule import make_schedule, sample
 from tests.fake_gpu import DataType, FakeCuda, FakeEngine, fake_tensorrt
+from tests.heard import Heard
 from tests.imagery import make_bundle
 
 BANDS, TILE = 4, 32
@@ -30,15 +30,6 @@ def residual(x_t, pan, lms, ms, t):
 def step(x_t, pan, lms, ms, t, coefficients):
     image = (residual(x_t, pan, lms, ms, t) + lms).clip(0, 1)
     return coefficients[0] * image + coefficients[1] * x_t + coefficients[2] * lms
-
-
-class Heard(Progress):
-    def __init__(self):
-        super().__init__()
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 @pytest.fixture
@@ -157,9 +148,7 @@ def test_what_cannot_be_captured_runs_step_by_step_and_says_so(make):
     schedule, some = make_schedule((999, 20)), tiles(4, 8)
     (images,) = backend.sample([some], schedule)
     np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
-    assert heard.notes == [
-        "Warning: No CUDA graph (capture is not permitted); running step by step"
-    ]
+    assert heard.warnings == ["No CUDA graph (capture is not permitted); running step by step"]
     assert "launch" not in cuda.calls
     assert "step by step" in backend.describe()
 
@@ -177,7 +166,7 @@ def test_out_of_memory_halves_the_batch_once_and_says_so(make):
     room = 2 * 5 * tile_bytes + 10_000  # for 5 tiles in both slots
     backend, cuda = make(batch=8, room=room, progress=heard)
     assert backend.batch == 4
-    assert "Taking 4 tiles at a time, not 8" in heard.notes[0]
+    assert "Taking 4 tiles at a time, not 8" in heard.warnings[0]
     assert len(cuda.blocks) == 2 * 5  # and what did not fit was given back
     schedule, some = make_schedule((999,)), tiles(8, 9)
     (images,) = backend.sample([some], schedule)
