@@ -80,8 +80,10 @@ def export_bundle(
     """
     output = Path(output)
     check_bundle_target(output, overwrite)
-    if tile < 16 or tile % 16:
-        raise SSDiffError(f"A tile of {tile} pixels does not work; give a multiple of 16.")
+    if not 16 <= tile <= 512 or tile % 16:
+        raise SSDiffError(
+            f"A tile of {tile} pixels does not work; give a multiple of 16, from 16 to 512."
+        )
     if full_scale is not None and not full_scale > 0:
         raise SSDiffError(f"A full scale of {full_scale:g} does not work; give a number above 0.")
     progress = progress or Progress()

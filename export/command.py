@@ -61,6 +61,11 @@ def export(
         )
     plans = _engines(engine, gpus, progress)
     for name in shipped() if weights is None else [weights]:
+        if not is_bundle(name) and not Path(name).is_file():
+            raise SSDiffError(
+                f"There is no weights file {name}, and no bundle of that name; those that come "
+                f"along are {' and '.join(shipped())}."
+            )
         source = open_bundle(name).manifest if is_bundle(name) else None
         said = {name: value for name, value in options.items() if value is not None}
         given = (defaults_of(source) if source else {}) | said
@@ -69,6 +74,7 @@ def export(
             raise SSDiffError("--sensor is missing; say what the weights are for, such as wv3.")
         target = made_anew(name) if output is None else Path(output)
         if output is None:
+            progress.note(f"{name} is made anew as {target}, where ssdiff-trt run finds it")
             given["overwrite"] = True
             target.parent.mkdir(parents=True, exist_ok=True)
         bundle = export_bundle(name, kind, target, precisions=low, progress=progress, **given)
@@ -92,11 +98,16 @@ def _engines(
         there = [flavour for flavour in FLAVOURS if installed(flavour)]
         lack = why_no_cuda() or (None if there else "no TensorRT is installed")
         if lack:
-            progress.note(
-                f"No engine is built here ({lack}): the bundle has the graphs, and ssdiff-trt run "
-                "builds the engine at its first run where there is a GPU"
-            )
-            return lambda bundle, precision: []
+
+            def later(bundle: Bundle, precision: Precision) -> list[Plan]:
+                if precision != "fp32":
+                    progress.note(
+                        f"No engine in {precision} is built here ({lack}); ssdiff-trt run builds "
+                        "it at its first run where there is a GPU"
+                    )
+                return []
+
+            return later
         engine = there[0]
     if engine == "none":
         return lambda bundle, precision: []

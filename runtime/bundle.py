@@ -244,8 +244,8 @@ class Bundle:
                 return graph
         flag = "" if precision == "fp32" else f" --{precision}"
         raise SSDiffError(
-            f"The bundle {self.path} has no {form} {role} in {precision}, only "
-            f"{' and '.join(self.precisions)}; make one with ssdiff-export{flag}."
+            f"The bundle {self.path} has no {form} graph of a {role} in {precision}, only graphs "
+            f"in {' and '.join(self.precisions)}; export it with ssdiff-export{flag}."
         )
 
 

@@ -44,7 +44,8 @@ def tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
     progress.note(
         f"Bundle {manifest.name}: {schedule.sampler} sampler, {steps} at t = {visited}{more}"
     )
-    progress.detail(f"Backend: {result.backend}; seed {result.seed}")
+    progress.note(f"Backend: {result.backend}")
+    progress.detail(f"Seed {result.seed}")
     _warn_of_band_order(scene, manifest.sensor.bands, progress)
     for role, image, used, scale in (
         ("PAN", pan, [scene.pan_band], result.pan_scale),

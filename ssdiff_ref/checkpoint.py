@@ -97,7 +97,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        reason = "it is no file of tensors alone" if unsafe else str(error).splitlines()[0]
         raise SSDiffError(
             f"{path} cannot be read as weights ({reason}); "
             "give a .safetensors file, or a .pt file that holds tensors and nothing else."

@@ -273,6 +273,7 @@ def test_an_export_that_fails_parity_leaves_no_bundle(golden8_weights, tmp_path,
     ("options", "sentence"),
     [
         ({"tile": 40}, "A tile of 40 pixels does not work; give a multiple of 16"),
+        ({"tile": 1600}, "A tile of 1600 pixels does not work"),
         ({"sensor": "qb"}, "QuickBird has 4 bands and the weights have 8"),
         ({"sensor": "hubble"}, "The sensor 'hubble' is unknown; choose one of wv2, "),
         ({"timesteps": ()}, "not a schedule"),

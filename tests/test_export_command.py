@@ -39,7 +39,8 @@ def test_without_weights_those_that_come_along_are_made_anew(exported):
     assert (last["sensor"], last["timesteps"]) == (old.sensor.name, old.sampler.timesteps)
     assert (last["precisions"], last["overwrite"]) == (("fp16",), True)
     assert last["licence"] == "Apache-2.0"
-    assert heard.notes[0].startswith("No engine is built here (")
+    assert str(made_anew("generic4")) in heard.notes[0]
+    assert heard.notes[1].startswith("No engine in fp16 is built here (")
 
 
 def test_what_is_said_counts_more_than_the_bundle(exported):
@@ -65,7 +66,8 @@ def test_what_is_said_counts_more_than_the_bundle(exported):
         ({}, "The bundles that come along are in fp32; give --fp16 or --bf16"),
         ({"output": "b.ssdiff", "fp16": True}, "--weights and --output go together"),
         ({"weights": "w.pt"}, "--weights and --output go together"),
-        ({"weights": "w.pt", "output": "b.ssdiff"}, "--sensor is missing; say what"),
+        ({"weights": "w.pt", "output": "b.ssdiff"}, "There is no weights file w.pt, and no bundle"),
+        ({"weights": __file__, "output": "b.ssdiff"}, "--sensor is missing; say what"),
         ({"fp16": True, "gpus": "sm86"}, "--gpu is for engines of TensorRT-RTX"),
         ({"fp16": True, "engine": "tensorrt-rtx", "gpus": "sm1"}, "'sm1' was named, expected"),
         ({"fp16": True, "engine": "tensorrt-rtx"}, "No GPU is here and none was named"),

@@ -73,7 +73,7 @@ class OnnxRuntime:
     ) -> None:
         if precision == "bf16":
             raise SSDiffError(
-                "ONNX Runtime has no bf16 convolutions on the CPU; choose --precision fp32 or fp16."
+                "ONNX Runtime has no bf16 convolutions on the CPU; choose --precision fp32."
             )
         self._version = import_onnxruntime().__version__
         graph = bundle.graph(role, precision, form or default_form(self._version))
