@@ -1,7 +1,8 @@
 """Everything that only a GPU can show, in one go: ``make gpu-check``.
 
 Finds what is installed, builds engines, proves every backend step by step, and measures it beside
-PyTorch on the same tiles in the same process. Writes one JSON, prints one table. Below 8 minutes.
+PyTorch on the same tiles in the same process. Writes one JSON, prints one table. It is meant to
+take less than 8 minutes, and has not been timed on a GPU.
 
     python -m tests.gpu_check [--bundle generic4] [-o gpu-check.json]
 """

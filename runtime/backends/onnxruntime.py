@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backends import Array, Tiles
+from runtime.backends import CLAMPED_RESIDUAL, Array, Tiles
 from runtime.bundle import Bundle, Form, Graph, Precision, Role
 from runtime.errors import SSDiffError
 from runtime.schedule import Schedule, sample
 
 _ATTENTION_SINCE = (1, 23)
 """The first ONNX Runtime whose CPU provider has the Attention operator."""
-CLAMPED_RESIDUAL = np.array([1, 0, -1], np.float32)
-"""The coefficients with which a step gives its image less ``lms``."""
 
 
 def import_onnxruntime() -> ModuleType:

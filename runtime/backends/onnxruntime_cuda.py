@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backends import Array, Tiles
+from runtime.backends import CLAMPED_RESIDUAL, Array, Tiles
 from runtime.backends.onnxruntime import (
-    CLAMPED_RESIDUAL,
     default_form,
     import_onnxruntime,
     open_session,

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from runtime.backends import Array, Tiles
+from runtime.backends import CLAMPED_RESIDUAL, Array, Tiles
 from runtime.bundle import Bundle, Precision, graph_io
 from runtime.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
 from runtime.engine import BATCH, Flavour, Plan, audit_engine
@@ -30,8 +30,6 @@ from runtime.schedule import Schedule
 
 _ALIGNMENT = 256
 """Bytes that addresses of an engine's inputs and outputs are whole multiples of."""
-_CLAMPED_RESIDUAL = (1.0, 0.0, -1.0)
-"""The coefficients with which a step gives its image less ``lms``."""
 
 
 class _Table(NamedTuple):
@@ -248,7 +246,7 @@ class TensorRT:
         return self._run(batches, _Table(times, tuple(map(tuple, schedule.updates.tolist()))), True)
 
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
-        table = _Table((t,), (_CLAMPED_RESIDUAL,))
+        table = _Table((t,), (tuple(CLAMPED_RESIDUAL.tolist()),))
         (residual,) = self._run([tiles._replace(noise=x)], table, False)
         return residual
 
