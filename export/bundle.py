@@ -11,12 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from calibration.ranges import Method
 from export.graph import WeightsFile, export_graph, opset, strip
 from export.parity import measure_lowering, measure_parity
 from runtime.bundle import (
     FORMS,
     MANIFEST,
     ROLES,
+    Budget,
     Bundle,
     Graph,
     Lowering,
@@ -47,6 +49,9 @@ def export_bundle(
     output: str | Path,
     *,
     precisions: Sequence[Precision] = (),
+    calibration: str | Path | None = None,
+    ranges: Method = "minmax",
+    max_ergas_loss: float = 0.01,
     tile: int = 64,
     full_scale: float | None = None,
     sampler: Sampler = "consistent",
@@ -64,7 +69,10 @@ def export_bundle(
         sensor: a name of :data:`runtime.sensors.SENSORS`; it sets the full scale and band names.
         output: the directory to make, by custom ``NAME.ssdiff``. It appears only when every graph
             has passed the ONNX checker and the parity of :mod:`export.parity`.
-        precisions: of graphs besides those in fp32.
+        precisions: of graphs besides those in fp32. With ``int8`` comes fp16, for what is not int8.
+        calibration: samples for int8, from :func:`calibration.collection.collect`.
+        ranges: how they are found; see :func:`calibration.ranges.measure_ranges`.
+        max_ergas_loss: that int8 may cost, of ERGAS and of SAM, on tiles that were held out.
         tile: height and width of a tile in pixels, a multiple of 16.
         full_scale: digital number that inputs are divided by, if not the sensor's.
         sampler: default of the bundle.
@@ -76,10 +84,21 @@ def export_bundle(
         progress: told how work goes.
 
     Raises:
-        SSDiffError: on unusable input, or when parity fails.
+        SSDiffError: on unusable input, when parity fails, or when int8 costs too much.
     """
     output = Path(output)
     check_bundle_target(output, overwrite)
+    wanted: dict[Precision, None] = dict.fromkeys(("fp32", *precisions))
+    quantised = "int8" in wanted
+    if quantised != (calibration is not None):
+        raise SSDiffError(
+            "--int8 and --calibration go together, for INT8 needs samples of what the network is "
+            "given; make them with ssdiff-calibrate collect PAN MS -o calibration.npz."
+        )
+    if not 0 < max_ergas_loss < 1:
+        raise SSDiffError(
+            f"A loss of {max_ergas_loss:.0%} does not work; give one above 0 % and below 100 %."
+        )
     if not 16 <= tile <= 512 or tile % 16:
         raise SSDiffError(
             f"A tile of {tile} pixels does not work; give a multiple of 16, from 16 to 512."
@@ -100,10 +119,13 @@ def export_bundle(
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         directory = Path(scratch) / output.name
         directory.mkdir()
-        all_precisions = tuple(dict.fromkeys(("fp32", *precisions)))
+        # INT8 is made from FP16, and is not a lowering of the network itself.
+        if quantised:
+            wanted["fp16"] = None
+        exported = [precision for precision in wanted if precision != "int8"]
         graphs = tuple(
             graph
-            for precision in all_precisions
+            for precision in exported
             for graph in _write_graphs(net, precision, tile, directory, progress)
         )
         manifest = Manifest(
@@ -126,13 +148,26 @@ def export_bundle(
         written = Bundle(directory, manifest, sha256="")
         lowering = tuple(
             measure_lowering(net, written, precision)
-            for precision in all_precisions
+            for precision in exported
             if precision != "fp32"
         )
         for found in lowering:
             _tell(found, progress)
+        if calibration is not None:
+            from export.int8 import add_int8  # and with it scipy, which other exports do without
+
+            budget = Budget(loss=max_ergas_loss)
+            more, quantisation = add_int8(written, calibration, ranges, budget, progress)
+            manifest = manifest.model_copy(
+                update={
+                    "graphs": (*graphs, *more),
+                    "files": {path.name: sha256_of(path) for path in sorted(directory.iterdir())},
+                    "quantisation": quantisation,
+                }
+            )
+            written = Bundle(directory, manifest, sha256="")
         with progress:
-            parity = measure_parity(net, written, all_precisions, progress)
+            parity = measure_parity(net, written, written.precisions, progress)
         proven = manifest.model_copy(update={"parity": parity, "lowering": lowering})
         (directory / MANIFEST).write_text(proven.model_dump_json(indent=1) + "\n")
         if output.exists():

@@ -8,7 +8,9 @@ import click
 
 from runtime.console import (
     SETTINGS,
+    loss_option,
     overwrite_option,
+    ranges_option,
     run,
     sampling_options,
     verbosity_options,
@@ -27,6 +29,12 @@ from runtime.sensors import SENSORS
 @click.option("-o", "--output", help="Bundle to make, NAME.ssdiff.")
 @click.option("--fp16", is_flag=True, help="Also graphs in FP16, with FP32 where it matters.")
 @click.option("--bf16", is_flag=True, help="Also graphs in BF16, likewise.")
+@click.option("--int8", is_flag=True, help="Also graphs in INT8, if they pass; needs samples.")
+@click.option(
+    "--calibration", metavar="FILE", help="Samples for --int8, by ssdiff-calibrate collect."
+)
+@ranges_option
+@loss_option
 @click.option(
     "--engine",
     type=click.Choice(["auto", "tensorrt", "tensorrt-rtx", "none"]),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from calibration.samples import read_about
 from export.bundle import defaults_of, export_bundle
 from runtime.bundle import Bundle, Precision, is_bundle, made_anew, open_bundle, shipped
 from runtime.cuda import Device, open_cuda, why_no_cuda
@@ -23,6 +24,8 @@ def export(
     output: str | None = None,
     fp16: bool = False,
     bf16: bool = False,
+    int8: bool = False,
+    calibration: str | None = None,
     engine: str = "auto",
     gpus: str | None = None,
     progress: Progress,
@@ -36,6 +39,8 @@ def export(
         output: bundle to make; those that come along go to the user's folder.
         fp16: also in that precision.
         bf16: likewise.
+        int8: likewise; it brings fp16 along.
+        calibration: samples for int8. Without ``weights``, the bundle that they are of is made.
         engine: ``auto``, ``none``, or a flavour of TensorRT to build engines with.
         gpus: compute capabilities to build for, with commas between them.
         progress: told how work goes.
@@ -47,7 +52,7 @@ def export(
     Raises:
         SSDiffError: on options that do not go together, or as the export does.
     """
-    asked: dict[Precision, bool] = {"fp16": fp16, "bf16": bf16}
+    asked: dict[Precision, bool] = {"fp16": fp16, "bf16": bf16, "int8": int8}
     low = tuple(precision for precision in asked if asked[precision])
     if (weights is None) != (output is None):
         raise SSDiffError(
@@ -56,11 +61,11 @@ def export(
         )
     if weights is None and not low:
         raise SSDiffError(
-            "The bundles that come along are in fp32; give --fp16 or --bf16 to make them anew, or "
-            "--weights and --output for others."
+            "The bundles that come along are in fp32; give --fp16, --bf16 or --int8 to make them "
+            "anew, or --weights and --output for others."
         )
     plans = _engines(engine, gpus, progress)
-    for name in shipped() if weights is None else [weights]:
+    for name in _sources(weights, calibration):
         if not is_bundle(name) and not Path(name).is_file():
             raise SSDiffError(
                 f"There is no weights file {name}, and no bundle of that name; those that come "
@@ -68,7 +73,7 @@ def export(
             )
         source = open_bundle(name).manifest if is_bundle(name) else None
         said = {name: value for name, value in options.items() if value is not None}
-        given = (defaults_of(source) if source else {}) | said
+        given = (defaults_of(source) if source else {}) | said | {"calibration": calibration}
         kind = sensor or (source.sensor.name if source else None)
         if kind is None:
             raise SSDiffError("--sensor is missing; say what the weights are for, such as wv3.")
@@ -83,6 +88,21 @@ def export(
             for plan in plans(bundle, precision):
                 _build(plan, progress)
         yield bundle
+
+
+def _sources(weights: str | None, calibration: str | None) -> list[str]:
+    """What to export: what was named, or what comes along; with samples, the one they are of."""
+    if weights is not None:
+        return [weights]
+    if calibration is None:
+        return shipped()
+    about = read_about(calibration)
+    if about.bundle not in shipped():
+        raise SSDiffError(
+            f"{calibration} has samples of {about.bundle}, which does not come along; name it with "
+            "--weights, and --output."
+        )
+    return [about.bundle]
 
 
 def _engines(

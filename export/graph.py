@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
 import struct
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from export.precision import DTYPES, Lowered, Step
-from runtime.bundle import Form, Model, Precision, Role, graph_io
+from runtime.bundle import GRAPH_CONSTANT, TRANSPOSED, Form, Model, Precision, Role, graph_io
 from ssdiff_ref.apfm import AttentionForm
-from ssdiff_ref.checkpoint import GRAPH_CONSTANT, TRANSPOSED, released_tensors
+from ssdiff_ref.checkpoint import released_tensors
 from ssdiff_ref.network import SSNet
 
 if TYPE_CHECKING:
@@ -22,14 +24,20 @@ if TYPE_CHECKING:
 
 ATTENTION: dict[Form, AttentionForm] = {"portable": "materialised", "fused": "fused"}
 """How attention is written in each form of the graph."""
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_WRAPPERS = ("denoiser", "net", "module")
 _LARGEST_INLINE = 1024  # bytes; shape constants stay inside the graph, where parsers want them
 
 
 def opset(form: Form, precision: Precision) -> int:
-    """The lowest that has what the graph needs: Attention from 23, convolutions in BF16 from 22."""
+    """The lowest that has what the graph needs.
+
+    Attention came with 23, convolutions in BF16 with 22, and with 19 the Q/DQ in FP16 that INT8
+    adds to graphs in FP16.
+    """
     if form == "fused":
         return 23
-    return 22 if precision == "bf16" else 18
+    return {"fp32": 18, "fp16": 19, "int8": 19, "bf16": 22}[precision]
 
 
 def in_form(net: SSNet, form: Form) -> SSNet:
@@ -66,7 +74,22 @@ def export_graph(
             dynamic_shapes={name: {0: batch} if has else None for name, has in batched.items()},
         )
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    name_by_module(model)
+    return model
+
+
+def name_by_module(model: onnx.ModelProto) -> None:
+    """Name nodes by what they compute: ``fusions.0.apfm.sa1/MatMul``, the same in every graph."""
+    seen: Counter[str] = Counter()
+    for node in model.graph.node:
+        scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), "['']")
+        *modules, _ = ast.literal_eval(scopes)
+        # Islands and steps wrap modules of the network, whose names count.
+        inside = [part for part in (modules or [""])[-1].split(".") if part not in _WRAPPERS]
+        name = f"{'.'.join(inside) or 'step'}/{node.op_type}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
 
 
 def strip(model: onnx.ModelProto) -> None:

@@ -65,6 +65,14 @@ def without_transpose(convolution: nn.ConvTranspose2d) -> nn.Sequential:
     return nn.Sequential(pixels, nn.PixelShuffle(ratio))
 
 
+def _replace_transposed(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.ConvTranspose2d):
+            setattr(module, name, without_transpose(child))
+        else:
+            _replace_transposed(child)
+
+
 class Lowered(nn.Module):
     """A denoiser that computes in a precision, with FP32 inputs and output.
 
@@ -78,6 +86,7 @@ class Lowered(nn.Module):
         self.dtype = DTYPES[precision]
         self.net = copy.deepcopy(net)
         self.islands: Counter[type[nn.Module]] = Counter()
+        _replace_transposed(self.net)
         if precision != "fp32":
             self._lower(self.net)
 
@@ -87,9 +96,6 @@ class Lowered(nn.Module):
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(self.dtype))
         for name, child in module.named_children():
-            if isinstance(child, nn.ConvTranspose2d):
-                child = without_transpose(child)
-                setattr(module, name, child)
             if type(child) not in ISLANDS:
                 self._lower(child)
                 continue

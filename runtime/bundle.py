@@ -9,13 +9,14 @@
         step.fp32.portable.onnx         the denoiser and the sampler's update in one
         step.fp32.fused.onnx
         weights.fp32.safetensors        the weights, once, for all four, and a checkpoint
-        ...fp16..., ...bf16...          the same in lower precision, if it was asked for
+        ...fp16..., ...bf16..., ...int8...  the same in lower precision, if it was asked for
         engines/                        TensorRT's, a cache
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -30,7 +31,12 @@ from runtime.schedule import Schedule, make_schedule
 MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "bundles"
 CHECKPOINT = "weights.fp32.safetensors"
-Precision = Literal["fp32", "fp16", "bf16"]
+"""The weights, under their released names."""
+TRANSPOSED = "transposed."
+"""What names of matrices in it begin with that are transposed, as the graphs want them."""
+GRAPH_CONSTANT = "graph."
+"""What names begin with that only the graphs use."""
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Form = Literal["portable", "fused"]
 FORMS: tuple[Form, ...] = get_args(Form)
 Role = Literal["denoiser", "step"]
@@ -154,6 +160,71 @@ class Lowering(_Strict):
     """The module and operation that reaches it."""
 
 
+class Budget(_Strict):
+    """What INT8 may cost."""
+
+    loss: float = Field(gt=0, lt=1)
+    """Of ERGAS and of SAM, relative to FP32."""
+    psnr: float = 45
+    """Least PSNR against the image in FP32, in dB, for a peak of 1."""
+
+    def faults(self, verdict: Verdict) -> Iterator[str]:
+        """What a verdict is over budget by, a clause each."""
+        for name, now, before in (
+            ("ERGAS", verdict.ergas, verdict.ergas_fp32),
+            ("SAM", verdict.sam, verdict.sam_fp32),
+        ):
+            if not now <= before * (1 + self.loss):
+                yield f"{name} is {now:.4f} and {before:.4f} in FP32, {self.loss:.2%} is allowed"
+        if not verdict.psnr >= self.psnr:
+            yield f"PSNR to FP32 is {verdict.psnr:.1f} dB, {self.psnr:g} dB are needed"
+
+
+class Verdict(_Strict):
+    """How a graph in INT8 does on tiles whose truth is known, beside the one in FP32."""
+
+    tiles: int
+    ergas_fp32: float
+    ergas: float
+    sam_fp32: float
+    """Degrees."""
+    sam: float
+    psnr: float
+    """Of its images against those of FP32, in dB, for a peak of 1."""
+
+    def __str__(self) -> str:
+        return (
+            f"ERGAS {self.ergas:.4f} ({self.ergas / self.ergas_fp32 - 1:+.2%}), SAM {self.sam:.4f} "
+            f"({self.sam / self.sam_fp32 - 1:+.2%}), {self.psnr:.1f} dB to FP32"
+        )
+
+
+class Quantisation(_Strict):
+    """How graphs in INT8 came about, and the verdict that lets them be used."""
+
+    samples: str
+    """sha256 of the file of calibration samples."""
+    sources: tuple[str, ...]
+    timesteps: tuple[int, ...]
+    """That it is calibrated for."""
+    tiles: int
+    """That it is calibrated by, each at every timestep."""
+    method: str
+    groups: tuple[str, ...]
+    """Layers in INT8."""
+    excluded: tuple[str, ...]
+    """Layers that could be, and would cost too much."""
+    budget: Budget
+    verdict: Verdict
+    """On tiles that were held out."""
+
+    @model_validator(mode="after")
+    def _within_budget(self) -> Quantisation:
+        for fault in self.budget.faults(self.verdict):
+            raise ValueError(f"its graphs in INT8 are over budget: {fault}")
+        return self
+
+
 class Provenance(_Strict):
     """Where the weights come from."""
 
@@ -180,6 +251,8 @@ class Manifest(_Strict):
     provenance: Provenance
     parity: tuple[Parity, ...] = ()
     lowering: tuple[Lowering, ...] = ()
+    quantisation: Quantisation | None = None
+    """Of the graphs in INT8, which are not usable without."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Manifest:
@@ -187,6 +260,8 @@ class Manifest(_Strict):
             raise ValueError(
                 f"the sensor names {len(self.sensor.bands)} bands, the model has {self.model.bands}"
             )
+        if self.quantisation is None and any(g.precision == "int8" for g in self.graphs):
+            raise ValueError("it has graphs in INT8 and no verdict on them")
         for graph in self.graphs:
             for name in (graph.file, graph.weights):
                 if name not in self.files:

@@ -71,6 +71,17 @@ def key_values(
     return pairs
 
 
+def share(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Option callback for a share such as 1% or 0.01."""
+    number, percent, rest = value.partition("%")
+    try:
+        if rest:
+            raise ValueError
+        return float(number) / (100 if percent else 1)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no share; write one like 1%.", ctx, param) from None
+
+
 def together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
     """Several options as one decorator, shown in this order."""
 
@@ -104,10 +115,24 @@ backend_option = click.option(
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
+    type=click.Choice(["auto", "fp32", "fp16", "bf16", "int8"]),
     default="auto",
     show_default=True,
-    help="Of the network; auto: fp16 on a GPU, if the bundle has it, else fp32.",
+    help="Of the network; auto: fp16 on a GPU, if the bundle has it, else fp32, and never int8.",
+)
+loss_option = click.option(
+    "--max-ergas-loss",
+    callback=share,
+    default="1%",
+    show_default=True,
+    help="What INT8 may cost of ERGAS, and of SAM.",
+)
+ranges_option = click.option(
+    "--ranges",
+    type=click.Choice(["minmax", "percentile", "entropy"]),
+    default="minmax",
+    show_default=True,
+    help="How INT8 takes its ranges from the samples.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 verbosity_options = together(

@@ -35,7 +35,8 @@ BATCH = 32
 """Tiles at a time, unless told otherwise."""
 _RESERVE = 512 << 20
 """Bytes of the GPU's free memory that building leaves alone."""
-_TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}
+_TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "HALF"}
+"""Of the layers of a graph. Those that INT8 is for stand between Q/DQ pairs, in FP16."""
 _HEAVY = ("CONVOLUTION", "ATTENTION_INPUT", "SOFTMAX")
 """Kinds of layers that never stay in FP32 where a lower precision was asked for."""
 
@@ -293,6 +294,11 @@ def audit_network(network: Any, precision: Precision) -> dict[str, int]:
                 f"The layer {layer.name} ({kind}) is in {dtype}, expected {wanted} in a graph of "
                 f"{precision}; export the bundle again."
             )
+    if precision == "int8" and not layers["QUANTIZE INT8"]:
+        raise SSDiffError(
+            "The graph of int8 has no layer that quantises, expected Q/DQ pairs; export the bundle "
+            "again."
+        )
     tensors = [network.get_input(i) for i in range(network.num_inputs)]
     tensors += [network.get_output(i) for i in range(network.num_outputs)]
     for tensor in tensors:
@@ -313,7 +319,13 @@ def audit_engine(report: str, precision: Precision) -> dict[str, int]:
     Raises:
         SSDiffError: if no layer computes in the precision.
     """
-    words = {"FLOAT": ("Float", "FP32"), "HALF": ("Half", "FP16"), "BF16": ("BF16", "BFloat16")}
+    words = {
+        "FLOAT": ("Float", "FP32"),
+        "HALF": ("Half", "FP16"),
+        "BF16": ("BF16", "BFloat16"),
+        "INT8": ("Int8",),
+    }
+    wanted = "INT8" if precision == "int8" else _TYPES[precision]
     found: Counter[str] = Counter()
     for layer in json.loads(report).get("Layers", []):
         found["fused attention"] += "mha" in str(layer).lower()
@@ -325,7 +337,7 @@ def audit_engine(report: str, precision: Precision) -> dict[str, int]:
                     found[name] += 1
                     break
     typed = sorted(name for name in found if name in words)
-    if typed and _TYPES[precision] not in typed:
+    if typed and wanted not in typed:
         raise SSDiffError(
             f"The engine has no layer in {precision}, only in {', '.join(typed)}; build it again, "
             "or choose another precision."

@@ -28,7 +28,12 @@ from runtime.interpolator import RATIO, interpolate
 from runtime.schedule import Schedule, make_schedule, sample, spaced_timesteps
 
 _LOW = Limits(rmse=1e-3, psnr=60)
-LIMITS: dict[Precision, Limits] = {"fp32": Limits(max=2e-5), "fp16": _LOW, "bf16": _LOW}
+LIMITS: dict[Precision, Limits] = {
+    "fp32": Limits(max=2e-5),
+    "fp16": _LOW,
+    "bf16": _LOW,
+    "int8": Limits(psnr=40),
+}
 """What a computation in a precision may deviate from the reference in FP32."""
 
 Array = NDArray[np.float32]
@@ -66,9 +71,15 @@ def real_tiles(bands: int, tile: int, count: int = 1) -> Tiles:
 
 
 def trajectories(
-    model: Model, sampler: SamplerDefaults
+    model: Model, sampler: SamplerDefaults, precision: Precision = "fp32"
 ) -> Iterator[tuple[Literal["random", "real"], Tiles, Schedule]]:
-    """What is walked: ten evenly spaced timesteps and the bundle's own, with its sampler."""
+    """What is walked: ten evenly spaced timesteps and the bundle's own, with its sampler.
+
+    INT8 is calibrated for imagery at the bundle's own timesteps, and walks these alone.
+    """
+    if precision == "int8":
+        yield "real", real_tiles(model.bands, model.tile), sampler.schedule()
+        return
     schedule = make_schedule(sorted({*spaced_timesteps(10), *sampler.timesteps}), sampler.name)
     yield "random", random_tiles(model.bands, model.tile), schedule
     yield "real", real_tiles(model.bands, model.tile), schedule

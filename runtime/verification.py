@@ -51,7 +51,8 @@ def verify(
             f"{judged.describe()} is what others are compared with; choose another --backend or "
             "--precision."
         )
-    walks = list(trajectories(opened.manifest.model, opened.manifest.sampler))
+    manifest = opened.manifest
+    walks = list(trajectories(manifest.model, manifest.sampler, judged.precision))
     compared: list[Trajectory] = []
     with progress:
         progress.start("Parity", 2 * len(walks))
@@ -68,7 +69,7 @@ def verify(
         trajectories=tuple(compared),
     )
     return Proof(
-        bundle=opened.manifest.name,
+        bundle=manifest.name,
         backend=judged.describe(),
         parity=parity,
         faults=tuple(faults(parity)),

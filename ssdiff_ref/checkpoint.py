@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from runtime.bundle import CHECKPOINT, is_bundle, open_bundle
+from runtime.bundle import CHECKPOINT, GRAPH_CONSTANT, TRANSPOSED, is_bundle, open_bundle
 from runtime.errors import SSDiffError
 from ssdiff_ref.network import SSNet
 
@@ -50,10 +50,6 @@ _NEVER_READ = re.compile(
     r"(raise_ms_dim|raise_pan_dim|conv_x_t|up\d\.up0|down\d\.maxpool_conv)\..+|.*\.num_batches_tracked"
 )
 """Tensors that released checkpoints carry and no forward pass reads."""
-TRANSPOSED = "transposed."
-"""What names of matrices begin with that a bundle has transposed, as its graphs want them."""
-GRAPH_CONSTANT = "graph."
-"""What names begin with that only the graphs of a bundle use."""
 WEIGHTS = ".safetensors"
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from runtime.backends import CLAMPED_RESIDUAL, Array, Tiles
-from runtime.bundle import Bundle, Form, Graph, Precision, Role
+from runtime.bundle import Bundle, Form, Precision, Role
 from runtime.errors import SSDiffError
 from runtime.schedule import Schedule, sample
 
+CPU = ("CPUExecutionProvider",)
 _ATTENTION_SINCE = (1, 23)
 """The first ONNX Runtime whose CPU provider has the Attention operator."""
 
@@ -38,13 +40,18 @@ def default_form(version: str) -> Form:
     return "fused" if known >= _ATTENTION_SINCE else "portable"
 
 
-def open_session(bundle: Bundle, graph: Graph, providers: list[Any], threads: int = 0) -> Any:
-    """A session for a graph of a bundle."""
+def open_session(
+    graph: Path | bytes, precision: Precision, providers: Sequence[Any] = CPU, threads: int = 0
+) -> Any:
+    """A session for a graph: a file, or one that holds its constants."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(bundle.path / graph.file, options, providers=providers)
+    if precision == "int8":
+        # Q/DQ as it stands: ONNX Runtime 1.32 moves pairs through opset 23 and breaks them.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(graph, options, providers=list(providers))
 
 
 class OnnxRuntime:
@@ -77,7 +84,7 @@ class OnnxRuntime:
         graph = bundle.graph(role, precision, form or default_form(self._version))
         self.precision: Precision = precision
         self._form, self._role = graph.form, role
-        self._session = open_session(bundle, graph, ["CPUExecutionProvider"], threads or 0)
+        self._session = open_session(bundle.path / graph.file, precision, threads=threads or 0)
 
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
         told = np.full(len(x), t, np.float32)

@@ -48,7 +48,7 @@ class OnnxRuntimeCuda:
         graph = bundle.graph("step", precision, default_form(self._onnxruntime.__version__))
         self.precision: Precision = precision
         self.batch, self._form = batch or BATCH, graph.form
-        self._session = open_session(bundle, graph, [(_PROVIDER, _OPTIONS)])
+        self._session = open_session(bundle.path / graph.file, precision, [(_PROVIDER, _OPTIONS)])
         if _PROVIDER not in self._session.get_providers():
             raise SSDiffError(
                 "ONNX Runtime could not start CUDA and fell back to the CPU; check that its CUDA "

@@ -1,0 +1,95 @@
+"""A study of a bundle's sensitivity as one function: a table, a picture, a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from calibration.picture import draw_study, reach
+from calibration.ranges import Method
+from calibration.samples import load, read_about
+from calibration.sensitivity import Study, study
+from runtime.bundle import Budget, open_bundle
+from runtime.errors import SSDiffError
+from runtime.files import appearing
+from runtime.progress import Progress
+from runtime.quicklook import require_matplotlib
+from runtime.raster import check_target
+
+
+def study_bundle(
+    samples: str | Path,
+    *,
+    bundle: str | None = None,
+    ranges: Method = "minmax",
+    max_ergas_loss: float = 0.01,
+    json: str | None = None,
+    picture: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Study:
+    """Rank the groups of a bundle's layers by what INT8 costs there, and choose a plan.
+
+    Args:
+        samples: file of :func:`calibration.collection.collect`.
+        bundle: whose layers; by default the one that the samples are of.
+        ranges: how they are found; see :func:`calibration.ranges.measure_ranges`.
+        max_ergas_loss: that the plan may cost, of ERGAS and of SAM.
+        json: file for all of it.
+        picture: file for a picture.
+        overwrite: replace these files where they exist.
+        progress: told how work goes.
+
+    Raises:
+        SSDiffError: if the samples or the bundle cannot be used, or nothing fits the budget.
+    """
+    import onnx
+
+    progress = progress or Progress()
+    if not 0 < max_ergas_loss < 1:
+        raise SSDiffError(
+            f"A loss of {max_ergas_loss:.0%} does not work; give one above 0 % and below 100 %."
+        )
+    for option, target in (("--json", json), ("--picture", picture)):
+        if target is not None:
+            check_target(Path(target), [samples], overwrite, option)
+    if picture is not None:
+        require_matplotlib()
+    opened = open_bundle(bundle or read_about(samples).bundle)
+    known = load(samples, opened)
+    model = onnx.load(opened.path / opened.graph("denoiser", "fp32", "fused").file)
+    found = study(model, known, ranges, Budget(loss=max_ergas_loss), progress)
+    if json is not None:
+        with appearing(Path(json)) as unfinished:
+            unfinished.write_text(found.model_dump_json(indent=1) + "\n")
+    if picture is not None:
+        about = known.about
+        title = f"{about.bundle} in INT8, one group at a time, on {', '.join(about.sources)}"
+        draw_study(found, title, Path(picture))
+    return found
+
+
+def print_study(found: Study) -> None:
+    """Print the ranking and the plan on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("group", "layers", box=None, padding=(0, 2, 0, 0))
+    for name in ("dB to FP32", "ERGAS", "SAM", *(f"|x| t={t}" for t in found.ranges.timesteps), ""):
+        table.add_column(name, justify="right")
+    for cost in found.costs:
+        verdict = cost.verdict
+        table.add_row(
+            cost.group,
+            str(cost.layers),
+            f"{verdict.psnr:.1f}",
+            f"{verdict.ergas / verdict.ergas_fp32 - 1:+.2%}",
+            f"{verdict.sam / verdict.sam_fp32 - 1:+.2%}",
+            *(f"{reach(found, cost.group, k):.3g}" for k in range(len(found.ranges.timesteps))),
+            "" if cost.group in found.plan else "left out",
+        )
+    console.print(table)
+    console.print(
+        f"\n{len(found.plan)} of {len(found.costs)} groups fit a loss of {found.budget.loss:.2%}, "
+        f"half of it on these tiles; left out: {', '.join(found.excluded) or 'none'}"
+    )
