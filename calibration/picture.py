@@ -40,7 +40,7 @@ def draw_samples(
 
     figure = Figure(figsize=(13, 8.4), dpi=100, layout="constrained")
     grid = figure.add_gridspec(2, 1, height_ratios=(3, 2))
-    top, bottom = (figure.add_subfigure(cell) for cell in grid)
+    top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     colours = samples.tiles.lms[:, colour_bands(bands)]
     low, high = np.percentile(colours, (2, 98), axis=(0, 2, 3))[..., None, None]
     panels = top.subplots(_ROWS, _COLUMNS).ravel()
@@ -96,7 +96,7 @@ def draw_study(study: Study, title: str, path: Path) -> None:
     costs = study.costs[::-1]
     figure = Figure(figsize=(12, 0.28 * len(costs) + 1.8), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=11)
-    error, change, reach = figure.subplots(1, 3, sharey=True)
+    error, change, inputs = figure.subplots(1, 3, sharey=True)
     rows = np.arange(len(costs))
     colours = ["#4c72b0" if cost.group in study.plan else "#c44e52" for cost in costs]
     rms = [1e4 * 10 ** (-cost.verdict.psnr / 20) for cost in costs]
@@ -118,10 +118,10 @@ def draw_study(study: Study, title: str, path: Path) -> None:
     change.legend(fontsize=8)
     for step, t in enumerate(study.ranges.timesteps):
         found = [reach(study, cost.group, step) for cost in costs]
-        reach.plot(found, rows, "|" if step else "o", ms=6, label=f"t = {t}")
-    reach.set(xlabel="largest input of the group", xscale="log")
-    reach.legend(fontsize=8)
-    for panel in (error, change, reach):
+        inputs.plot(found, rows, "|" if step else "o", ms=6, label=f"t = {t}")
+    inputs.set(xlabel="largest input of the group", xscale="log")
+    inputs.legend(fontsize=8)
+    for panel in (error, change, inputs):
         panel.grid(alpha=0.3, axis="x")
     with appearing(path) as unfinished:
         figure.savefig(unfinished)

@@ -22,15 +22,15 @@ from pydantic import BaseModel, ConfigDict
 
 from runtime.backends import Array, Tiles
 from runtime.bundle import CHECKPOINT, GRAPH_CONSTANT, TRANSPOSED, Bundle
-from runtime.errors import SSDiffError
+from runtime.errors import SSDiffError, counted
 from runtime.files import appearing
 from runtime.interpolator import RATIO
 from runtime.schedule import Sampler, Schedule, make_schedule
 
 LEAST_TILES = 8
 """Tiles to calibrate by, at least."""
-LEAST_JUDGED = 4
-"""Tiles to judge by, at least: two to choose by and two for the verdict."""
+LEAST_JUDGED = 2
+"""Tiles to judge by, at least: one to choose by and one for the verdict."""
 SUFFIX = ".npz"
 ARRAYS = (
     *("pan", "lms", "ms", "states"),
@@ -227,8 +227,8 @@ def check_enough(tiles: int, judged: int, what: str) -> None:
     ):
         if found < least:
             raise SSDiffError(
-                f"{what} gives {found} tiles to {purpose} by, expected {least} or more; collect "
-                "from larger images, or from more of them."
+                f"{what} gives {counted(found, 'tile')} to {purpose} by, expected {least} or more; "
+                "collect from larger images, or from more of them."
             )
 
 

@@ -46,6 +46,13 @@ def tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
     )
     progress.note(f"Backend: {result.backend}")
     progress.detail(f"Seed {result.seed}")
+    made = manifest.quantisation
+    if result.precision == "int8" and made and not set(schedule.timesteps) <= set(made.timesteps):
+        known = ", ".join(map(str, made.timesteps))
+        progress.warn(
+            f"int8 is calibrated for t = {known} and this run visits others; collect samples with "
+            "--timesteps, or choose another --precision"
+        )
     _warn_of_band_order(scene, manifest.sensor.bands, progress)
     for role, image, used, scale in (
         ("PAN", pan, [scene.pan_band], result.pan_scale),

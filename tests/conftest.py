@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,42 @@ def low4(shared_folder):
             return open_bundle(path)
         given = defaults_of(open_bundle("generic4").manifest) | {"tile": 32}
         return export_bundle("generic4", "generic", path, precisions=("fp16", "bf16"), **given)
+
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "sentinel2"
+
+
+@pytest.fixture(scope="session")
+def samples4(shared_folder, low4):
+    """Calibration samples of low4 on the example scene, as a file."""
+    from calibration.collection import collect
+
+    path = shared_folder / "samples4.npz"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            given = {"full_scale": 10000, "tiles": 16, "bundle": low4}
+            collect([EXAMPLE / "pan.tif", EXAMPLE / "ms.tif"], path, **given)
+    return path
+
+
+@pytest.fixture(scope="session")
+def int8(shared_folder, low4, samples4):
+    """low4 with graphs in INT8."""
+    from export.bundle import defaults_of, export_bundle
+
+    path = shared_folder / "int8.ssdiff"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            given = defaults_of(low4.manifest)
+            export_bundle(
+                low4.path,
+                "generic",
+                path,
+                precisions=("int8",),
+                calibration=samples4,
+                **given,
+            )
+    return open_bundle(path)
 
 
 def write_raster(path, pixels, transform=None, crs=UTM, mask=None, descriptions=None, **profile):

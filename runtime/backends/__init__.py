@@ -18,7 +18,7 @@ BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "o
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 CLAMPED_RESIDUAL = np.array([1, 0, -1], np.float32)
 """The coefficients with which a step gives its image less ``lms``."""
-PrecisionChoice = Literal["auto"] | Precision
+PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 
 
 class Tiles(NamedTuple):
