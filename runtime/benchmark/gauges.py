@@ -135,7 +135,8 @@ class Jetson:
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         self._joules, self._reading = 0.0, Reading()
         self._ready = threading.Event()
-        threading.Thread(target=self._follow, daemon=True).start()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
         self._ready.wait(timeout=5)
 
     def _follow(self) -> None:
@@ -154,8 +155,9 @@ class Jetson:
         return self._reading
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait()
+        with self._process:
+            self._process.terminate()
+            self._thread.join()
 
 
 def parse_tegrastats(line: str) -> tuple[float | None, Reading]:

@@ -56,7 +56,8 @@ def draw(found: Benchmark, path: Path) -> None:
     latency.yaxis.set_major_formatter("{x:g}")
     latency.set_yticks([], minor=True)
     throughput.set_ylim(bottom=0)
-    latency.legend(fontsize=7)
+    lines, names = latency.get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=3, fontsize=8)
     machine = found.environment
     mode = f", {machine.power_mode}" if machine.power_mode else ""
     figure.suptitle(

@@ -69,6 +69,8 @@ class Opened(Strict):
     """As it describes itself."""
     precision: Precision
     device: Device
+    batches: tuple[int, ...]
+    """That it has room for."""
     build_seconds: float | None = None
     """That its engine took when it was built, perhaps long ago."""
 

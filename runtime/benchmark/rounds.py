@@ -138,7 +138,11 @@ def bench(
         bundle, backends, precisions, {**named, **(others or {})}, settings, progress
     )
     contenders = _open(jobs, progress)
-    cases = {(name, batch): list[Process]() for name in contenders for batch in settings.batches}
+    cases = {
+        (name, batch): list[Process]()
+        for name, (_, about) in contenders.items()
+        for batch in about.batches
+    }
     scenes = {name: list[SceneRun]() for name in contenders} if scene else {}
     began = cpu_time()
     with progress:
@@ -219,6 +223,8 @@ def _open(jobs: Iterable[tuple[str, Job]], progress: Progress) -> dict[str, tupl
             refused.append(f"{name} in {job.precision}: {error}")
             continue
         progress.detail(f"{name}: {about.backend}")
+        if crowded := sorted(set(job.batches) - set(about.batches)):
+            progress.warn(f"{name} has no room for batches of {', '.join(map(str, crowded))}")
         update = {"device": about.device, "precision": about.precision, "talk": False}
         contenders[f"{name} {about.precision}"] = job.model_copy(update=update), about
     if not contenders:

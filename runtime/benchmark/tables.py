@@ -71,7 +71,7 @@ def _latency(found: Benchmark, rows: list[tuple[Case, int]]) -> Table:
         rounds = case.latencies(steps)
         against = []
         if base:
-            other = base[case.batch]
+            other = base.get(case.batch, case)
             against = ["" if other is case else str(ratio(other.latencies(steps), rounds))]
         cells = (*_percentiles(rounds), _runs(rounds), *against)
         table.add_row(case.contender, str(case.batch), str(steps), *cells)

@@ -70,14 +70,18 @@ class Job(Strict):
 def open_only(job: Job) -> Opened:
     """That the backend works, for every batch: engines are built now, and not measured later."""
     bundle = open_bundle(job.bundle)
+    room = []
     for batch in job.batches:
         backend = job.open(bundle, batch)
-        if backend.batch < batch and backend.device == "gpu":
-            raise SSDiffError(f"The GPU has no room for batches of {batch}; lower --batch.")
+        if backend.device == "cpu" or backend.batch >= batch:  # else it took what there is room for
+            room.append(batch)
+    if not room:
+        raise SSDiffError(f"{backend.describe()} is what there is room for; lower --batch.")
     return Opened(
         backend=backend.describe(),
         precision=backend.precision,
         device=backend.device,
+        batches=tuple(room),
         build_seconds=getattr(backend, "build_seconds", None),
     )
 
