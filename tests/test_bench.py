@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -372,6 +374,24 @@ def test_words_that_are_no_numbers_are_told(words, sentence):
     done = call("bench", *words)
     assert done.returncode == 2
     assert sentence in " ".join(done.stderr.split())
+
+
+def test_an_interruption_leaves_nothing_and_no_traceback(tmp_path):
+    words = ["bench", "--batch", "1", "--steps", "1", "--rounds", "99", "--json", "a.json"]
+    command = [sys.executable, "-c", "from runtime.cli import main; main()", *words]
+    places = {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ | places
+    ) as process:
+        for line in process.stderr:
+            if line.startswith("Processes:"):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == 130
+    assert "Interrupted; no unfinished output is left." in rest
+    assert "Traceback" not in rest
+    assert os.listdir(tmp_path) == []
 
 
 def test_without_torch_there_is_no_reference(monkeypatch):

@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -124,38 +125,14 @@ def bench(
             "--reference needs PyTorch, which is not installed; pip install 'ssdiff-trt[export]'."
         )
     found = environment(power_label)
-    idle = cpu_time()
-    time.sleep(_SETTLE)
-    for clause in (
-        not_idle(others_cores(idle, cpu_time()), found.cores, "Before the start"),
-        gpu_in_use(),
-    ):
-        if clause:
-            progress.warn(clause)
-
-    named = {"reference": REFERENCE} if reference else {}
-    jobs = _contenders(
-        bundle, backends, precisions, {**named, **(others or {})}, settings, progress
+    _look_around(found.cores, progress)
+    others = {**({"reference": REFERENCE} if reference else {}), **(others or {})}
+    contenders = _open(
+        _contenders(bundle, backends, precisions, others, settings, progress), progress
     )
-    contenders = _open(jobs, progress)
-    cases = {
-        (name, batch): list[Process]()
-        for name, (_, about) in contenders.items()
-        for batch in about.batches
-    }
-    scenes = {name: list[SceneRun]() for name in contenders} if scene else {}
     began = cpu_time()
     with progress:
-        progress.start("Processes", rounds * (len(cases) + len(scenes)))
-        for turn in range(rounds):
-            for name in _shuffled(scenes, turn):
-                job = contenders[name][0].model_copy(update={"task": "scene", "scene": scene})
-                scenes[name].append(_run(job, SceneRun))
-                progress.advance(1)
-            for name, batch in _shuffled(cases, turn):
-                job = contenders[name][0].model_copy(update={"task": "tiles", "batches": (batch,)})
-                cases[name, batch].append(_run(job, Process))
-                progress.advance(1)
+        cases, scenes = _visit(contenders, rounds, scene, progress)
     others_busy = others_cores(began, cpu_time())
     if clause := not_idle(others_busy, found.cores, "While it was measured"):
         progress.warn(clause)
@@ -191,6 +168,16 @@ def _check(settings: Settings) -> None:
         raise SSDiffError(f"--seconds {settings.seconds:g} does not work; give 0 to 3600.")
     for number in settings.steps:
         spaced_timesteps(number)
+
+
+def _look_around(cores: int, progress: Progress) -> None:
+    """Warn if the machine is not idle."""
+    began = cpu_time()
+    time.sleep(_SETTLE)
+    busy = not_idle(others_cores(began, cpu_time()), cores, "Before the start")
+    for clause in (busy, gpu_in_use()):
+        if clause:
+            progress.warn(clause)
 
 
 def _contenders(
@@ -234,6 +221,34 @@ def _open(jobs: Iterable[tuple[str, Job]], progress: Progress) -> dict[str, tupl
     return contenders
 
 
+def _visit(
+    contenders: Mapping[str, tuple[Job, Opened]],
+    rounds: int,
+    scene: tuple[str, str] | None,
+    progress: Progress,
+) -> tuple[dict[tuple[str, int], list[Process]], dict[str, list[SceneRun]]]:
+    """Measure all cases and scenes, round by round."""
+    cases = {
+        (name, batch): list[Process]()
+        for name, (_, about) in contenders.items()
+        for batch in about.batches
+    }
+    scenes = {name: list[SceneRun]() for name in contenders} if scene else {}
+    progress.start("Processes", rounds * (len(cases) + len(scenes)))
+    with TemporaryDirectory() as folder:
+        for turn in range(rounds):
+            for name in _shuffled(scenes, turn):  # first: it may be that they cannot be read
+                files = (*(scene or ()), str(Path(folder) / "fused.tif"))
+                job = contenders[name][0].model_copy(update={"task": "scene", "scene": files})
+                scenes[name].append(_run(job, SceneRun))
+                progress.advance(1)
+            for name, batch in _shuffled(cases, turn):
+                job = contenders[name][0].model_copy(update={"task": "tiles", "batches": (batch,)})
+                cases[name, batch].append(_run(job, Process))
+                progress.advance(1)
+    return cases, scenes
+
+
 def _shuffled(keys: Iterable[Key], turn: int) -> list[Key]:
     """In an order of this turn's own, the same every time."""
     order = list(keys)
@@ -253,6 +268,7 @@ def _run(job: Job, kind: type[Answer]) -> Answer:
         input=job.model_dump_json(),
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # an interruption is this process's to tell
     )
     if done.returncode == REFUSED:
         raise SSDiffError(done.stdout)

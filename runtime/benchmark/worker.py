@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from pydantic import BaseModel
@@ -51,7 +50,8 @@ class Job(Strict):
     steps: tuple[int, ...] = ()
     repeats: int = 1
     seconds: float = 0
-    scene: tuple[str, str] | None = None
+    scene: tuple[str, str, str] | None = None
+    """PAN, MS, and where to write."""
     talk: bool = False
     """Whether to tell how engines are built."""
     started: float = 0
@@ -182,14 +182,12 @@ def measure_scene(job: Job) -> SceneRun:
 
     assert job.scene is not None
     bundle = open_bundle(job.bundle)
-    with closing(Watch(job.device)) as watch, TemporaryDirectory() as folder:
+    with closing(Watch(job.device)) as watch:
         began = time.monotonic()
         waited = Waited(job.open(bundle, None))
         load_seconds = time.monotonic() - began
         with watch:
-            result = pansharpen(
-                *job.scene, Path(folder) / "fused.tif", bundle=bundle, backend=waited
-            )
+            result = pansharpen(*job.scene, bundle=bundle, backend=waited, overwrite=True)
     return SceneRun(
         seconds=result.seconds,
         network_seconds=waited.seconds,
