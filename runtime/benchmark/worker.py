@@ -261,7 +261,10 @@ def main() -> None:
     """Do the job that standard input has."""
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not get into the answer
-    job = Job.model_validate_json(sys.stdin.read())
+    given = sys.stdin.read()
+    if not given:  # whoever started this was interrupted at that moment
+        return
+    job = Job.model_validate_json(given)
     with answer:
         try:
             answer.write(TASKS[job.task](job).model_dump_json())
