@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from itertools import count, islice
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,7 @@ from runtime.schedule import Schedule, make_schedule, spaced_timesteps
 
 REFUSED = 3
 _MOST = 1000
-"""Runs of a measurement, however short they are."""
+"""Runs whose latency is kept, unless more were asked for."""
 
 
 class Job(Strict):
@@ -138,14 +139,13 @@ def measure(
     if isinstance(backend, TimedByDevice):
         device = backend.milliseconds(tiles, schedule, len(latency))
     with watch:
-        count, began = 0, time.perf_counter()
-        for _ in backend.sample(_stream(tiles, repeats, seconds), schedule):
-            count += 1
+        began = time.perf_counter()
+        batches = sum(1 for _ in backend.sample(_stream(tiles, repeats, seconds), schedule))
         streamed = time.perf_counter() - began
     return Sample(
         latency_ms=tuple(round(1000 * one, 4) for one in latency),
         device_ms=tuple(round(one, 4) for one in device),
-        tiles=count * len(tiles.noise),
+        tiles=batches * len(tiles.noise),
         seconds=streamed,
         observed=watch.observed(),
     )
@@ -154,7 +154,7 @@ def measure(
 def _runs(call: Callable[[], None], repeats: int, seconds: float) -> list[float]:
     """Seconds of each run."""
     found: list[float] = []
-    for _ in _while(repeats, seconds):
+    for _ in islice(_while(repeats, seconds), max(_MOST, repeats)):
         began = time.perf_counter()
         call()
         found.append(time.perf_counter() - began)
@@ -170,10 +170,10 @@ def _stream(tiles: Tiles, repeats: int, seconds: float) -> Iterator[Tiles]:
 def _while(repeats: int, seconds: float) -> Iterator[int]:
     """Counts until there were enough runs and enough time."""
     began = time.perf_counter()
-    for count in range(_MOST):
-        if count >= repeats and time.perf_counter() - began >= seconds:
+    for number in count():
+        if number >= repeats and time.perf_counter() - began >= seconds:
             return
-        yield count
+        yield number
 
 
 def measure_scene(job: Job) -> SceneRun:
