@@ -136,8 +136,8 @@ def _scenes(found: Benchmark) -> Table:
     one = found.scenes[0].runs[0]
     table = _table(
         f"The scene from file to file: {one.pixels / 1e6:.3g} Mpixel, {counted(one.tiles, 'tile')},"
-        f" {counted(one.steps, 'step')}; median (range)",
-        *("s", "Mpixel/s", "outside the network", "load s", "host MB"),
+        f" {counted(one.steps, 'step')}",
+        *("s (range)", "Mpixel/s", "not in network", "load s", "host MB"),
     )
     for scene in found.scenes:
         seconds = [run.seconds for run in scene.runs]
