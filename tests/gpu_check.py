@@ -135,9 +135,8 @@ def floors():
     return found
 
 
-def measure(bundle, batches=(1, 8, 32, 128), **contenders):
+def measure(bundle, others, batches=(1, 8, 32, 128), **contenders):
     """The benchmark, short; its tables are printed, too."""
-    others = dict.fromkeys(contenders.pop("others"), "tests.gpu_check:open_variant")
     found = bench(
         str(bundle.path),
         batches=batches,
@@ -145,7 +144,7 @@ def measure(bundle, batches=(1, 8, 32, 128), **contenders):
         rounds=1,
         repeats=10,
         seconds=0.2,
-        others=others,
+        others=dict.fromkeys(others, "tests.gpu_check:open_variant"),
         progress=Lines(),
         **contenders,
     )

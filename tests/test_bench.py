@@ -117,6 +117,7 @@ def case_of(*samples, contender="paper fp32", batch=4):
 
 def test_throughput_and_energy_are_of_all_that_streamed():
     case = case_of(sample_of((1,), 100, 2.0, 50.0), sample_of((1,), 300, 2.0, 70.0))
+    assert case.rates(2) == [50, 150]
     assert case.tiles_per_second(2) == 100
     assert case.joules_per_tile(2) == pytest.approx(0.3)
     assert case.watts(2) == pytest.approx(30)
@@ -261,7 +262,7 @@ def changed(found, factor=1.0, **update):
         for process in case["processes"]:
             for sample in process["samples"].values():
                 sample["latency_ms"] = tuple(10 * factor for _ in sample["latency_ms"])
-    return Benchmark.model_validate(content | update)
+    return Benchmark.model_validate(content | {"others_cores": 0.0} | update)
 
 
 def test_a_comparison_tells_ratios_and_what_differs(found, capsys):
@@ -275,6 +276,11 @@ def test_a_comparison_tells_ratios_and_what_differs(found, capsys):
     told = " ".join(capsys.readouterr().out.split())
     assert told.count("0.50 (0.50-0.50) faster") == 8
     assert "Not the same: processor is Another, was " in told
+    busy = changed(found, others_cores=0.9 * found.environment.cores)
+    print_comparison(busy, before)
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count("1.00 (1.00-1.00) no difference seen") == 8
+    assert f"Not the same: other programs kept {number(busy.others_cores)} cores busy now" in told
     print_comparison(now, before.model_copy(update={"cases": ()}))
     assert "has none of these" in capsys.readouterr().out
 
@@ -383,9 +389,11 @@ def test_words_that_are_no_numbers_are_told(words, sentence):
 
 
 def test_an_interruption_leaves_nothing_and_no_traceback(tmp_path):
-    words = ["bench", "--batch", "1", "--steps", "1", "--rounds", "99", "--json", "a.json"]
+    words = ["bench", "--batch", "1", "--steps", "1", "--rounds", "9", "--seconds", "0"]
+    words += ["--json", "a.json"]
+    (tmp_path / "scratch").mkdir()
     command = [sys.executable, "-c", "from runtime.cli import main; main()", *words]
-    places = {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    places = {"TMPDIR": str(tmp_path / "scratch"), "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ | places
     ) as process:
@@ -397,7 +405,9 @@ def test_an_interruption_leaves_nothing_and_no_traceback(tmp_path):
         assert process.wait(timeout=60) == 130
     assert "Interrupted; no unfinished output is left." in rest
     assert "Traceback" not in rest
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["scratch"]
+    # ONNX Runtime itself may leave a file there.
+    assert not [entry.name for entry in os.scandir(tmp_path / "scratch") if entry.is_dir()]
 
 
 def test_without_torch_there_is_no_reference(monkeypatch):

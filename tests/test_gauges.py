@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -205,9 +206,11 @@ def test_without_nvml_or_a_gpu_nothing_is_told(monkeypatch):
 
 
 def test_others_on_the_gpu_are_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", PaperNvml(running=["a"], load=40))
-    assert gpu_in_use().startswith("1 other programs are on the GPU, and it is 40 % busy")
-    monkeypatch.setitem(sys.modules, "pynvml", PaperNvml())
+    other, own = (types.SimpleNamespace(pid=pid) for pid in (1, os.getpid()))
+    monkeypatch.setitem(sys.modules, "pynvml", PaperNvml(running=[other, own], load=40))
+    told = "The GPU is not idle: 1 other program on it, and it is 40 % busy; times may be longer"
+    assert gpu_in_use().startswith(told)
+    monkeypatch.setitem(sys.modules, "pynvml", PaperNvml(running=[own]))
     assert gpu_in_use() is None
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from runtime.benchmark.gauges import open_nvml
 from runtime.benchmark.results import Environment
+from runtime.errors import counted
 
 PACKAGES = (
     "ssdiff-trt",
@@ -164,9 +165,11 @@ def gpu_in_use() -> str | None:
     if nvml is None:
         return None
     running = nvml.ask("nvmlDeviceGetComputeRunningProcesses") or []
+    running = [process for process in running if process.pid != os.getpid()]
     load = nvml.ask("nvmlDeviceGetUtilizationRates")
     nvml.close()
     if not running and (load is None or load.gpu <= 100 * _IDLE):
         return None
     share = "" if load is None else f", and it is {load.gpu} % busy"
-    return f"{len(running)} other programs are on the GPU{share}; times may be longer for that"
+    programs = counted(len(running), "other program")
+    return f"The GPU is not idle: {programs} on it{share}; times may be longer for that"

@@ -15,8 +15,8 @@ from runtime.files import appearing
 def draw(found: Benchmark, path: Path) -> None:
     """Draw it; a line for each contender, a style for each number of steps.
 
-    Lines are medians of latency, bars go from the 5th to the 95th percentile of all runs; of
-    throughput, the mean of all rounds, and bars from the slowest round to the fastest.
+    Lines are medians. Bars of latency go from the 5th to the 95th percentile of all runs, those of
+    throughput from the slowest round to the fastest.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
@@ -37,13 +37,9 @@ def draw(found: Benchmark, path: Path) -> None:
             runs = [np.concatenate(case.latencies(steps)) for case in cases]
             low, middle, high = np.array([np.percentile(r, (5, 50, 95)) for r in runs]).T
             latency.errorbar(batches, middle, (middle - low, high - middle), **looks)
-            rounds = np.array(
-                [[p.samples[steps].tiles / p.samples[steps].seconds for p in c.processes]
-                 for c in cases]
-            )  # fmt: skip
-            rate = np.array([case.tiles_per_second(steps) for case in cases])
-            spread = (rate - rounds.min(axis=1), rounds.max(axis=1) - rate)
-            throughput.errorbar(batches, rate * steps, np.clip(spread, 0, None) * steps, **looks)
+            rates = [np.array(case.rates(steps)) * steps for case in cases]
+            low, middle, high = np.array([(r.min(), np.median(r), r.max()) for r in rates]).T
+            throughput.errorbar(batches, middle, (middle - low, high - middle), **looks)
     latency.set(title="Latency of a batch", ylabel="ms, from the host and back")
     throughput.set(title="Throughput", ylabel="patch-steps/s")
     for panel in (latency, throughput):
@@ -57,7 +53,7 @@ def draw(found: Benchmark, path: Path) -> None:
     latency.set_yticks([], minor=True)
     throughput.set_ylim(bottom=0)
     lines, names = latency.get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(lines, names, loc="outside lower center", ncols=len(found.contenders), fontsize=8)
     machine = found.environment
     mode = f", {machine.power_mode}" if machine.power_mode else ""
     figure.suptitle(

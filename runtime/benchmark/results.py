@@ -90,8 +90,13 @@ class Case(Strict):
         """The same on the GPU alone; empty where that is not told."""
         return [found for p in self.processes if (found := p.samples[steps].device_ms)]
 
+    def rates(self, steps: int) -> list[float]:
+        """Tiles per second of a stream of batches, round by round."""
+        samples = [process.samples[steps] for process in self.processes]
+        return [sample.tiles / sample.seconds for sample in samples]
+
     def tiles_per_second(self, steps: int) -> float:
-        """Of a stream of batches, over all rounds."""
+        """The same over all rounds."""
         samples = [process.samples[steps] for process in self.processes]
         return sum(s.tiles for s in samples) / sum(s.seconds for s in samples)
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from runtime.benchmark.environment import differences
+from runtime.benchmark.environment import differences, not_idle
 from runtime.benchmark.results import Benchmark, Case, Observed
 from runtime.benchmark.statistics import Rounds, percentile, ratio
 from runtime.errors import counted
@@ -243,5 +243,8 @@ def print_comparison(now: Benchmark, before: Benchmark) -> None:
         clauses.insert(0, f"bundle is {now.bundle}, was {before.bundle}, and not the same files")
     if now.settings.threads != before.settings.threads:
         clauses.append(f"threads is {now.settings.threads}, was {before.settings.threads}")
+    busy = [number(one.others_cores) for one in (now, before)]
+    if any(not_idle(one.others_cores, one.environment.cores, "") for one in (now, before)):
+        clauses.append(f"other programs kept {busy[0]} cores busy now, and {busy[1]} then")
     for clause in clauses:
         console.print(f"Not the same: {clause}")
