@@ -162,8 +162,8 @@ def bench_command(quiet: bool, verbose: bool, compare: str | None, **parameters:
     found = bench(progress=choose(quiet, verbose), **parameters)
     if not quiet:
         print_tables(found)
-    if older:
-        print_comparison(found, older)
+        if older:
+            print_comparison(found, older)
 
 
 @cli.command("info")
