@@ -106,12 +106,8 @@ def draw_study(study: Study, title: str, path: Path) -> None:
     error.barh([0], [0], color="#4c72b0", label="in INT8")
     error.barh([0], [0], color="#c44e52", label="left out by the plan")
     error.legend(fontsize=8, loc="lower right")
-    losses = (
-        [(100 * (c.verdict.ergas / c.verdict.ergas_fp32 - 1), "o", "ERGAS") for c in costs],
-        [(100 * (c.verdict.sam / c.verdict.sam_fp32 - 1), "x", "SAM") for c in costs],
-    )
-    for found in losses:
-        change.plot([value for value, *_ in found], rows, found[0][1], label=found[0][2], ms=5)
+    change.plot([100 * c.verdict.ergas_loss for c in costs], rows, "o", label="ERGAS", ms=5)
+    change.plot([100 * c.verdict.sam_loss for c in costs], rows, "x", label="SAM", ms=5)
     change.axvline(0, color="#888888", lw=0.8)
     change.axvline(100 * study.budget.loss, color="#c44e52", lw=0.8, ls="--", label="budget")
     change.set(xlabel="change against FP32, %")

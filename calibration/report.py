@@ -83,8 +83,8 @@ def print_study(found: Study) -> None:
             cost.group,
             str(cost.layers),
             f"{verdict.psnr:.1f}",
-            f"{verdict.ergas / verdict.ergas_fp32 - 1:+.2%}",
-            f"{verdict.sam / verdict.sam_fp32 - 1:+.2%}",
+            f"{verdict.ergas_loss:+.2%}",
+            f"{verdict.sam_loss:+.2%}",
             *(f"{reach(found, cost.group, k):.3g}" for k in range(len(found.ranges.timesteps))),
             "" if cost.group in found.plan else "left out",
         )

@@ -192,10 +192,20 @@ class Verdict(_Strict):
     psnr: float
     """Of its images against those of FP32, in dB, for a peak of 1."""
 
+    @property
+    def ergas_loss(self) -> float:
+        """Relative to FP32; negative where INT8 is better."""
+        return self.ergas / self.ergas_fp32 - 1
+
+    @property
+    def sam_loss(self) -> float:
+        """Likewise."""
+        return self.sam / self.sam_fp32 - 1
+
     def __str__(self) -> str:
         return (
-            f"ERGAS {self.ergas:.4f} ({self.ergas / self.ergas_fp32 - 1:+.2%}), SAM {self.sam:.4f} "
-            f"({self.sam / self.sam_fp32 - 1:+.2%}), {self.psnr:.1f} dB to FP32"
+            f"ERGAS {self.ergas:.4f} ({self.ergas_loss:+.2%}), SAM {self.sam:.4f} "
+            f"({self.sam_loss:+.2%}), {self.psnr:.1f} dB to FP32"
         )
 
 

@@ -7,15 +7,20 @@ from typing import Any
 import click
 
 from runtime.console import (
+    BACKEND,
+    PRECISION,
     SETTINGS,
     backend_option,
     input_options,
+    integers,
     output_options,
+    overwrite_option,
     precision_option,
     run,
     sampling_options,
     shift_option,
     verbosity_options,
+    watts,
 )
 
 
@@ -91,6 +96,74 @@ def verify_command(
     elif not quiet:
         print_proof(proof)
     return 0 if proof.passed else 1
+
+
+@cli.command("bench")
+@click.argument("bundle", default="generic4")
+@click.option(
+    "--backend",
+    "backends",
+    type=BACKEND,
+    multiple=True,
+    default=["auto"],
+    help="What runs the network; repeat to compare. Default: auto.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=PRECISION,
+    multiple=True,
+    default=["auto"],
+    help="Of the network; repeat to compare. Default: auto.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    callback=integers,
+    default="1,2,4,8",
+    show_default=True,
+    metavar="N,N,...",
+    help="Tiles at a time.",
+)
+@click.option(
+    "--steps",
+    callback=integers,
+    metavar="N,N,...",
+    help="Numbers of sampling steps; default: one, and the bundle's.",
+)
+@click.option("--reference", is_flag=True, help="Measure the PyTorch reference beside them.")
+@click.option(
+    "--scene", nargs=2, metavar="PAN MS", help="Also pansharpen these rasters from end to end."
+)
+@click.option("--rounds", default=3, show_default=True, help="Fresh processes for each case.")
+@click.option("--repeats", default=5, show_default=True, help="Least number of runs in each.")
+@click.option("--seconds", default=1.0, show_default=True, help="Least time in each.")
+@click.option("--threads", type=int, help="Threads of the CPU; default: all cores.")
+@click.option(
+    "--budget", callback=watts, metavar="WATTS", help="Tell what takes more than this, as in 30W."
+)
+@click.option("--power-label", help="Name of the power mode; default: a Jetson's own.")
+@click.option("--json", metavar="FILE", help="Write every run and the environment there.")
+@click.option("--plot", metavar="FILE", help="Draw latency and throughput against batch there.")
+@click.option("--compare", metavar="OLD.json", help="Hold it against an older benchmark.")
+@overwrite_option
+@verbosity_options
+def bench_command(quiet: bool, verbose: bool, compare: str | None, **parameters: Any) -> None:
+    """Measure BUNDLE on this machine: latency, throughput, memory, loading, energy.
+
+    BUNDLE is a directory or the name of one that comes along, by default generic4.
+    """
+    from runtime.benchmark.results import read_benchmark
+    from runtime.benchmark.rounds import bench
+    from runtime.benchmark.tables import print_comparison, print_tables
+    from runtime.progress import choose
+
+    older = read_benchmark(compare) if compare else None
+    found = bench(progress=choose(quiet, verbose), **parameters)
+    if not quiet:
+        print_tables(found)
+        if older:
+            print_comparison(found, older)
 
 
 @cli.command("info")

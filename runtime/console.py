@@ -58,6 +58,18 @@ def shift_choice(
     return rows, cols
 
 
+def watts(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Option callback for a power such as 30W."""
+    if value is None:
+        return None
+    try:
+        return float(value.upper().removesuffix("W"))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not a power; write it like 30W.", ctx, param
+        ) from None
+
+
 def key_values(
     ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 ) -> dict[str, str]:
@@ -105,17 +117,19 @@ def shift_option(default: str, text: str) -> Callable[[Function], Function]:
     )
 
 
+# As in runtime.backends, which would take numpy to import.
+BACKEND = click.Choice(["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime"])
+PRECISION = click.Choice(["auto", "fp32", "fp16", "bf16", "int8"])
 backend_option = click.option(
     "--backend",
-    # As in runtime.backends, which would take numpy to import.
-    type=click.Choice(["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime"]),
+    type=BACKEND,
     default="auto",
     show_default=True,
     help="What runs the network; auto: the best one that works here, and it says which.",
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "fp16", "bf16", "int8"]),
+    type=PRECISION,
     default="auto",
     show_default=True,
     help="Of the network; auto: fp16 on a GPU, if the bundle has it, else fp32, and never int8.",

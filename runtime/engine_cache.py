@@ -98,6 +98,11 @@ class EngineCache:
             self.put(key, engine, layers, time.monotonic() - began)
         return engine
 
+    def build_seconds(self, key: EngineKey) -> float | None:
+        """What building an engine took that is kept here."""
+        records = (_read(folder / f"{key.digest}.json") for folder in self._folders)
+        return next((r.seconds for r in records if r is not None and r.key == key), None)
+
     def put(self, key: EngineKey, engine: bytes, layers: dict[str, int], seconds: float) -> None:
         """Keep an engine; the record appears last."""
         sha256 = hashlib.sha256(engine).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from runtime.schedule import Schedule
 Array = NDArray[np.float32]
 BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+Device = Literal["cpu", "gpu"]
 CLAMPED_RESIDUAL = np.array([1, 0, -1], np.float32)
 """The coefficients with which a step gives its image less ``lms``."""
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
@@ -44,6 +45,8 @@ class Backend(Protocol):
     batch: int
     """How many tiles at a time suit it."""
     precision: Precision
+    device: Device
+    """What it runs on."""
 
     def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:
         """From unit noise to images.
@@ -77,6 +80,15 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class TimedByDevice(Protocol):
+    """A backend whose device has a clock of its own."""
+
+    def milliseconds(self, tiles: Tiles, schedule: Schedule, repeats: int) -> list[float]:
+        """How long the device takes to sample a batch, copies aside, run by run."""
+        ...
+
+
 def open_backend(
     name: str,
     bundle: Bundle,
@@ -103,7 +115,7 @@ def open_backend(
     if name not in BACKENDS:
         raise SSDiffError(f"The backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}.")
     if name == "auto":
-        name = _best(progress)
+        name = best_backend(progress)
     if precision == "auto":
         precision = _precision_for(name, bundle, progress)
     if name == "onnxruntime":
@@ -119,8 +131,8 @@ def open_backend(
     return open_tensorrt(name, bundle, precision=precision, batch=batch, progress=progress)
 
 
-def _best(progress: Progress) -> str:
-    """The fastest kind that works here."""
+def best_backend(progress: Progress) -> str:
+    """The fastest kind that works here; ``auto``."""
     from runtime.cuda import why_no_cuda
     from runtime.engine import FLAVOURS, installed
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backends import CLAMPED_RESIDUAL, Array, Tiles
+from runtime.backends import CLAMPED_RESIDUAL, Array, Device, Tiles
 from runtime.bundle import Bundle, Form, Precision, Role
 from runtime.errors import SSDiffError
 from runtime.schedule import Schedule, sample
@@ -65,6 +65,7 @@ class OnnxRuntime:
         role: ``step`` to check the graph of whole steps.
     """
 
+    device: Device = "cpu"
     batch = 1  # more goes no faster and takes 0.27 GB a tile
 
     def __init__(

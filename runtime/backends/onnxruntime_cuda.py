@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backends import CLAMPED_RESIDUAL, Array, Tiles
+from runtime.backends import CLAMPED_RESIDUAL, Array, Device, Tiles
 from runtime.backends.onnxruntime import (
     default_form,
     import_onnxruntime,
@@ -40,6 +40,8 @@ class OnnxRuntimeCuda:
         precision: of the graph.
         batch: tiles at a time.
     """
+
+    device: Device = "gpu"
 
     def __init__(self, bundle: Bundle, *, precision: Precision, batch: int | None = None) -> None:
         if lack := why_not():

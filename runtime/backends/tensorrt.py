@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from runtime.backends import CLAMPED_RESIDUAL, Array, Tiles
+from runtime.backends import CLAMPED_RESIDUAL, Array, Device, Tiles
 from runtime.bundle import Bundle, Precision, graph_io
 from runtime.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
 from runtime.engine import BATCH, Flavour, Plan, audit_engine
@@ -74,7 +74,13 @@ class TensorRT:
 
     Raises:
         SSDiffError: if the engine cannot be loaded, is not what it should be, or does not fit.
+
+    Attributes:
+        build_seconds: that the engine took when it was built, if that is known.
     """
+
+    device: Device = "gpu"
+    build_seconds: float | None = None
 
     def __init__(
         self,
@@ -296,7 +302,7 @@ class TensorRT:
         cuda.record(slot.downloaded, self._copy_out)
 
     def milliseconds(self, tiles: Tiles, schedule: Schedule, repeats: int) -> list[float]:
-        """How long the GPU takes to sample a batch, copies aside, by its own clock."""
+        """See :meth:`runtime.backends.TimedByDevice.milliseconds`; by CUDA events."""
         list(self.sample([tiles], schedule))  # loads, captures and warms up
         cuda, slot, found = self._cuda, self._slots[0], []
         start, stop = cuda.event(), cuda.event()
@@ -323,4 +329,6 @@ def open_tensorrt(
     cache = EngineCache(cache_folder() / "engines", [bundle.path / "engines"])
     free, _ = cuda.memory()
     engine = cache.get(plan.key, lambda timing: plan.build(progress, free, timing), progress)
-    return TensorRT(engine, plan.trt, cuda, bundle, precision, batch, progress)
+    backend = TensorRT(engine, plan.trt, cuda, bundle, precision, batch, progress)
+    backend.build_seconds = cache.build_seconds(plan.key)
+    return backend
