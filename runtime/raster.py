@@ -163,7 +163,6 @@ class Output:
     def __enter__(self) -> Output:
         with ExitStack() as stack:
             self._scratch = Path(stack.enter_context(self._make_scratch()))
-            stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
             self._try_options()
             self._file = stack.enter_context(self._create())
             self._stack = stack.pop_all()
@@ -261,7 +260,8 @@ class Output:
                 opaque = np.iinfo(self._dtype).max if self._dtype.kind in "ui" else 255
                 self._file.write((valid * opaque).astype(self._dtype), self._bands, window=window)
             if self._mask:
-                self._file.write_mask(valid, window=window)
+                with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # of this thread, whichever it is
+                    self._file.write_mask(valid, window=window)
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         with self._stack:
