@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -116,4 +117,7 @@ def info_command(bundle: str | None, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point."""
+    # numpy's small products gain nothing from threads, which wait for each other where the network
+    # keeps the cores busy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     run(cli)

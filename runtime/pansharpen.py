@@ -245,8 +245,8 @@ def pansharpen(
             return prepare(scene, area, seed, result.pan_scale.value, result.ms_scale.value)
 
         def write(inputs: WindowInputs, values: NDArray[np.float32]) -> None:
-            scaled = values * np.float32(result.ms_scale.value)
-            result.invalid_pixels += _write(target, scene, inputs, scaled)
+            values *= np.float32(result.ms_scale.value)
+            result.invalid_pixels += _write(target, scene, inputs, values)
 
         guarded = Guarded(engine, lambda: _in_fp32(backend, opened, threads, progress))
         areas = windows(rows, cols, window)

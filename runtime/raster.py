@@ -41,7 +41,9 @@ def convert(values: NDArray[np.floating], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    return np.rint(values.astype(np.float64)).clip(limits.min, limits.max).astype(dtype)
+    rounded = values.astype(np.promote_types(values.dtype, dtype))  # which holds both exactly
+    np.rint(rounded, out=rounded)
+    return rounded.clip(limits.min, limits.max, out=rounded).astype(dtype)
 
 
 def encode(
@@ -61,8 +63,9 @@ def encode(
     pixels = convert(values, dtype)
     if nodata is not None:
         # A valid pixel that happens to have the nodata value moves one step away from it.
-        pixels = np.where(pixels == nodata, _beside(dtype.type(nodata)), pixels)
-    return np.where(valid, pixels, dtype.type(nodata or 0))
+        pixels[pixels == nodata] = _beside(dtype.type(nodata))
+    pixels[:, ~valid] = nodata or 0
+    return pixels
 
 
 def _beside(nodata: Any) -> Any:
