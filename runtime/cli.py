@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -18,6 +17,7 @@ from runtime.console import (
     shift_option,
     verbosity_options,
 )
+from runtime.process import share_cores_and_memory
 
 
 @click.group(context_settings=SETTINGS)
@@ -53,7 +53,7 @@ def cli() -> None:
     help="Tiles at a time; default: what suits the backend. More takes more memory.",
 )
 @click.option(
-    "--window", type=int, default=512, show_default=True, help="Pixels read at a time, on a side."
+    "--window", type=int, default=768, show_default=True, help="Pixels read at a time, on a side."
 )
 @click.option("--threads", type=int, help="Threads of the CPU; default: all cores.")
 @backend_option
@@ -117,7 +117,5 @@ def info_command(bundle: str | None, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point."""
-    # numpy's small products gain nothing from threads, which wait for each other where the network
-    # keeps the cores busy.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    share_cores_and_memory()
     run(cli)

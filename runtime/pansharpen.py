@@ -31,7 +31,7 @@ from runtime.scene import Scene
 from runtime.schedule import Sampler, Schedule, make_schedule, spaced_timesteps
 from runtime.tiling import Axis, Canvas, Window, windows
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 64 << 20
 """What GDAL may keep of decoded and unwritten blocks; its own default grows with the machine."""
 
 
@@ -126,7 +126,7 @@ def pansharpen(
     seed: int = 0,
     tile_overlap: int = 16,
     batch: int | None = None,
-    window: int = 512,
+    window: int = 768,
     threads: int | None = None,
     backend: str | Backend = "auto",
     precision: PrecisionChoice = "auto",

@@ -78,7 +78,7 @@ def holds(dtype: np.dtype[Any], value: float) -> bool:
     """Whether a type has that value, to mean no data."""
     if dtype.kind == "f":
         return True
-    return bool(np.isfinite(value) and value == convert(np.array(value), dtype))
+    return bool(np.isfinite(value) and value == convert(np.array(value, float), dtype))
 
 
 def check_target(
