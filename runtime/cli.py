@@ -22,6 +22,7 @@ from runtime.console import (
     verbosity_options,
     watts,
 )
+from runtime.process import share_cores_and_memory
 
 
 @click.group(context_settings=SETTINGS)
@@ -57,7 +58,7 @@ def cli() -> None:
     help="Tiles at a time; default: what suits the backend. More takes more memory.",
 )
 @click.option(
-    "--window", type=int, default=512, show_default=True, help="Pixels read at a time, on a side."
+    "--window", type=int, default=768, show_default=True, help="Pixels read at a time, on a side."
 )
 @click.option("--threads", type=int, help="Threads of the CPU; default: all cores.")
 @backend_option
@@ -189,4 +190,5 @@ def info_command(bundle: str | None, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point."""
+    share_cores_and_memory()
     run(cli)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -31,7 +31,7 @@ from runtime.scene import Scene
 from runtime.schedule import Sampler, Schedule, make_schedule, spaced_timesteps
 from runtime.tiling import Axis, Canvas, Window, windows
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 64 << 20
 """What GDAL may keep of decoded and unwritten blocks; its own default grows with the machine."""
 
 
@@ -126,7 +126,7 @@ def pansharpen(
     seed: int = 0,
     tile_overlap: int = 16,
     batch: int | None = None,
-    window: int = 512,
+    window: int = 768,
     threads: int | None = None,
     backend: str | Backend = "auto",
     precision: PrecisionChoice = "auto",
@@ -244,14 +244,19 @@ def pansharpen(
         def read(area: Window) -> WindowInputs:
             return prepare(scene, area, seed, result.pan_scale.value, result.ms_scale.value)
 
-        def finish(inputs: WindowInputs, values: NDArray[np.float32]) -> None:
-            scaled = values * np.float32(result.ms_scale.value)
-            result.invalid_pixels += _write(target, scene, inputs, scaled)
-            result.add(inputs)
-            progress.advance(len(inputs.window.tiles) - len(inputs.places))
+        def write(inputs: WindowInputs, values: NDArray[np.float32]) -> None:
+            values *= np.float32(result.ms_scale.value)
+            result.invalid_pixels += _write(target, scene, inputs, values)
 
         guarded = Guarded(engine, lambda: _in_fp32(backend, opened, threads, progress))
-        with target, progress, closing(_ahead(read, windows(rows, cols, window))) as work:
+        areas = windows(rows, cols, window)
+        with target, progress, closing(_ahead(read, areas)) as work, _behind(write) as write_later:
+
+            def finish(inputs: WindowInputs, values: NDArray[np.float32]) -> None:
+                write_later(inputs, values)
+                result.add(inputs)
+                progress.advance(len(inputs.window.tiles) - len(inputs.places))
+
             progress.start("Tiles", len(rows.starts) * len(cols.starts))
             assembly = _Assembly(Canvas(len(scene.bands), rows, cols), finish)
             batches = assembly.batches(work, batch or engine.batch)
@@ -355,6 +360,26 @@ def _ahead(
             pending = following
         if pending:
             yield pending.result()
+
+
+@contextmanager
+def _behind(
+    write: Callable[[WindowInputs, NDArray[np.float32]], None],
+) -> Iterator[Callable[[WindowInputs, NDArray[np.float32]], None]]:
+    """Write each window while the one after it is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        pending: list[Future[None]] = []
+
+        def wait() -> None:
+            while pending:
+                pending.pop().result()
+
+        def later(inputs: WindowInputs, values: NDArray[np.float32]) -> None:
+            wait()
+            pending.append(pool.submit(write, inputs, values))
+
+        yield later
+        wait()
 
 
 def _write(target: Output, scene: Scene, inputs: WindowInputs, values: NDArray[np.float32]) -> int:

@@ -41,7 +41,9 @@ def convert(values: NDArray[np.floating], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    return np.rint(values.astype(np.float64)).clip(limits.min, limits.max).astype(dtype)
+    rounded = values.astype(np.promote_types(values.dtype, dtype))  # which holds both exactly
+    np.rint(rounded, out=rounded)
+    return rounded.clip(limits.min, limits.max, out=rounded).astype(dtype)
 
 
 def encode(
@@ -61,8 +63,9 @@ def encode(
     pixels = convert(values, dtype)
     if nodata is not None:
         # A valid pixel that happens to have the nodata value moves one step away from it.
-        pixels = np.where(pixels == nodata, _beside(dtype.type(nodata)), pixels)
-    return np.where(valid, pixels, dtype.type(nodata or 0))
+        pixels[pixels == nodata] = _beside(dtype.type(nodata))
+    pixels[:, ~valid] = nodata or 0
+    return pixels
 
 
 def _beside(nodata: Any) -> Any:
@@ -75,7 +78,7 @@ def holds(dtype: np.dtype[Any], value: float) -> bool:
     """Whether a type has that value, to mean no data."""
     if dtype.kind == "f":
         return True
-    return bool(np.isfinite(value) and value == convert(np.array(value), dtype))
+    return bool(np.isfinite(value) and value == convert(np.array(value, float), dtype))
 
 
 def check_target(
@@ -163,7 +166,6 @@ class Output:
     def __enter__(self) -> Output:
         with ExitStack() as stack:
             self._scratch = Path(stack.enter_context(self._make_scratch()))
-            stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
             self._try_options()
             self._file = stack.enter_context(self._create())
             self._stack = stack.pop_all()
@@ -261,7 +263,8 @@ class Output:
                 opaque = np.iinfo(self._dtype).max if self._dtype.kind in "ui" else 255
                 self._file.write((valid * opaque).astype(self._dtype), self._bands, window=window)
             if self._mask:
-                self._file.write_mask(valid, window=window)
+                with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # of this thread, whichever it is
+                    self._file.write_mask(valid, window=window)
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         with self._stack:

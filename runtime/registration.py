@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -275,6 +275,7 @@ def _taps(size: int) -> Image:
     return fine - RATIO * (np.arange(size)[:, None] + _MARGIN)
 
 
+@lru_cache(maxsize=2)  # the blocks of a scene are of one size
 def _sampling(size: int, position: float) -> tuple[Image, Image]:
     """PAN to MS along an axis, and the derivative of that with respect to ``position``.
 

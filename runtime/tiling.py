@@ -169,4 +169,5 @@ class Canvas:
         self._below[:, :, cols.start : cols.stop] = 0
         left_over = self._sums[:, len(rows) :, : len(cols)]
         self._below[:, : left_over.shape[1], cols.start : cols.stop] = left_over
-        return self._sums[:, : len(rows), : len(cols)].astype(np.float32) / np.float32(_ONE)
+        complete = self._sums[:, : len(rows), : len(cols)]
+        return np.multiply(complete, np.float32(1 / _ONE), dtype=np.float32)

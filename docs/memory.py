@@ -1,0 +1,108 @@
+"""Peak memory against the size of the scene: ``memory.png`` and ``memory.json``.
+
+    python -m docs.memory -o docs [--size 2500 --size 5000 ...] [--bands 4 --bands 8]
+
+The network is replaced by one that costs nothing, so what is measured is everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+import rasterio
+from rasterio.transform import Affine, from_origin
+from rasterio.windows import Window
+
+SIZES = (2500, 5000, 10000, 20000)
+BANDS = (4, 8)
+PROMISED = 700
+"""MB for the largest of these."""
+GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
+RUN = r"""
+import re, sys
+from pathlib import Path
+from runtime.process import share_cores_and_memory
+share_cores_and_memory()
+from runtime.pansharpen import pansharpen
+from tests.conftest import StandIn
+pansharpen(*sys.argv[1:4], backend=StandIn(pan=0.2))
+# Not getrusage, whose peak starts with what the parent process had.
+print(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6)
+"""
+
+
+def write_large(path: Path, size: int, bands: int, grid: Affine) -> Path:
+    """A square of noise, the same in every block."""
+    rng = np.random.default_rng(0)
+    block = rng.integers(300, 900, (bands, 512, 512), np.uint16)
+    profile = {"driver": "GTiff", "height": size, "width": size, "count": bands, "dtype": "uint16"}
+    layout = {"tiled": True, "blockxsize": 512, "blockysize": 512}
+    place = {"crs": "EPSG:32631", "transform": grid}
+    with rasterio.open(path, "w", **profile, **layout, **place) as file:
+        for row in range(0, size, 512):
+            for col in range(0, size, 512):
+                height, width = min(512, size - row), min(512, size - col)
+                window = Window(col, row, width, height)
+                file.write(block[:, :height, :width], window=window)
+    return path
+
+
+def peak(size: int, bands: int = 4) -> float:
+    """Peak memory in MB of a process that pansharpens a scene of PAN ``size`` x ``size``."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        pan = write_large(folder / "pan.tif", size, 1, GRID)
+        ms = write_large(folder / "ms.tif", size // 4, bands, GRID * Affine.scale(4))
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, pan, ms, folder / "sharp.tif"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    return float(done.stdout)
+
+
+def draw(rows: Sequence[dict[str, float]], path: Path) -> None:
+    """A line for each number of bands, and what is promised."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for bands in sorted({row["bands"] for row in rows}):
+        line = [row for row in rows if row["bands"] == bands]
+        sizes, peaks = [row["size"] for row in line], [row["peak_mb"] for row in line]
+        axes.plot(sizes, peaks, "-o", markersize=4, label=f"{bands} bands")
+    axes.axhline(PROMISED, color="grey", linestyle="--", label="promised, 4 bands")
+    axes.set(xlabel="PAN, pixels on a side", ylabel="peak memory, MB", ylim=(0, None))
+    axes.set_xticks(sorted({row["size"] for row in rows}))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+@click.command()
+@click.option("--size", "sizes", type=int, multiple=True, default=SIZES, show_default=True)
+@click.option("--bands", type=int, multiple=True, default=BANDS, show_default=True)
+@click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
+def main(sizes: tuple[int, ...], bands: tuple[int, ...], output: Path) -> None:
+    """Measure, draw and print."""
+    rows: list[dict[str, float]] = []
+    for count in bands:
+        for size in sizes:
+            began = time.monotonic()
+            rows.append({"size": size, "bands": count, "peak_mb": round(peak(size, count))})
+            print(rows[-1], f"{time.monotonic() - began:.0f} s with writing the images", flush=True)
+    (output / "memory.json").write_text(json.dumps(rows, indent=1) + "\n")
+    draw(rows, output / "memory.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""What a command sets for its process, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+_M_ARENA_MAX = -8  # of mallopt(3)
+
+
+def share_cores_and_memory() -> None:
+    """Keep libraries from taking a share of cores and memory for each thread.
+
+    OpenBLAS, below numpy, would start a thread for every core, and they wait for each other where
+    the network keeps the cores busy. The C library of Linux would keep what each thread frees for
+    that thread alone.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.platform == "linux":
+        # Not every C library has it (musl).
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt:
+            mallopt(_M_ARENA_MAX, 1)
