@@ -55,7 +55,7 @@ class Judge:
 
     def images(self, model: onnx.ModelProto) -> Array:
         """What a denoiser makes of the tiles, ``[M, C, tile, tile]``."""
-        session = open_session(model.SerializeToString(), "int8")
+        session = open_session(model.SerializeToString(), integers=False)
         images = []
         for k in range(len(self._judged.truth)):
             tile = self._judged.tiles.part(slice(k, k + 1))

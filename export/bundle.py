@@ -15,9 +15,7 @@ from calibration.ranges import Method
 from export.graph import WeightsFile, export_graph, opset, strip
 from export.parity import measure_lowering, measure_parity
 from runtime.bundle import (
-    FORMS,
     MANIFEST,
-    ROLES,
     Budget,
     Bundle,
     Graph,
@@ -29,6 +27,7 @@ from runtime.bundle import (
     SamplerDefaults,
     SensorScale,
     graph_io,
+    kinds,
     open_bundle,
     sha256_of,
 )
@@ -227,25 +226,24 @@ def _write_graphs(
 
     weights = WeightsFile(directory / f"weights.{precision}.safetensors", net, precision)
     models, graphs = [], []
-    for role in ROLES:
+    for role, form in kinds(precision):
         inputs, outputs = graph_io(role, Model(bands=net.bands, tile=tile))
-        for form in FORMS:
-            progress.detail(f"Graph: {role}, {precision}, {form}")
-            model = export_graph(net, role, precision, form, tile)
-            strip(model)
-            weights.take(model)
-            graph = Graph(
-                file=f"{role}.{precision}.{form}.onnx",
-                weights=weights.path.name,
-                role=role,
-                precision=precision,
-                form=form,
-                opset=opset(form, precision),
-                inputs=inputs,
-                outputs=outputs,
-            )
-            models.append(model)
-            graphs.append(graph)
+        progress.detail(f"Graph: {role}, {precision}, {form}")
+        model = export_graph(net, role, precision, form, tile)
+        strip(model)
+        weights.take(model)
+        graph = Graph(
+            file=f"{role}.{precision}.{form}.onnx",
+            weights=weights.path.name,
+            role=role,
+            precision=precision,
+            form=form,
+            opset=opset(form, precision),
+            inputs=inputs,
+            outputs=outputs,
+        )
+        models.append(model)
+        graphs.append(graph)
     weights.write()
     for graph, model in zip(graphs, models, strict=True):
         onnx.save(model, directory / graph.file)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from export.precision import DTYPES, Lowered, Step
 from runtime.bundle import GRAPH_CONSTANT, TRANSPOSED, Form, Model, Precision, Role, graph_io
-from ssdiff_ref.apfm import AttentionForm
+from ssdiff_ref.apfm import APFM, HEAD_WIDTH, AttentionForm
 from ssdiff_ref.checkpoint import released_tensors
 from ssdiff_ref.network import SSNet
 
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-ATTENTION: dict[Form, AttentionForm] = {"portable": "materialised", "fused": "fused"}
-"""How attention is written in each form of the graph."""
+ATTENTION: dict[Form, AttentionForm] = {
+    "portable": "materialised",
+    "fused": "fused",
+    "contrib": "fused",
+}
+"""How attention is written in each form of the graph; ``contrib`` replaces it once more."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _WRAPPERS = ("denoiser", "net", "module")
 _LARGEST_INLINE = 1024  # bytes; shape constants stay inside the graph, where parsers want them
@@ -47,6 +51,23 @@ def in_form(net: SSNet, form: Form) -> SSNet:
     return twin
 
 
+def _contrib_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Attention as ONNX Runtime's own operator, for :class:`~ssdiff_ref.apfm.APFM` while exporting.
+
+    It takes tokens as they are, ``[N, n, C]``, and on the CPU works in blocks that fit the cache.
+    """
+    import torch
+
+    return torch.onnx.ops.symbolic(
+        "com.microsoft::MultiHeadAttention",
+        (q, k, v),
+        {"num_heads": q.shape[-1] // HEAD_WIDTH},
+        dtype=q.dtype,
+        shape=q.shape,
+        version=1,
+    )
+
+
 def export_graph(
     net: SSNet, role: Role, precision: Precision, form: Form, tile: int
 ) -> onnx.ModelProto:
@@ -60,6 +81,10 @@ def export_graph(
         torch.zeros([2 if size == "batch" else size for size in spec.shape]) for spec in specs
     )
     denoiser = Lowered(in_form(net, form), precision).eval()
+    if form == "contrib":
+        for module in denoiser.modules():
+            if isinstance(module, APFM):
+                module.attend = _contrib_attention
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)

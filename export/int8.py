@@ -9,7 +9,7 @@ from calibration.quantisation import pairs, quantise
 from calibration.ranges import Method
 from calibration.samples import load
 from calibration.sensitivity import Judge, study
-from runtime.bundle import FORMS, ROLES, Budget, Bundle, Graph, Quantisation, sha256_of
+from runtime.bundle import Budget, Bundle, Graph, Quantisation, kinds, sha256_of
 from runtime.errors import SSDiffError
 from runtime.progress import Progress
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def add_int8(
     bundle: Bundle, calibration: str | Path, method: Method, budget: Budget, progress: Progress
 ) -> tuple[tuple[Graph, ...], Quantisation]:
-    """Write graphs in INT8 beside those in FP16 that they are made from, and judge them.
+    """Write graphs in INT8 beside those that they are made from, and judge them.
 
-    Their constants are those of the FP16 graphs, in the same file.
+    Their constants are those of the graphs they are made from, in the same files.
 
     Args:
         bundle: with graphs in FP32 and FP16.
@@ -42,16 +42,14 @@ def add_int8(
     progress.note(f"In INT8: {', '.join(found.plan)}")
     progress.note(f"Left in FP16 for the budget: {', '.join(found.excluded) or 'nothing'}")
     graphs, models = [], {}
-    for role in ROLES:
-        for form in FORMS:
-            source = bundle.graph(role, "fp16", form)
-            model = quantise(onnx.load(bundle.path / source.file), found.ranges.largest, found.plan)
-            models[role, form] = model
-            graph = source.model_copy(
-                update={"precision": "int8", "file": f"{role}.int8.{form}.onnx"}
-            )
-            _save(model, bundle.path / source.file, bundle.path / graph.file)
-            graphs.append(graph)
+    for role, form in kinds("int8"):
+        # On the CPU, FP16 is emulated: there, what is not in INT8 stays in FP32.
+        source = bundle.graph(role, "fp32" if form == "contrib" else "fp16", form)
+        model = quantise(onnx.load(bundle.path / source.file), found.ranges.largest, found.plan)
+        models[role, form] = model
+        graph = source.model_copy(update={"precision": "int8", "file": f"{role}.int8.{form}.onnx"})
+        _save(model, bundle.path / source.file, bundle.path / graph.file)
+        graphs.append(graph)
     progress.note(f"{pairs(models['denoiser', 'fused'])} pairs of Q/DQ in each graph")
     judge = Judge(samples.held_out, samples.about.schedule, plain)
     verdict = judge(models["denoiser", "fused"])

@@ -15,7 +15,7 @@ from export.graph import in_form
 from export.precision import Headroom, Lowered
 from runtime.backends import Tiles
 from runtime.backends.onnxruntime import OnnxRuntime
-from runtime.bundle import FORMS, Bundle, Lowering, Parity, Precision, Trajectory
+from runtime.bundle import Bundle, Form, Lowering, Parity, Precision, Trajectory, kinds
 from runtime.errors import SSDiffError
 from runtime.parity import LIMITS, Array, Denoiser, compare, faults, trajectories, walk
 from runtime.progress import Progress
@@ -41,14 +41,13 @@ def torch_denoiser(net: torch.nn.Module) -> Denoiser:
 
 def _computations(net: SSNet, bundle: Bundle, precision: Precision) -> dict[str, Denoiser]:
     found: dict[str, Denoiser] = {}
-    for form in FORMS:
-        # PyTorch takes seconds a step in FP16 on a CPU; one form shows what lowering does.
-        if precision in ("fp32", "bf16") or (precision, form) == ("fp16", "fused"):
-            found[f"torch {form}"] = torch_denoiser(Lowered(in_form(net, form), precision))
-        if precision != "bf16":
-            for role in ("denoiser", "step"):
-                runner = OnnxRuntime(bundle, form=form, precision=precision, role=role)
-                found[f"onnxruntime {form} {role}"] = runner.denoise
+    # PyTorch takes seconds a step in FP16 on a CPU; one form shows what lowering does.
+    by_torch: dict[Precision, tuple[Form, ...]] = {"fp16": ("fused",), "int8": ()}
+    for form in by_torch.get(precision, ("portable", "fused")):
+        found[f"torch {form}"] = torch_denoiser(Lowered(in_form(net, form), precision))
+    for role, form in kinds(precision) if precision != "bf16" else ():
+        runner = OnnxRuntime(bundle, form=form, precision=precision, role=role)
+        found[f"onnxruntime {form} {role}"] = runner.denoise
     return found
 
 

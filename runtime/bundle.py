@@ -6,6 +6,7 @@
         manifest.json                   what the model is, was made from, and how well it agrees
         denoiser.fp32.portable.onnx     one call of the denoiser, for any engine
         denoiser.fp32.fused.onnx        the same with the ONNX Attention operator
+        denoiser.fp32.contrib.onnx      the same with ONNX Runtime's own, for the CPU
         step.fp32.portable.onnx         the denoiser and the sampler's update in one
         step.fp32.fused.onnx
         weights.fp32.safetensors        the weights, once, for all four, and a checkpoint
@@ -37,10 +38,19 @@ TRANSPOSED = "transposed."
 GRAPH_CONSTANT = "graph."
 """What names begin with that only the graphs use."""
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-Form = Literal["portable", "fused"]
+Form = Literal["portable", "fused", "contrib"]
+"""How attention is written: as products of matrices, as ONNX's operator, as ONNX Runtime's own."""
 FORMS: tuple[Form, ...] = get_args(Form)
 Role = Literal["denoiser", "step"]
 ROLES: tuple[Role, ...] = get_args(Role)
+
+
+def kinds(precision: Precision) -> tuple[tuple[Role, Form], ...]:
+    """The graphs that a bundle has in a precision; those for the CPU where that gains by it."""
+    common = tuple((role, form) for role in ROLES for form in FORMS if form != "contrib")
+    return (*common, ("denoiser", "contrib")) if precision in ("fp32", "int8") else common
+
+
 Shape = tuple[Literal["batch"] | int, ...]
 
 
@@ -318,19 +328,20 @@ class Bundle:
         """Those that it has graphs for."""
         return tuple(dict.fromkeys(graph.precision for graph in self.manifest.graphs))
 
-    def graph(self, role: Role, precision: Precision, form: Form) -> Graph:
-        """The graph of that kind.
+    def graph(self, role: Role, precision: Precision, *forms: Form) -> Graph:
+        """The graph of that kind, in the first of the forms that the bundle has.
 
         Raises:
-            SSDiffError: if the bundle has none.
+            SSDiffError: if it has none.
         """
-        for graph in self.manifest.graphs:
-            if (graph.role, graph.precision, graph.form) == (role, precision, form):
-                return graph
+        for form in forms:
+            for graph in self.manifest.graphs:
+                if (graph.role, graph.precision, graph.form) == (role, precision, form):
+                    return graph
         flag = "" if precision == "fp32" else f" --{precision}"
         raise SSDiffError(
-            f"The bundle {self.path} has no {form} graph of a {role} in {precision}, only graphs "
-            f"in {' and '.join(self.precisions)}; export it with ssdiff-export{flag}."
+            f"The bundle {self.path} has no {' or '.join(forms)} graph of a {role} in {precision}, "
+            f"only graphs in {' and '.join(self.precisions)}; export it with ssdiff-export{flag}."
         )
 
 

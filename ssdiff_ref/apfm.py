@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -11,30 +12,53 @@ from torch import Tensor, nn
 HEAD_WIDTH = 16
 AttentionForm = Literal["materialised", "fused"]
 Branch = Literal["both", "spectral", "spatial"]
+_NEVER = -1e4
+"""Added to a score, makes its weight 0; within FP16's range."""
 
 
-def spatial_attention(q: Tensor, k: Tensor, v: Tensor, form: AttentionForm) -> Tensor:
-    """``softmax(q k^T / sqrt(d)) v`` over tokens, ``[N, heads, n, d]``.
-
-    The two forms agree; ``materialised`` holds the n x n scores, ``fused`` does not.
-    """
-    if form == "fused":
-        return F.scaled_dot_product_attention(q, k, v)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    return scores.softmax(dim=-1) @ v
+def _heads(tokens: Tensor) -> Tensor:
+    """``[N, n, C]`` to ``[N, heads, n, d]``; heads are contiguous groups of channels."""
+    return tokens.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2)
 
 
-def spectral_attention(y: Tensor, x: Tensor) -> Tensor:
-    """``y softmax(x1^T x2 sqrt(d) / n)`` over channels.
+def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """``softmax(q k^T / sqrt(d)) v`` over tokens by heads, all ``[N, n, C]``."""
+    attended = F.scaled_dot_product_attention(_heads(q), _heads(k), _heads(v))
+    return attended.transpose(1, 2).flatten(2)
+
+
+def materialised_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same, by its definition; it holds the n x n scores."""
+    scores = (_heads(q) * HEAD_WIDTH**-0.5) @ _heads(k).transpose(-2, -1)
+    return (scores.softmax(dim=-1) @ _heads(v)).transpose(1, 2).flatten(2)
+
+
+ATTENTION: dict[AttentionForm, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "materialised": materialised_attention,
+    "fused": fused_attention,
+}
+
+
+def between_heads(channels: int) -> Tensor:
+    """``[C, C]``: 0 where two channels are of one head, else what makes a weight 0."""
+    head = torch.arange(channels) // HEAD_WIDTH
+    return (head[:, None] != head).float() * _NEVER
+
+
+def spectral_attention(y: Tensor, x1: Tensor, x2: Tensor, apart: Tensor) -> Tensor:
+    """``y softmax(x1^T x2 sqrt(d) / n)`` over the channels of each head.
+
+    All heads are one product of C x C: few channels more than each head by itself, and nothing has
+    to be laid out anew.
 
     Args:
-        y: ``[N, heads, n, d]``.
-        x: ``x1`` and ``x2`` stacked, ``[2, N, heads, n, d]``.
+        y, x1, x2: ``[N, n, C]``.
+        apart: of :func:`between_heads`.
     """
-    n, d = y.shape[-2:]
     # The sum runs over n = 4096 products: scaling its operands first keeps it within FP16's range.
-    x1, x2 = x * (d**0.25 * n**-0.5)
-    return y @ (x1.transpose(-2, -1) @ x2).softmax(dim=-1)
+    scale = HEAD_WIDTH**0.25 * x1.shape[1] ** -0.5
+    scores = (x1 * scale).transpose(1, 2) @ (x2 * scale) + apart
+    return y @ scores.softmax(dim=-1)
 
 
 class APFM(nn.Module):
@@ -43,10 +67,13 @@ class APFM(nn.Module):
     Both are ``[N, C, H, W]``; so is the result, which replaces ``x``.
     """
 
+    apart: Tensor
+
     def __init__(self, channels: int, attention: AttentionForm) -> None:
         super().__init__()
-        self.attention = attention
+        self.attend = ATTENTION[attention]
         self.learns: Branch = "both"
+        self.register_buffer("apart", between_heads(channels), persistent=False)
         self.norm1 = nn.LayerNorm(channels)  # shared by x and y
         self.sa1, self.sa2, self.se1, self.se2 = (
             nn.Linear(channels, channels, bias=False) for _ in range(4)
@@ -57,25 +84,15 @@ class APFM(nn.Module):
             nn.Linear(channels, channels // 2), nn.LeakyReLU(), nn.Linear(channels // 2, channels)
         )
 
-    @staticmethod
-    def _heads(tokens: Tensor) -> Tensor:
-        """``[N, n, C]`` to ``[N, heads, n, d]``; heads are contiguous groups of channels."""
-        return tokens.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2)
-
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         if self.learns == "spectral":
             y = y.detach()
         size = x.shape[-2:]
         x, y = x.flatten(2).transpose(1, 2), y.flatten(2).transpose(1, 2)
         nx, ny = self.norm1(x), self.norm1(y)
-        y1, y2, x1, x2 = (
-            self._heads(project(tokens))
-            for project, tokens in ((self.sa1, ny), (self.sa2, ny), (self.se1, nx), (self.se2, nx))
-        )
+        y1, y2, x1, x2 = self.sa1(ny), self.sa2(ny), self.se1(nx), self.se2(nx)
         if self.learns == "spatial":
             x1, x2 = x1.detach(), x2.detach()
-        spatial = spatial_attention(y1, y2, x1, self.attention)
-        spectral = spectral_attention(y1, torch.stack((x1, x2)))
-        x = x + self.out((spatial * spectral).transpose(1, 2).flatten(2))
+        x = x + self.out(self.attend(y1, y2, x1) * spectral_attention(y1, x1, x2, self.apart))
         x = x + self.mlp(self.norm2(x))
         return x.transpose(1, 2).unflatten(2, size)

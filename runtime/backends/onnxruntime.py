@@ -34,22 +34,28 @@ def import_onnxruntime() -> ModuleType:
     return onnxruntime
 
 
-def default_form(version: str) -> Form:
-    """Of the graphs, for a version of ONNX Runtime."""
+def forms_for(version: str) -> tuple[Form, ...]:
+    """Of graphs that a version of ONNX Runtime takes, from the fastest."""
     known = tuple(map(int, version.split(".")[:2]))
-    return "fused" if known >= _ATTENTION_SINCE else "portable"
+    return ("fused", "portable") if known >= _ATTENTION_SINCE else ("portable",)
 
 
 def open_session(
-    graph: Path | bytes, precision: Precision, providers: Sequence[Any] = CPU, threads: int = 0
+    graph: Path | bytes,
+    providers: Sequence[Any] = CPU,
+    threads: int = 0,
+    integers: bool = True,
 ) -> Any:
-    """A session for a graph: a file, or one that holds its constants."""
+    """A session for a graph: a file, or one that holds its constants.
+
+    Without ``integers``, Q/DQ pairs are computed as they stand, and layers between them in floating
+    point. ONNX Runtime 1.32 breaks pairs of opset 23 where it moves them.
+    """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    if precision == "int8":
-        # Q/DQ as it stands: ONNX Runtime 1.32 moves pairs through opset 23 and breaks them.
+    if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(graph, options, providers=list(providers))
 
@@ -60,7 +66,7 @@ class OnnxRuntime:
     Args:
         bundle: what to run.
         threads: of the CPU; all cores by default.
-        form: of the graph; the fused one by default where this ONNX Runtime has its operator.
+        form: of the graph; by default the fastest that the bundle has and this ONNX Runtime takes.
         precision: of the graph. FP16 is emulated on most processors: slow, and good for checks.
         role: ``step`` to check the graph of whole steps.
     """
@@ -82,10 +88,13 @@ class OnnxRuntime:
                 "ONNX Runtime has no bf16 convolutions on the CPU; choose --precision fp32."
             )
         self._version = import_onnxruntime().__version__
-        graph = bundle.graph(role, precision, form or default_form(self._version))
+        forms = (form,) if form else ("contrib", *forms_for(self._version))
+        graph = bundle.graph(role, precision, *forms)
         self.precision: Precision = precision
         self._form, self._role = graph.form, role
-        self._session = open_session(bundle.path / graph.file, precision, threads=threads or 0)
+        self._session = open_session(
+            bundle.path / graph.file, threads=threads or 0, integers=graph.form == "contrib"
+        )
 
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
         told = np.full(len(x), t, np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.backends import CLAMPED_RESIDUAL, Array, Device, Tiles
 from runtime.backends.onnxruntime import (
-    default_form,
+    forms_for,
     import_onnxruntime,
     open_session,
 )
@@ -47,10 +47,10 @@ class OnnxRuntimeCuda:
         if lack := why_not():
             raise SSDiffError(f"--backend onnxruntime-cuda does not work here: {lack}.")
         self._onnxruntime = import_onnxruntime()
-        graph = bundle.graph("step", precision, default_form(self._onnxruntime.__version__))
+        graph = bundle.graph("step", precision, *forms_for(self._onnxruntime.__version__))
         self.precision: Precision = precision
         self.batch, self._form = batch or BATCH, graph.form
-        self._session = open_session(bundle.path / graph.file, precision, [(_PROVIDER, _OPTIONS)])
+        self._session = open_session(bundle.path / graph.file, [(_PROVIDER, _OPTIONS)])
         if _PROVIDER not in self._session.get_providers():
             raise SSDiffError(
                 "ONNX Runtime could not start CUDA and fell back to the CPU; check that its CUDA "
