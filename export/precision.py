@@ -39,6 +39,10 @@ ISLANDS: dict[type[nn.Module], str] = {
 """What stays in FP32, and why."""
 
 
+_CONSTANT = ("masked_fill",)
+"""What puts constants in place, and computes nothing that could outgrow a precision."""
+
+
 class Island(nn.Module):
     """A module in FP32 amid lower precision; the result has the precision of the first input."""
 
@@ -94,7 +98,8 @@ class Lowered(nn.Module):
         for parameter in module.parameters(recurse=False):
             parameter.data = parameter.data.to(self.dtype)
         for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, buffer.to(self.dtype))
+            if buffer.is_floating_point():
+                setattr(module, name, buffer.to(self.dtype))
         for name, child in module.named_children():
             if type(child) not in ISLANDS:
                 self._lower(child)
@@ -163,8 +168,14 @@ class Headroom(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and result.is_floating_point() and any(self._inside[-1:]):
-            place = f"{self._inside[-1]}: {getattr(func, '__name__', func)}"
+        name = getattr(func, "__name__", str(func))
+        if (
+            isinstance(result, Tensor)
+            and result.is_floating_point()
+            and any(self._inside[-1:])
+            and name not in _CONSTANT
+        ):
+            place = f"{self._inside[-1]}: {name}"
             with torch._C.DisableTorchFunction():
                 found = float(result.abs().max()) if result.numel() else 0.0
             self.largest[place] = max(self.largest.get(place, 0.0), found)

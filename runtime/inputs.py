@@ -7,7 +7,7 @@ window it was read with.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,10 @@ class WindowInputs:
     """Valid PAN pixels below 0 or above full scale in what the window writes."""
     beyond_ms: int
     """Valid MS pixels likewise."""
+
+    def without_tiles(self) -> WindowInputs:
+        """The rest, once the tiles are sent: they are nearly all of its memory."""
+        return replace(self, tiles=Tiles(*(np.empty(0, np.float32),) * 4))
 
     def batches(self, size: int) -> Iterator[tuple[list[tuple[int, int]], Tiles]]:
         """Places and tiles, so many at a time."""

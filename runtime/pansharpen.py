@@ -311,10 +311,11 @@ class _Assembly:
     def batches(self, work: Iterable[WindowInputs], size: int) -> Iterator[Tiles]:
         """What is to be sampled, window after window."""
         for inputs in work:
+            light = inputs.without_tiles()
             for places, tiles in inputs.batches(size):
-                self._sent.append((inputs, places))
+                self._sent.append((light, places))
                 yield tiles
-            self._sent.append((inputs, None))  # the window ends
+            self._sent.append((light, None))  # the window ends
             self._close()
 
     def add(self, images: NDArray[np.float32]) -> None:

@@ -13,7 +13,7 @@ HEAD_WIDTH = 16
 AttentionForm = Literal["materialised", "fused"]
 Branch = Literal["both", "spectral", "spatial"]
 _NEVER = -1e4
-"""Added to a score, makes its weight 0; within FP16's range."""
+"""A score whose weight is 0; within FP16's range."""
 
 
 def _heads(tokens: Tensor) -> Tensor:
@@ -40,9 +40,9 @@ ATTENTION: dict[AttentionForm, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def between_heads(channels: int) -> Tensor:
-    """``[C, C]``: 0 where two channels are of one head, else what makes a weight 0."""
+    """bool ``[C, C]``: whether two channels are of different heads."""
     head = torch.arange(channels) // HEAD_WIDTH
-    return (head[:, None] != head).float() * _NEVER
+    return head[:, None] != head
 
 
 def spectral_attention(y: Tensor, x1: Tensor, x2: Tensor, apart: Tensor) -> Tensor:
@@ -57,8 +57,8 @@ def spectral_attention(y: Tensor, x1: Tensor, x2: Tensor, apart: Tensor) -> Tens
     """
     # The sum runs over n = 4096 products: scaling its operands first keeps it within FP16's range.
     scale = HEAD_WIDTH**0.25 * x1.shape[1] ** -0.5
-    scores = (x1 * scale).transpose(1, 2) @ (x2 * scale) + apart
-    return y @ scores.softmax(dim=-1)
+    scores = (x1 * scale).transpose(1, 2) @ (x2 * scale)
+    return y @ scores.masked_fill(apart, _NEVER).softmax(dim=-1)
 
 
 class APFM(nn.Module):

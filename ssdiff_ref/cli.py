@@ -11,6 +11,7 @@ from runtime.console import (
     input_options,
     output_options,
     overwrite_option,
+    precision_option,
     run,
     shift_option,
     verbosity_options,
@@ -103,6 +104,7 @@ def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     "none",
     "PAN pixels by which MS lies off PAN, or auto to measure it: align them for all methods.",
 )
+@precision_option
 @click.option("--json", metavar="FILE", help="Write mean scores and settings there.")
 @click.option("--csv", metavar="FILE", help="Write the scores of every scene there.")
 @click.option("--picture", metavar="FILE", help="Draw what the methods make of one place there.")

@@ -11,7 +11,7 @@ import numpy as np
 import rasterio
 from rasterio.transform import Affine
 
-from runtime.backends import open_backend
+from runtime.backends import PrecisionChoice, open_backend
 from runtime.bundle import Bundle, bundle_for
 from runtime.errors import SSDiffError
 from runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
@@ -44,15 +44,21 @@ class BundleMethod:
         bundle: opened; for the bands of the pairs to come.
         full_scale: of the pairs, both PAN and MS.
         progress: gets the warnings of the runs.
+        precision: of the network; see :func:`runtime.backends.open_backend`.
         sampling: ``timesteps``, ``sampler`` or ``seed`` of the runs, if not the bundle's.
     """
 
     def __init__(
-        self, bundle: Bundle, full_scale: float, progress: Progress, **sampling: Any
+        self,
+        bundle: Bundle,
+        full_scale: float,
+        progress: Progress,
+        precision: PrecisionChoice = "auto",
+        **sampling: Any,
     ) -> None:
         self.bundle, self._full_scale, self._sampling = bundle, full_scale, sampling
         self._progress = _WarningsOf(f"ssdiff:{bundle.manifest.name}", progress)
-        self._backend = open_backend("auto", bundle)
+        self._backend = open_backend("auto", bundle, precision=precision)
 
     def __call__(self, pair: Pair) -> Image:
         pan, ms = self._aligned(pair), _wrapped(pair.ms, _EDGE)
@@ -103,6 +109,7 @@ def choose_contenders(
     bands: int,
     full_scale: float,
     progress: Progress,
+    precision: PrecisionChoice = "auto",
 ) -> dict[str, Method]:
     """Methods by the names that tables give them, bundles as ``ssdiff:NAME``.
 
@@ -113,6 +120,7 @@ def choose_contenders(
         bands: of the imagery.
         full_scale: of the imagery.
         progress: gets the warnings of the bundles' runs.
+        precision: of the bundles' networks.
 
     Raises:
         SSDiffError: on an unknown method, or a bundle that cannot be used or is for other bands.
@@ -128,7 +136,7 @@ def choose_contenders(
                 f"Two bundles are called {bundle.manifest.name}, expected different names; export "
                 "one of them under another."
             )
-        chosen[name] = BundleMethod(bundle, full_scale, progress)
+        chosen[name] = BundleMethod(bundle, full_scale, progress, precision)
     return chosen
 
 

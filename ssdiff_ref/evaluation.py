@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.backends import PrecisionChoice
 from runtime.errors import SSDiffError
 from runtime.progress import Progress
 from runtime.raster import check_target
@@ -34,6 +35,7 @@ def evaluate(
     full_scale: float | None = None,
     pan_full_scale: float | None = None,
     shift: ShiftChoice = "none",
+    precision: PrecisionChoice = "auto",
     json: str | Path | None = None,
     csv: str | Path | None = None,
     picture: str | Path | None = None,
@@ -74,6 +76,7 @@ def evaluate(
             all methods to get an aligned pair; see :func:`ssdiff_ref.alignment.align`. With
             ``none`` all get the pair as it is; at reduced resolution bundles then make up for
             what they measure, as a run does.
+        precision: of the bundles' networks; see :func:`runtime.backends.open_backend`.
         json: file for the mean scores and the settings.
         csv: file for every score of every scene.
         picture: file for a picture of the first scene at reduced resolution.
@@ -90,7 +93,11 @@ def evaluate(
     _check_use(
         inputs,
         reference,
-        fusing={"--bundle": bundles, "--method": methods},
+        fusing={
+            "--bundle": bundles,
+            "--method": methods,
+            "--precision": None if precision == "auto" else precision,
+        },
         pair={"--pan-band": pan_band, "--pan-full-scale": pan_full_scale},
         rasters={"--nodata": nodata},
         shift=shift,
@@ -111,6 +118,7 @@ def evaluate(
         "pan_band": pan_band,
         "nodata": nodata,
         "shift": shift,
+        "precision": precision,
     }
     if reference is not None:
         products = open_products(
@@ -145,7 +153,7 @@ def evaluate(
         dataset = align(dataset, shift, progress)
         progress.note(f"Full scale {dataset.scale}; MTF of {dataset.sensor.name}")
         contenders = choose_contenders(
-            methods, bundles, len(dataset.sensor.bands), dataset.scale.value, progress
+            methods, bundles, len(dataset.sensor.bands), dataset.scale.value, progress, precision
         )
         settings["bundles"] = {
             name: {"path": str(method.bundle.path), "sha256": method.bundle.sha256}
