@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -55,24 +56,29 @@ class Island(nn.Module):
         return result.to(feature.dtype)
 
 
-def without_transpose(convolution: nn.ConvTranspose2d) -> nn.Sequential:
-    """The same as a product of matrices and a shuffle of pixels; the stride is the kernel's size.
+class ShuffledConvolution(nn.Conv2d):
+    """A transposed convolution as a product of matrices and a shuffle of pixels.
 
-    TensorRT-RTX has no transposed convolution in BF16.
+    It is the same where the stride is the kernel's size. TensorRT-RTX has no transposed convolution
+    in BF16, and INT8 is for convolutions.
     """
-    ratio = int(convolution.stride[0])
-    weight = convolution.weight.detach()
-    pixels = nn.Conv2d(weight.shape[0], weight.shape[1] * ratio**2, 1)
-    pixels.weight.data = weight.permute(1, 2, 3, 0).reshape(pixels.weight.shape)
-    assert convolution.bias is not None
-    pixels.bias = nn.Parameter(convolution.bias.detach().repeat_interleave(ratio**2))
-    return nn.Sequential(pixels, nn.PixelShuffle(ratio))
+
+    def __init__(self, transposed: nn.ConvTranspose2d) -> None:
+        weight, bias = transposed.weight.detach(), transposed.bias
+        assert bias is not None
+        self.ratio = int(transposed.stride[0])
+        super().__init__(weight.shape[0], weight.shape[1] * self.ratio**2, 1)
+        self.weight.data = weight.permute(1, 2, 3, 0).reshape(self.weight.shape)
+        self.bias = nn.Parameter(bias.detach().repeat_interleave(self.ratio**2))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return F.pixel_shuffle(super().forward(feature), self.ratio)
 
 
 def _replace_transposed(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.ConvTranspose2d):
-            setattr(module, name, without_transpose(child))
+            setattr(module, name, ShuffledConvolution(child))
         else:
             _replace_transposed(child)
 

@@ -339,8 +339,9 @@ class Bundle:
                 if (graph.role, graph.precision, graph.form) == (role, precision, form):
                     return graph
         flag = "" if precision == "fp32" else f" --{precision}"
+        kind = f"{forms[0]} graph" if len(forms) == 1 else "graph"
         raise SSDiffError(
-            f"The bundle {self.path} has no {' or '.join(forms)} graph of a {role} in {precision}, "
+            f"The bundle {self.path} has no {kind} of a {role} in {precision}, "
             f"only graphs in {' and '.join(self.precisions)}; export it with ssdiff-export{flag}."
         )
 

@@ -6,7 +6,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from runtime.bundle import Bundle, Parity
+from runtime.bundle import Bundle, Parity, Quantisation
+from runtime.errors import counted
 from runtime.verification import Proof
 
 
@@ -51,8 +52,24 @@ def describe(bundle: Bundle) -> None:
         )
         for line in lowering.kept:
             console.print(f"  {line}")
+    if manifest.quantisation:
+        print_quantisation(manifest.quantisation, console)
     for parity in manifest.parity:
         print_parity(parity, console)
+
+
+def print_quantisation(made: Quantisation, console: Console) -> None:
+    """Print what is in INT8, and the verdict on it."""
+    steps = ", ".join(map(str, made.timesteps))
+    console.print(
+        f"\nINT8 is calibrated on {made.tiles} tiles of {'; '.join(made.sources)} at t = {steps} "
+        f"({made.method}). In int8: {', '.join(made.groups)}; left out for the budget: "
+        f"{', '.join(made.excluded) or 'nothing'}."
+    )
+    console.print(
+        f"On {counted(made.verdict.tiles, 'tile')} held out: {made.verdict}; allowed: "
+        f"{made.budget.loss:.1%} of ERGAS and SAM, {made.budget.psnr:g} dB."
+    )
 
 
 def print_parity(parity: Parity, console: Console) -> None:

@@ -40,7 +40,7 @@ def test_shipped_bundles_are_small_and_proven():
         for trajectory in parity.trajectories:
             assert len(trajectory.steps) >= 10
             for step in trajectory.steps:
-                assert len(step.deviations) == 6
+                assert len(step.deviations) == 7
 
 
 def drop(manifest):

@@ -299,7 +299,7 @@ def test_the_phase_of_a_patch_cut_from_a_larger_image_is_found(phase):
 def upsampling(monkeypatch):
     """Bundles that do no more than EXP, so that what differs is the way there."""
     monkeypatch.setattr(
-        "ssdiff_ref.contenders.open_backend", lambda name, bundle: Upsampling(bundle)
+        "ssdiff_ref.contenders.open_backend", lambda name, bundle, precision: Upsampling(bundle)
     )
 
 
@@ -319,7 +319,9 @@ class OfPan(Upsampling):
 
 
 def test_a_bundle_gets_pan_where_ms_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("ssdiff_ref.contenders.open_backend", lambda name, bundle: OfPan(bundle))
+    monkeypatch.setattr(
+        "ssdiff_ref.contenders.open_backend", lambda name, bundle, precision: OfPan(bundle)
+    )
     heard = Heard()
     bundle = make_bundle(tmp_path, "plain", 4)
     method = choose_contenders([], [bundle], 4, 2047, heard)["ssdiff:plain"]

@@ -12,7 +12,7 @@ import torch
 from export.bundle import export_bundle
 from export.graph import in_form, opset
 from export.parity import measure_lowering, refuse_faults
-from export.precision import Headroom, Lowered, Step, without_transpose
+from export.precision import Headroom, Lowered, ShuffledConvolution, Step
 from runtime.backends.onnxruntime import OnnxRuntime
 from runtime.bundle import (
     FORMS,
@@ -235,7 +235,7 @@ def test_a_transposed_convolution_is_a_product_and_a_shuffle():
     torch.manual_seed(0)
     transposed = torch.nn.ConvTranspose2d(6, 3, 2, stride=2)
     x = torch.randn(2, 6, 5, 7)
-    torch.testing.assert_close(without_transpose(transposed)(x), transposed(x))
+    torch.testing.assert_close(ShuffledConvolution(transposed)(x), transposed(x))
 
 
 def test_in_fp32_nothing_is_lowered():

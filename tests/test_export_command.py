@@ -63,7 +63,7 @@ def test_what_is_said_counts_more_than_the_bundle(exported):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({}, "The bundles that come along are in fp32; give --fp16 or --bf16"),
+        ({}, "The bundles that come along are in fp32; give --fp16, --bf16 or --int8"),
         ({"output": "b.ssdiff", "fp16": True}, "--weights and --output go together"),
         ({"weights": "w.pt"}, "--weights and --output go together"),
         ({"weights": "w.pt", "output": "b.ssdiff"}, "There is no weights file w.pt, and no bundle"),

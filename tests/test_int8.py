@@ -16,6 +16,7 @@ from calibration.ranges import METHODS, measure_ranges
 from calibration.report import study_bundle
 from calibration.samples import load
 from calibration.sensitivity import Judge, choose_plan, measure_costs
+from export.int8 import add_int8
 from runtime.backends import open_backend
 from runtime.bundle import Budget, Verdict, open_bundle
 from runtime.engine import Plan
@@ -161,7 +162,7 @@ def test_an_export_judges_its_graphs_on_tiles_that_were_held_out(int8):
     (parity,) = (p for p in manifest.parity if p.precision == "int8")
     assert [t.inputs for t in parity.trajectories] == ["real"]
     images = parity.trajectories[0].steps[-1].deviations
-    assert len(images) == 4  # two forms, two roles
+    assert len(images) == 5  # two forms in two roles, and the one for the CPU
     assert all(found.psnr > 45 for found in images.values())
 
 
@@ -174,7 +175,11 @@ def _nodes(bundle):
 
 def test_int8_brings_no_weights_of_its_own(int8):
     graphs = [graph for graph in int8.manifest.graphs if graph.precision == "int8"]
-    assert {graph.weights for graph in graphs} == {"weights.fp16.safetensors"}
+    assert {(graph.form, graph.weights) for graph in graphs} == {
+        ("portable", "weights.fp16.safetensors"),
+        ("fused", "weights.fp16.safetensors"),
+        ("contrib", "weights.fp32.safetensors"),
+    }
     assert all((int8.path / graph.file).stat().st_size < 300_000 for graph in graphs)
     assert Counter(n.rpartition("_")[2] for n in _nodes(int8))["QuantizeLinear"] > 60
 
@@ -233,20 +238,14 @@ def test_tensorrt_rtx_builds_int8(int8, form, monkeypatch):
     assert not heard.warnings
 
 
-def test_an_export_over_budget_leaves_nothing(low4, samples4, tmp_path, monkeypatch):
-    from export.bundle import defaults_of, export_bundle
-
-    strict = defaults_of(low4.manifest) | {"precisions": ("int8",), "calibration": samples4}
-    target = tmp_path / "o.ssdiff"
+def test_graphs_over_budget_are_refused(int8, samples4, tmp_path, monkeypatch):
+    copy = tmp_path / "copy.ssdiff"
+    shutil.copytree(int8.path, copy)
     bad = Verdict(tiles=2, ergas_fp32=1, ergas=1.02, sam_fp32=1, sam=1, psnr=50)
-    with monkeypatch.context() as patch:
-        patch.setattr("export.int8.Judge.__call__", lambda self, model: bad)
-        patch.setattr("export.int8.study", lambda *given: _plan_of(*given))
-        with pytest.raises(
-            SSDiffError, match=r"held out: ERGAS is 1.0200 and 1.0000 in FP32, 1.00"
-        ):
-            export_bundle(low4.path, "generic", target, **strict)
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("export.int8.Judge.__call__", lambda self, model: bad)
+    monkeypatch.setattr("export.int8.study", _plan_of)
+    with pytest.raises(SSDiffError, match=r"held out: ERGAS is 1.0200 and 1.0000 in FP32, 1.00"):
+        add_int8(open_bundle(copy), samples4, "minmax", Budget(loss=0.01), Progress())
 
 
 def _plan_of(model, samples, method, budget, progress):
@@ -292,9 +291,19 @@ def test_a_bundle_whose_verdict_is_over_budget_is_not_opened(int8, tmp_path):
         open_bundle(copy)
 
 
+def test_info_tells_the_verdict(int8, capsys):
+    from runtime.info import describe
+
+    describe(int8)
+    told = " ".join(capsys.readouterr().out.split())
+    found = int8.manifest.quantisation
+    assert f"On 2 tiles held out: {found.verdict}; allowed: 1.0% of ERGAS and SAM, 45 dB." in told
+    assert "In int8: " in told
+
+
 def test_int8_is_never_taken_unasked(int8):
     assert open_backend("onnxruntime", int8).precision == "fp32"
-    with pytest.raises(SSDiffError, match=r"has no fused graph of a denoiser in int8.*--int8"):
+    with pytest.raises(SSDiffError, match=r"has no graph of a denoiser in int8.*--int8"):
         open_backend("onnxruntime", open_bundle("generic4"), precision="int8")
 
 

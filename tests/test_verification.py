@@ -60,7 +60,7 @@ def test_the_command_tells_by_its_exit_status(low4):
         (
             "onnxruntime",
             "fp16",
-            "has no fused graph of a denoiser in fp16, only graphs in fp32; export",
+            "has no graph of a denoiser in fp16, only graphs in fp32; export",
         ),
         ("onnxruntime", "bf16", "ONNX Runtime has no bf16 convolutions on the CPU"),
         (
