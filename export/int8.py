@@ -10,7 +10,7 @@ from calibration.ranges import Method
 from calibration.samples import load
 from calibration.sensitivity import Judge, study
 from runtime.bundle import Budget, Bundle, Graph, Quantisation, kinds, sha256_of
-from runtime.errors import SSDiffError
+from runtime.errors import SSDiffError, counted
 from runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def add_int8(
     progress.note(f"{pairs(models['denoiser', 'fused'])} pairs of Q/DQ in each graph")
     judge = Judge(samples.held_out, samples.about.schedule, plain)
     verdict = judge(models["denoiser", "fused"])
-    progress.note(f"On {verdict.tiles} tiles that were held out: {verdict}")
+    progress.note(f"On {counted(verdict.tiles, 'tile')} held out: {verdict}")
     for fault in budget.faults(verdict):
         raise SSDiffError(
             f"INT8 is over budget on tiles that were held out: {fault}; collect more samples, or "

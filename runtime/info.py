@@ -77,11 +77,12 @@ def print_parity(parity: Parity, console: Console) -> None:
     limits = parity.limits
     measure = "max" if limits.max is not None else "rmse"
     shown = {"max": "largest", "rmse": "root mean square"}[measure]
-    allowed = getattr(limits, measure)
-    least = f", {limits.psnr:g} dB at the end" if limits.psnr is not None else ""
+    limit = getattr(limits, measure)
+    allowed = [f"{limit:.0e}"] if limit is not None else []
+    allowed += [f"{limits.psnr:g} dB at the end"] if limits.psnr is not None else []
     console.print(
         f"\nParity of {parity.precision} with {parity.reference}: {shown} deviation of each step's "
-        f"image, as a fraction of full scale; allowed: {allowed:.0e}{least}."
+        f"image, as a fraction of full scale; allowed: {', '.join(allowed)}."
     )
     for trajectory in parity.trajectories:
         names = list(trajectory.steps[0].deviations)

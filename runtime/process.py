@@ -6,7 +6,9 @@ import ctypes
 import os
 import sys
 
-_M_ARENA_MAX = -8  # of mallopt(3)
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of mallopt(3)
+_LARGE = 1 << 20
+"""Bytes from which on memory goes back to the system when it is freed."""
 
 
 def share_cores_and_memory() -> None:
@@ -22,3 +24,4 @@ def share_cores_and_memory() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt:
             mallopt(_M_ARENA_MAX, 1)
+            mallopt(_M_MMAP_THRESHOLD, _LARGE)
