@@ -30,7 +30,7 @@ from runtime.quicklook import require_matplotlib
 from runtime.radiometry import choose_scale
 from runtime.raster import check_target
 from runtime.registration import ShiftChoice, choose_shift
-from runtime.report import offset
+from runtime.report import doubt_values, offset
 from runtime.scene import Scene
 from runtime.schedule import Sampler, Schedule, make_schedule, sample
 from runtime.sensors import Sensor
@@ -126,24 +126,16 @@ def collect(
             if any(moved):
                 scene.move(*moved)
                 progress.note(f"MS of {Path(ms).name} lies {offset(moved)} off; it is moved")
-            scales = tuple(
-                choose_scale(image, band, stated, collector.bundle).value
-                for image, band, stated in (
-                    (
-                        scene.pan,
-                        scene.pan_band,
-                        full_scale if pan_full_scale is None else pan_full_scale,
-                    ),
-                    (scene.ms, scene.bands[0], full_scale),
-                )
-            )
-            share = len(pairs) - index  # of what is still to be found, that this pair should give
+            stated = full_scale if pan_full_scale is None else pan_full_scale
+            pan_scale = choose_scale(scene.pan, scene.pan_band, stated, collector.bundle)
+            ms_scale = choose_scale(scene.ms, scene.bands[0], full_scale, collector.bundle)
+            doubt_values(scene, pan_scale, ms_scale, progress)
+            left = len(pairs) - index  # pairs that share what is still to be found
             collector.take(
                 scene,
-                (scales[0], scales[1]),
-                tiles=-(-(tiles - collector.count) // share),
-                judged=-(-(judged - len(collector.judged)) // share),
-                most=tiles,
+                (pan_scale.value, ms_scale.value),
+                candidates=_CANDIDATES * -(-tiles // len(pairs)),
+                judged=-(-(judged - len(collector.judged)) // left),
             )
     assert collector is not None
     samples = collector.finish(tiles, megabytes * 1e6)
@@ -214,7 +206,6 @@ class _Collector:
         self._places: list[tuple[int, int, int]] = []
         self.judged: list[tuple[Array, Array, Array, Array]] = []
         self._sources: list[str] = []
-        self.count = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -222,13 +213,13 @@ class _Collector:
         return self.bundle.manifest.sensor.bands
 
     def take(
-        self, scene: Scene, scales: tuple[float, float], *, tiles: int, judged: int, most: int
+        self, scene: Scene, scales: tuple[float, float], *, candidates: int, judged: int
     ) -> None:
         """Look at a scene's tiles to calibrate by, and cut those to judge by."""
         pair, name = len(self._sources), Path(scene.ms.name).name
         self._sources.append(f"{Path(scene.pan.name).name} and {name}")
         ground = _Ground.of(scene, self._tile)
-        found = list(self._look(scene, ground, scales, _CANDIDATES * most))
+        found = list(self._look(scene, ground, scales, candidates))
         if not found:
             raise SSDiffError(
                 f"{self._sources[-1]} leave no tile of {self._tile} x {self._tile} pixels of PAN "
@@ -242,7 +233,6 @@ class _Collector:
             self._candidates.append(tile)
             self._valid.append(valid)
             self._places.append((pair, row, col))
-        self.count += min(tiles, len(found))
         blocks = self._shuffled(ground.judged())
         cut = (self._cut(scene, block, scales) for block in blocks)
         for _, judgement in zip(range(judged), (c for c in cut if c), strict=False):

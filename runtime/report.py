@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import SSDiffError, counted
 from runtime.interpolator import GROUND_POSITION
 from runtime.progress import Progress
-from runtime.radiometry import STATED, survey
+from runtime.radiometry import STATED, Scale, survey
 from runtime.registration import LEAST_SHARE
 from runtime.scene import Scene, mask_flags
 
@@ -54,9 +54,18 @@ def tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
             "--timesteps, or choose another --precision"
         )
     _warn_of_band_order(scene, manifest.sensor.bands, progress)
+    doubt_values(scene, result.pan_scale, result.ms_scale, progress)
+
+
+def doubt_values(scene: Scene, pan_scale: Scale, ms_scale: Scale, progress: Progress) -> None:
+    """Warn where a sample of the images speaks against what is taken for granted of their values.
+
+    Raises:
+        SSDiffError: if the images are reflectance in 0..1 and nobody said so.
+    """
     for role, image, used, scale in (
-        ("PAN", pan, [scene.pan_band], result.pan_scale),
-        ("MS", ms, scene.bands, result.ms_scale),
+        ("PAN", scene.pan, [scene.pan_band], pan_scale),
+        ("MS", scene.ms, scene.bands, ms_scale),
     ):
         found = survey(image, used)
         if found.zeros > 0.01 and scene.nodata is None and not mask_flags(image, used):
