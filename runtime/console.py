@@ -15,9 +15,10 @@ INTERRUPTED = 130
 _EXTRAS = {
     "h5py": "evaluate",
     "matplotlib": "picture",
-    "onnx": "export",
+    "onnx": "calibrate",
+    "onnxruntime": "cpu",
     "onnxscript": "export",
-    "safetensors": "export",
+    "safetensors": "calibrate",
     "scipy": "evaluate",
     "tomli": "train",
     "torch": "export",

@@ -198,3 +198,30 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(module, package, word
     expected = f"Error: {package} is not installed; pip install 'ssdiff-trt[{extra}]', or in a "
     assert done.stderr == expected + f"clone '.[{extra}]'.\n"
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("3", "3")])
+def test_commands_keep_blas_to_one_thread_unless_told_otherwise(given, threads):
+    code = (
+        "import os; from runtime.process import share_cores_and_memory as share; share(); "
+        "print(os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.strip() == threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library's own setting")
+def test_commands_give_large_arrays_back_when_they_are_freed():
+    """glibc would keep them once it has seen one: 64 arrays of 4 MB, the last of which stays."""
+    code = (
+        "import re, numpy as np; from runtime.process import share_cores_and_memory as share\n"
+        "share(); np.ones(1 << 21); arrays = [np.ones(1 << 19) for _ in range(64)]\n"
+        "last = arrays.pop(); arrays.clear()\n"
+        "print(re.search(r'VmRSS:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 120_000  # kB; 256 MB more if they were kept
