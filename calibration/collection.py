@@ -25,6 +25,7 @@ from runtime.bundle import Bundle, bundle_for
 from runtime.errors import SSDiffError, counted
 from runtime.inputs import fill, prepare
 from runtime.interpolator import HALO, RATIO, interpolate_with_halo
+from runtime.noise import check_seed
 from runtime.progress import Progress
 from runtime.quicklook import require_matplotlib
 from runtime.radiometry import choose_scale
@@ -99,6 +100,7 @@ def collect(
     for name, value in (("tiles", tiles), ("judged", judged), ("megabytes", megabytes)):
         if not value > 0:
             raise SSDiffError(f"--{name} {value:g} does not work; give a number above 0.")
+    check_seed(seed)
     if target.suffix != SUFFIX:
         raise SSDiffError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")
     picture_target = target.with_suffix(".png")

@@ -12,7 +12,7 @@ from runtime.bundle import Budget, open_bundle
 from runtime.errors import SSDiffError
 from runtime.files import appearing
 from runtime.progress import Progress
-from runtime.quicklook import require_matplotlib
+from runtime.quicklook import check_picture
 from runtime.raster import check_target
 
 
@@ -53,7 +53,7 @@ def study_bundle(
         if target is not None:
             check_target(Path(target), [samples], overwrite, option)
     if picture is not None:
-        require_matplotlib()
+        check_picture(Path(picture))
     opened = open_bundle(bundle or read_about(samples).bundle)
     known = load(samples, opened)
     model = onnx.load(opened.path / opened.graph("denoiser", "fp32", "fused").file)

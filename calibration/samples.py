@@ -158,8 +158,8 @@ def load(path: str | Path, bundle: Bundle) -> Samples:
         SSDiffError: if the file is none, is damaged, has too little or values that are not finite,
             or is of other weights, bands or tiles.
     """
-    about = read_about(path)
-    _check_bundle(about, bundle, path)
+    about, model = read_about(path), bundle.manifest.model
+    check_fits(about, path, bundle.manifest.name, model.bands, model.tile, weights_digest(bundle))
     with _opened(path) as file:
         seen = {name: np.asarray(file[name], np.float32) for name in ARRAYS}
     _check_arrays(about, seen, path)
@@ -173,22 +173,34 @@ def load(path: str | Path, bundle: Bundle) -> Samples:
     )
 
 
-def _check_bundle(about: About, bundle: Bundle, path: str | Path) -> None:
-    model, again = bundle.manifest.model, "collect samples with it, ssdiff-calibrate collect"
-    if about.bands != model.bands:
+def check_fits(
+    about: About, path: str | Path, name: str, bands: int, tile: int, weights: str
+) -> None:
+    """That samples are of a bundle.
+
+    Args:
+        about: the samples.
+        path: where they are.
+        name: of the bundle.
+        bands, tile: of its model.
+        weights: their digest.
+
+    Raises:
+        SSDiffError: if they are of another.
+    """
+    again = "collect samples with it, ssdiff-calibrate collect"
+    if about.bands != bands:
         raise SSDiffError(
-            f"{path} has samples of {about.bands} bands, expected the {model.bands} of "
-            f"{bundle.manifest.name}; {again}."
+            f"{path} has samples of {about.bands} bands, expected the {bands} of {name}; {again}."
         )
-    if about.tile != model.tile:
+    if about.tile != tile:
         raise SSDiffError(
-            f"{path} has tiles of {about.tile} pixels, expected the {model.tile} of "
-            f"{bundle.manifest.name}; {again}."
+            f"{path} has tiles of {about.tile} pixels, expected the {tile} of {name}; {again}."
         )
-    if about.weights != weights_digest(bundle):
+    if about.weights != weights:
         raise SSDiffError(
-            f"{path} has trajectories of other weights ({about.bundle}) than those of "
-            f"{bundle.manifest.name}; {again}."
+            f"{path} has trajectories of other weights ({about.bundle}) than those of {name}; "
+            f"{again}."
         )
 
 
@@ -236,14 +248,18 @@ def weights_digest(bundle: Bundle) -> str:
     """sha256 of the weights of a bundle, however its graphs have them laid out."""
     from safetensors.numpy import load_file
 
-    digest = hashlib.sha256()
-    tensors = load_file(bundle.path / CHECKPOINT)
-    plain: dict[str, NDArray[np.float32]] = {}
-    for name, array in tensors.items():
-        if name.startswith(TRANSPOSED):
-            plain[name.removeprefix(TRANSPOSED)] = array.T
-        elif not name.startswith(GRAPH_CONSTANT):
-            plain[name] = array
-    for name in sorted(plain):
-        digest.update(name.encode() + np.ascontiguousarray(plain[name]).tobytes())
-    return digest.hexdigest()
+    return digest(
+        {
+            name.removeprefix(TRANSPOSED): array.T if name.startswith(TRANSPOSED) else array
+            for name, array in load_file(bundle.path / CHECKPOINT).items()
+            if not name.startswith(GRAPH_CONSTANT)
+        }
+    )
+
+
+def digest(weights: Mapping[str, NDArray[np.float32]]) -> str:
+    """sha256 of weights by their released names."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        found.update(name.encode() + np.ascontiguousarray(weights[name]).tobytes())
+    return found.hexdigest()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.ranges import Method
+from calibration.samples import check_fits, digest, read_about
 from export.graph import WeightsFile, export_graph, opset, strip
 from export.parity import measure_lowering, measure_parity
 from runtime.bundle import (
@@ -35,7 +36,7 @@ from runtime.errors import SSDiffError
 from runtime.progress import Progress
 from runtime.schedule import Sampler, make_schedule
 from runtime.sensors import find_sensor
-from ssdiff_ref.checkpoint import load_checkpoint, weights_file
+from ssdiff_ref.checkpoint import load_checkpoint, released_tensors, weights_file
 from ssdiff_ref.network import SSNet
 
 DEFAULT_TIMESTEPS = (999,)
@@ -88,16 +89,7 @@ def export_bundle(
     output = Path(output)
     check_bundle_target(output, overwrite)
     wanted: dict[Precision, None] = dict.fromkeys(("fp32", *precisions))
-    quantised = "int8" in wanted
-    if quantised != (calibration is not None):
-        raise SSDiffError(
-            "--int8 and --calibration go together, for INT8 needs samples of what the network is "
-            "given; make them with ssdiff-calibrate collect PAN MS -o calibration.npz."
-        )
-    if not 0 < max_ergas_loss < 1:
-        raise SSDiffError(
-            f"A loss of {max_ergas_loss:.0%} does not work; give one above 0 % and below 100 %."
-        )
+    check_calibration("int8" in wanted, calibration, max_ergas_loss)
     if not 16 <= tile <= 512 or tile % 16:
         raise SSDiffError(
             f"A tile of {tile} pixels does not work; give a multiple of 16, from 16 to 512."
@@ -115,11 +107,15 @@ def export_bundle(
     bands = known.band_names(net.bands)
     scale = SensorScale(name=sensor, bands=bands, full_scale=full_scale or known.full_scale)
     schedule = make_schedule(timesteps, sampler)
+    if calibration is not None:
+        tensors = {key: value.numpy() for key, value in released_tensors(net).items()}
+        about = read_about(calibration)
+        check_fits(about, calibration, output.stem, net.bands, tile, digest(tensors))
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         directory = Path(scratch) / output.name
         directory.mkdir()
         # INT8 is made from FP16, and is not a lowering of the network itself.
-        if quantised:
+        if calibration is not None:
             wanted["fp16"] = None
         exported = [precision for precision in wanted if precision != "int8"]
         graphs = tuple(
@@ -173,6 +169,23 @@ def export_bundle(
             shutil.rmtree(output)
         directory.rename(output)
     return open_bundle(output)
+
+
+def check_calibration(int8: bool, calibration: str | Path | None, max_ergas_loss: float) -> None:
+    """That what INT8 needs is given, and nothing that it does not.
+
+    Raises:
+        SSDiffError: if not.
+    """
+    if int8 != (calibration is not None):
+        raise SSDiffError(
+            "--int8 and --calibration go together, for INT8 needs samples of what the network is "
+            "given; make them with ssdiff-calibrate collect PAN MS -o calibration.npz."
+        )
+    if not 0 < max_ergas_loss < 1:
+        raise SSDiffError(
+            f"A loss of {max_ergas_loss:.0%} does not work; give one above 0 % and below 100 %."
+        )
 
 
 def defaults_of(manifest: Manifest) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.samples import read_about
-from export.bundle import defaults_of, export_bundle
+from export.bundle import check_calibration, defaults_of, export_bundle
 from runtime.bundle import Bundle, Precision, is_bundle, made_anew, open_bundle, shipped
 from runtime.cuda import Device, open_cuda, why_no_cuda
 from runtime.engine import FLAVOURS, Flavour, Plan, check_target, import_tensorrt, installed
@@ -64,6 +64,7 @@ def export(
             "The bundles that come along are in fp32; give --fp16, --bf16 or --int8 to make them "
             "anew, or --weights and --output for others."
         )
+    check_calibration(int8, calibration, options.get("max_ergas_loss", 0.01))
     plans = _engines(engine, gpus, progress)
     for name in _sources(weights, calibration):
         if not is_bundle(name) and not Path(name).is_file():

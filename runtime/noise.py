@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import SSDiffError
+
 _CELL = 64
+
+
+def check_seed(seed: int) -> None:
+    """That a number can be a seed.
+
+    Raises:
+        SSDiffError: if not.
+    """
+    if not (isinstance(seed, int) and 0 <= seed < 2**64):
+        raise SSDiffError(f"The seed {seed} does not work; give a whole number from 0 on.")
 
 
 def noise(seed: int, bands: int, rows: range, cols: range) -> NDArray[np.float32]:

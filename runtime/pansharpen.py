@@ -21,6 +21,7 @@ from runtime.backends.guard import Guarded
 from runtime.bundle import Bundle, Precision, bundle_for
 from runtime.errors import SSDiffError
 from runtime.inputs import WindowInputs, prepare
+from runtime.noise import check_seed
 from runtime.progress import Progress
 from runtime.quicklook import draw_quicklook, require_matplotlib
 from runtime.radiometry import Scale, choose_scale
@@ -181,7 +182,8 @@ def pansharpen(
     """
     began = time.monotonic()
     progress = progress or Progress()
-    _check_numbers(seed=seed, batch=batch, window=window, threads=threads)
+    check_seed(seed)
+    _check_numbers(batch=batch, window=window, threads=threads)
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
         Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene,
@@ -273,9 +275,7 @@ def pansharpen(
     return result
 
 
-def _check_numbers(seed: int, **positive: int | None) -> None:
-    if not (isinstance(seed, int) and 0 <= seed < 2**64):
-        raise SSDiffError(f"The seed {seed} does not work; give a whole number from 0 on.")
+def _check_numbers(**positive: int | None) -> None:
     for name, value in positive.items():
         if value is not None and not 1 <= value < 2**31:
             raise SSDiffError(f"--{name} {value} does not work; give a number of 1 or more.")

@@ -51,6 +51,19 @@ def require_matplotlib() -> None:
         raise SSDiffError("Pictures need matplotlib; pip install matplotlib.") from error
 
 
+def check_picture(path: Path) -> None:
+    """That a picture can be drawn, and in the format that its name asks for."""
+    require_matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise SSDiffError(
+            f"A picture cannot be drawn as {path.name}, expected a name that ends in .png; the "
+            f"endings that work are {', '.join(sorted(known))}."
+        )
+
+
 def figure(
     columns: int, height: int, width: int, *, rows: int = 1, right: int = 0
 ) -> tuple[Figure, list[Axes]]:

@@ -9,6 +9,7 @@ from typing import Any
 from runtime.backends import PrecisionChoice
 from runtime.errors import SSDiffError
 from runtime.progress import Progress
+from runtime.quicklook import check_picture
 from runtime.raster import check_target
 from runtime.registration import ShiftChoice
 from ssdiff_ref.alignment import align
@@ -16,7 +17,7 @@ from ssdiff_ref.array_files import SUFFIXES, open_arrays
 from ssdiff_ref.contenders import BundleMethod, choose_contenders
 from ssdiff_ref.datasets import open_pair
 from ssdiff_ref.judging import Evaluation, judge, judge_products, smallest_size
-from ssdiff_ref.picture import Gallery, check_picture
+from ssdiff_ref.picture import Gallery
 from ssdiff_ref.products import open_products
 from ssdiff_ref.report import write_csv, write_json
 

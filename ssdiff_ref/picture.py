@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from runtime.errors import SSDiffError
 from runtime.files import appearing
-from runtime.quicklook import colour_bands, figure, require_matplotlib, show, stretch
+from runtime.quicklook import colour_bands, figure, show, stretch
 from runtime.sensors import Sensor
 from ssdiff_ref.checks import Image, Mask, as_mask
 
@@ -107,19 +106,6 @@ class Gallery:
         drawing.colorbar(maps, cax=axis, extend="max", label="RMS error of the bands, in DN")
         with appearing(path) as part:
             drawing.savefig(part)
-
-
-def check_picture(path: Path) -> None:
-    """That a picture can be drawn, and in the format that its name asks for."""
-    require_matplotlib()
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix[1:].lower() not in known:
-        raise SSDiffError(
-            f"A picture cannot be drawn as {path.name}, expected a name that ends in .png; the "
-            f"endings that work are {', '.join(sorted(known))}."
-        )
 
 
 def _textured(reference: Image, valid: Mask, crop: int) -> tuple[slice, slice]:

@@ -109,6 +109,7 @@ def test_random_rasters_are_refused(make_pair, low4, tmp_path):
     [
         ({"rasters": PAIR[:1]}, "1 raster given, expected pairs of PAN and MS"),
         ({"tiles": 0}, "--tiles 0 does not work"),
+        ({"seed": -1}, "The seed -1 does not work"),
         ({"output": "samples.bin"}, "end the name in .npz"),
         ({"tiles": 3}, "gives 3 tiles to calibrate by, expected 8 or more"),
         ({"megabytes": 0.1}, "expected 8 or more; collect from larger images"),

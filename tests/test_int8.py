@@ -277,6 +277,17 @@ def test_options_of_int8_that_do_not_fit(low4, tmp_path, options, sentence):
         export_bundle(low4.path, "generic", tmp_path / "o.ssdiff", **options)
 
 
+def test_samples_of_other_weights_are_refused_before_any_graph_is_made(samples4, tmp_path):
+    from export.bundle import export_bundle
+
+    given = {"precisions": ("int8",), "calibration": samples4, "tile": 32}
+    with pytest.raises(SSDiffError, match="has samples of 4 bands, expected the 8 of o"):
+        export_bundle("generic8", "wv3", tmp_path / "o.ssdiff", **given)
+    with pytest.raises(SSDiffError, match="has tiles of 32 pixels, expected the 64 of o"):
+        export_bundle("generic4", "generic", tmp_path / "o.ssdiff", **given | {"tile": 64})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_bundle_whose_verdict_is_over_budget_is_not_opened(int8, tmp_path):
     copy = tmp_path / "copy.ssdiff"
     shutil.copytree(int8.path, copy)
@@ -323,3 +334,5 @@ def test_a_study_is_a_table_a_picture_and_a_file(low4, samples4, tmp_path):
     assert heard.total == heard.done > 18
     with pytest.raises(SSDiffError, match=r"s.json exists; give another --json"):
         study_bundle(samples4, bundle=str(low4.path), json=str(tmp_path / "s.json"))
+    with pytest.raises(SSDiffError, match=r"cannot be drawn as s.foo, expected a name that ends"):
+        study_bundle(samples4, bundle=str(low4.path), picture=str(tmp_path / "s.foo"))

@@ -42,7 +42,7 @@ from runtime.bundle import open_bundle
 from runtime.errors import SSDiffError
 from runtime.files import appearing
 from runtime.progress import Lines, Progress
-from runtime.quicklook import require_matplotlib
+from runtime.quicklook import check_picture
 from runtime.raster import check_target
 from runtime.schedule import spaced_timesteps
 
@@ -119,7 +119,7 @@ def bench(
         if path is not None:
             check_target(Path(path), scene or (), overwrite, option)
     if plot is not None:
-        require_matplotlib()
+        check_picture(Path(plot))
     if reference and find_spec("torch") is None:
         raise SSDiffError(
             "--reference needs PyTorch, which is not installed; pip install 'ssdiff-trt[export]'."
