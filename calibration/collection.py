@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from calibration.diversity import check_structure, spread, traits
 from calibration.picture import draw_samples
 from calibration.samples import (
+    LEAST_JUDGED,
+    LEAST_TILES,
     SUFFIX,
     About,
     Judged,
@@ -97,9 +99,11 @@ def collect(
             f"{counted(len(rasters), 'raster')} given, expected pairs of PAN and MS; name them PAN "
             "MS PAN MS ..."
         )
-    for name, value in (("tiles", tiles), ("judged", judged), ("megabytes", megabytes)):
-        if not value > 0:
-            raise SSDiffError(f"--{name} {value:g} does not work; give a number above 0.")
+    if not megabytes > 0:
+        raise SSDiffError(f"--megabytes {megabytes:g} does not work; give a number above 0.")
+    for name, value, least in (("tiles", tiles, LEAST_TILES), ("judged", judged, LEAST_JUDGED)):
+        if value < least:
+            raise SSDiffError(f"--{name} {value} does not work; give {least} or more.")
     check_seed(seed)
     if target.suffix != SUFFIX:
         raise SSDiffError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")

@@ -52,6 +52,8 @@ def study_bundle(
     for option, target in (("--json", json), ("--picture", picture)):
         if target is not None:
             check_target(Path(target), [samples], overwrite, option)
+    if picture is not None and picture == json:
+        raise SSDiffError(f"--json and --picture are both {json}; give them different names.")
     if picture is not None:
         check_picture(Path(picture))
     opened = open_bundle(bundle or read_about(samples).bundle)

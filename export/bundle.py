@@ -177,10 +177,12 @@ def check_calibration(int8: bool, calibration: str | Path | None, max_ergas_loss
     Raises:
         SSDiffError: if not.
     """
-    if int8 != (calibration is not None):
+    if calibration is not None and not int8:
+        raise SSDiffError(f"--calibration {calibration} is for INT8; add --int8, or leave it out.")
+    if int8 and calibration is None:
         raise SSDiffError(
-            "--int8 and --calibration go together, for INT8 needs samples of what the network is "
-            "given; make them with ssdiff-calibrate collect PAN MS -o calibration.npz."
+            "--int8 needs --calibration, samples of what the network is given; make them with "
+            "ssdiff-calibrate collect PAN MS -o samples.npz."
         )
     if not 0 < max_ergas_loss < 1:
         raise SSDiffError(

@@ -339,6 +339,7 @@ class Bundle:
                 if (graph.role, graph.precision, graph.form) == (role, precision, form):
                     return graph
         flag = "" if precision == "fp32" else f" --{precision}"
+        flag += " --calibration SAMPLES" if precision == "int8" else ""
         kind = f"{forms[0]} graph" if len(forms) == 1 else "graph"
         raise SSDiffError(
             f"The bundle {self.path} has no {kind} of a {role} in {precision}, "

@@ -64,7 +64,10 @@ def watts(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
     if value is None:
         return None
     try:
-        return float(value.upper().removesuffix("W"))
+        power = float(value.upper().removesuffix("W"))
+        if not 0 < power < float("inf"):
+            raise ValueError
+        return power
     except ValueError:
         raise click.BadParameter(
             f"{value!r} is not a power; write it like 30W.", ctx, param

@@ -9,11 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runtime.errors import SSDiffError
+
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Where to write the file for now; it gets its name when the block ends well."""
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+    """Where to write the file for now; it gets its name when the block ends well.
+
+    Raises:
+        SSDiffError: if nothing can be written beside it.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise SSDiffError(
+            f"{path.parent} cannot be written to ({error.strerror}); give another place for "
+            f"{path.name}."
+        ) from error
+    with folder as scratch:
         unfinished = Path(scratch) / path.name
         yield unfinished
         os.replace(unfinished, path)

@@ -336,6 +336,7 @@ def test_the_picture_has_a_line_for_each_contender_and_number_of_steps(found, tm
         ({"backends": (), "others": {"x": f"{__name__}:open_killed"}}, r"was killed \(signal 9\)"),
         ({"json": "no/where.json"}, "no is not a directory that can be written to"),
         ({"plot": "x.foo"}, "A picture cannot be drawn as x.foo"),
+        ({"plot": "x.png", "json": "x.png"}, "--json and --plot are both x.png"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_measured(monkeypatch, tmp_path, options, sentence):

@@ -108,10 +108,11 @@ def test_random_rasters_are_refused(make_pair, low4, tmp_path):
     ("change", "sentence"),
     [
         ({"rasters": PAIR[:1]}, "1 raster given, expected pairs of PAN and MS"),
-        ({"tiles": 0}, "--tiles 0 does not work"),
+        ({"tiles": 7}, "--tiles 7 does not work; give 8 or more"),
+        ({"judged": 1}, "--judged 1 does not work; give 2 or more"),
+        ({"megabytes": 0}, "--megabytes 0 does not work"),
         ({"seed": -1}, "The seed -1 does not work"),
         ({"output": "samples.bin"}, "end the name in .npz"),
-        ({"tiles": 3}, "gives 3 tiles to calibrate by, expected 8 or more"),
         ({"megabytes": 0.1}, "expected 8 or more; collect from larger images"),
     ],
 )
@@ -125,7 +126,7 @@ def test_mistakes_of_a_collection_are_one_sentence(low4, tmp_path, change, sente
 
 def test_a_scene_that_is_too_small_gives_no_samples(make_pair, low4, tmp_path):
     with pytest.raises(SSDiffError, match="gives 1 tile to judge by, expected 2 or more"):
-        collect(make_pair(128, 512), tmp_path / "s.npz", bundle=low4, judged=1, tiles=9)
+        collect(make_pair(128, 256), tmp_path / "s.npz", bundle=low4, tiles=9)
 
 
 def test_pairs_with_other_bands_do_not_mix(make_pair, low4, tmp_path):

@@ -262,8 +262,8 @@ def _plan_of(model, samples, method, budget, progress):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"precisions": ("int8",)}, "--int8 and --calibration go together"),
-        ({"calibration": "s.npz"}, "--int8 and --calibration go together"),
+        ({"precisions": ("int8",)}, "--int8 needs --calibration, samples of what"),
+        ({"calibration": "s.npz"}, "--calibration s.npz is for INT8; add --int8"),
         (
             {"precisions": ("int8",), "calibration": "s.npz", "max_ergas_loss": 1.5},
             "A loss of 150% does not work",

@@ -118,6 +118,8 @@ def bench(
     for option, path in (("--json", json), ("--plot", plot)):
         if path is not None:
             check_target(Path(path), scene or (), overwrite, option)
+    if plot is not None and plot == json:
+        raise SSDiffError(f"--json and --plot are both {json}; give them different names.")
     if plot is not None:
         check_picture(Path(plot))
     if reference and find_spec("torch") is None:
