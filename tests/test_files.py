@@ -1,0 +1,38 @@
+"""Files that appear when they are complete, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.errors import SSDiffError
+from runtime.files import appearing
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "a.txt"
+    with appearing(path) as unfinished:
+        unfinished.write_text("all of it")
+        assert not path.exists()
+    assert path.read_text() == "all of it"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_fails_leaves_nothing(tmp_path):
+    def write():
+        with appearing(tmp_path / "a.txt") as unfinished:
+            unfinished.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_to_is_told(tmp_path):
+    with (
+        pytest.raises(
+            SSDiffError, match=r"none cannot be written to \(No such file or directory\)"
+        ),
+        appearing(tmp_path / "none" / "a.txt"),
+    ):
+        pass
