@@ -12,7 +12,6 @@ from runtime.errors import SSDiffError
 
 STRUCTURE = 0.3
 """Correlation of neighbouring pixels that imagery has, and random numbers do not."""
-TRAITS = ("brightness", "brightest", "contrast", "texture", "spectrum", "without data")
 
 
 def traits(tiles: Tiles, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -61,12 +60,11 @@ def check_structure(images: Sequence[Array], name: str) -> None:
     Raises:
         SSDiffError: if they are random numbers, or flat.
     """
-    pairs = [
-        (row[..., :-1].ravel(), row[..., 1:].ravel())
-        for image in images
-        for row in (image - image.mean(axis=(-2, -1), keepdims=True),)
-    ]
-    left, right = (np.concatenate(side).astype(np.float64) for side in zip(*pairs, strict=True))
+    centred = [image - image.mean(axis=(-2, -1), keepdims=True) for image in images]
+    left, right = (
+        np.concatenate([image[..., side].ravel() for image in centred]).astype(np.float64)
+        for side in (slice(None, -1), slice(1, None))
+    )
     energy = float(np.sqrt((left**2).sum() * (right**2).sum()))
     alike = float((left * right).sum()) / energy if energy > 0 else 0.0
     if alike < STRUCTURE:

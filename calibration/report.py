@@ -45,10 +45,7 @@ def study_bundle(
     import onnx
 
     progress = progress or Progress()
-    if not 0 < max_ergas_loss < 1:
-        raise SSDiffError(
-            f"A loss of {max_ergas_loss:.0%} does not work; give one above 0 % and below 100 %."
-        )
+    budget = Budget.allowing(max_ergas_loss)
     for option, target in (("--json", json), ("--picture", picture)):
         if target is not None:
             check_target(Path(target), [samples], overwrite, option)
@@ -59,7 +56,7 @@ def study_bundle(
     opened = open_bundle(bundle or read_about(samples).bundle)
     known = load(samples, opened)
     model = onnx.load(opened.path / opened.graph("denoiser", "fp32", "fused").file)
-    found = study(model, known, ranges, Budget(loss=max_ergas_loss), progress)
+    found = study(model, known, ranges, budget, progress)
     if json is not None:
         with appearing(Path(json)) as unfinished:
             unfinished.write_text(found.model_dump_json(indent=1) + "\n")

@@ -89,7 +89,8 @@ def export_bundle(
     output = Path(output)
     check_bundle_target(output, overwrite)
     wanted: dict[Precision, None] = dict.fromkeys(("fp32", *precisions))
-    check_calibration("int8" in wanted, calibration, max_ergas_loss)
+    check_calibration("int8" in wanted, calibration)
+    budget = Budget.allowing(max_ergas_loss)
     if not 16 <= tile <= 512 or tile % 16:
         raise SSDiffError(
             f"A tile of {tile} pixels does not work; give a multiple of 16, from 16 to 512."
@@ -151,7 +152,6 @@ def export_bundle(
         if calibration is not None:
             from export.int8 import add_int8  # and with it scipy, which other exports do without
 
-            budget = Budget(loss=max_ergas_loss)
             more, quantisation = add_int8(written, calibration, ranges, budget, progress)
             manifest = manifest.model_copy(
                 update={
@@ -171,7 +171,7 @@ def export_bundle(
     return open_bundle(output)
 
 
-def check_calibration(int8: bool, calibration: str | Path | None, max_ergas_loss: float) -> None:
+def check_calibration(int8: bool, calibration: str | Path | None) -> None:
     """That what INT8 needs is given, and nothing that it does not.
 
     Raises:
@@ -183,10 +183,6 @@ def check_calibration(int8: bool, calibration: str | Path | None, max_ergas_loss
         raise SSDiffError(
             "--int8 needs --calibration, samples of what the network is given; make them with "
             "ssdiff-calibrate collect PAN MS -o samples.npz."
-        )
-    if not 0 < max_ergas_loss < 1:
-        raise SSDiffError(
-            f"A loss of {max_ergas_loss:.0%} does not work; give one above 0 % and below 100 %."
         )
 
 

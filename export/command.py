@@ -64,7 +64,7 @@ def export(
             "The bundles that come along are in fp32; give --fp16, --bf16 or --int8 to make them "
             "anew, or --weights and --output for others."
         )
-    check_calibration(int8, calibration, options.get("max_ergas_loss", 0.01))
+    check_calibration(int8, calibration)
     plans = _engines(engine, gpus, progress)
     for name in _sources(weights, calibration):
         if not is_bundle(name) and not Path(name).is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.quantisation import pairs, quantise
+from calibration.quantisation import KEPT, pairs, quantise
 from calibration.ranges import Method
 from calibration.samples import load
 from calibration.sensitivity import Judge, study
@@ -40,6 +40,7 @@ def add_int8(
     plain = onnx.load(bundle.path / bundle.graph("denoiser", "fp32", "fused").file)
     found = study(plain, samples, method, budget, progress)
     progress.note(f"In INT8: {', '.join(found.plan)}")
+    progress.detail(f"Never in INT8: {'; '.join(f'{part} ({why})' for part, why in KEPT.items())}")
     progress.note(f"Left in FP16 for the budget: {', '.join(found.excluded) or 'nothing'}")
     graphs, models = [], {}
     for role, form in kinds("int8"):

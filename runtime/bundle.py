@@ -178,6 +178,19 @@ class Budget(_Strict):
     psnr: float = 45
     """Least PSNR against the image in FP32, in dB, for a peak of 1."""
 
+    @classmethod
+    def allowing(cls, loss: float) -> Budget:
+        """A budget with a loss that a user states.
+
+        Raises:
+            SSDiffError: if it is none.
+        """
+        if not 0 < loss < 1:
+            raise SSDiffError(
+                f"A loss of {loss:.0%} does not work; give one above 0 % and below 100 %."
+            )
+        return cls(loss=loss)
+
     def faults(self, verdict: Verdict) -> Iterator[str]:
         """What a verdict is over budget by, a clause each."""
         for name, now, before in (
