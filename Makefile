@@ -26,10 +26,16 @@ gpu-check: $(VENV)/.dev
 	SSDIFF_CACHE=$(EXAMPLE)/cache $(BIN)/python -m tests.gpu_check \
 		--bundle $(EXAMPLE)/gpu-check.ssdiff -o $(EXAMPLE)/gpu-check.json
 
-check: $(VENV)/.dev
+check: $(VENV)/.dev build/view
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The packages as they are installed, for tools that read sources, such as mypy.
+build/view: ssdiff_trt $(wildcard ssdiff_trt/*)
+	rm -rf $@ && mkdir -p $@/ssdiff_trt
+	ln -s $(CURDIR)/ssdiff_ref $@/
+	ln -s $(addprefix $(CURDIR)/,$(filter-out %/__pycache__,$(wildcard ssdiff_trt/*)) runtime export calibration) $@/ssdiff_trt/
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -47,4 +53,4 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) $(EXAMPLE) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(EXAMPLE) build .pytest_cache .mypy_cache .ruff_cache

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.diversity import check_structure, spread, traits
-from calibration.picture import draw_samples
-from calibration.samples import (
+from ssdiff_ref.protocol.simulation import degrade
+from ssdiff_ref.quality.checks import fit_sensor
+from ssdiff_ref.quality.filters import REACH
+from ssdiff_trt.calibration.diversity import check_structure, spread, traits
+from ssdiff_trt.calibration.picture import draw_samples
+from ssdiff_trt.calibration.samples import (
     LEAST_JUDGED,
     LEAST_TILES,
     SUFFIX,
@@ -22,24 +25,24 @@ from calibration.samples import (
     judging_noise,
     weights_digest,
 )
-from runtime.backends import Array, Backend, Tiles, open_backend
-from runtime.bundle import Bundle, bundle_for
-from runtime.errors import SSDiffError, counted
-from runtime.inputs import fill, prepare
-from runtime.interpolator import HALO, RATIO, interpolate_with_halo
-from runtime.noise import check_seed
-from runtime.progress import Progress
-from runtime.quicklook import require_matplotlib
-from runtime.radiometry import choose_scale
-from runtime.raster import check_target
-from runtime.registration import ShiftChoice, choose_shift
-from runtime.report import doubt_values, offset
-from runtime.scene import Scene
-from runtime.schedule import Sampler, Schedule, make_schedule, sample
-from runtime.sensors import Sensor
-from runtime.tiling import Axis, Window
-from ssdiff_ref.checks import fit_sensor
-from ssdiff_ref.simulation import REACH, degrade
+from ssdiff_trt.runtime.backends.protocol import Backend
+from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
+from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.quicklook import require_matplotlib
+from ssdiff_trt.runtime.raster.checks import doubt_values
+from ssdiff_trt.runtime.raster.output import check_target
+from ssdiff_trt.runtime.raster.radiometry import choose_scale
+from ssdiff_trt.runtime.raster.registration import ShiftChoice, choose_shift, offset
+from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.schedule import Sampler, Schedule, make_schedule, sample
+from ssdiff_trt.runtime.sensors import Sensor
+from ssdiff_trt.runtime.tiles.batch import Array, Tiles
+from ssdiff_trt.runtime.tiles.inputs import fill, prepare
+from ssdiff_trt.runtime.tiles.noise import check_seed
+from ssdiff_trt.runtime.tiles.tiling import Axis, Window
 
 _CANDIDATES = 8
 """Tiles looked at for each one that is taken, in a large scene."""
@@ -79,7 +82,7 @@ def collect(
         bundle: whose trajectories; by default the one that comes along for the number of bands.
         sensor: whose MTF blurs MS for the tiles to judge by; the bundle's by default.
         bands, pan_band, nodata, full_scale, pan_full_scale, shift: of all pairs, as in
-            :func:`runtime.pansharpen.pansharpen`.
+            :func:`ssdiff_trt.runtime.pansharpen.pansharpen`.
         timesteps: of the trajectories; the bundle's by default. INT8 is calibrated for these.
         sampler: likewise.
         tiles: most tiles to calibrate by, over all pairs; each is recorded at every timestep.

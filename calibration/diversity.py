@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends import Array, Tiles
-from runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 STRUCTURE = 0.3
 """Correlation of neighbouring pixels that imagery has, and random numbers do not."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.quantisation import group_name
-from runtime.files import appearing
-from runtime.quicklook import colour_bands
+from ssdiff_trt.calibration.quantisation import group_name
+from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.quicklook import colour_bands
 
 if TYPE_CHECKING:
-    from calibration.samples import Samples
-    from calibration.sensitivity import Study
+    from ssdiff_trt.calibration.samples import Samples
+    from ssdiff_trt.calibration.sensitivity import Study
 
 _SHOWN, _COLUMNS, _ROWS = 48, 12, 4
 
@@ -31,7 +31,7 @@ def draw_samples(
 
     Args:
         samples: to show.
-        features: of all candidates, from :func:`calibration.diversity.traits`.
+        features: of all candidates, from :func:`ssdiff_trt.calibration.diversity.traits`.
         chosen: which candidates the samples have.
         bands: what they are called.
         path: PNG to write.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from calibration.quantisation import quantisable, with_types
-from calibration.samples import Samples
-from runtime.progress import Progress
+from ssdiff_trt.calibration.quantisation import quantisable, with_types
+from ssdiff_trt.calibration.samples import Samples
+from ssdiff_trt.runtime.progress import Progress
 
 if TYPE_CHECKING:
     import onnx

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from calibration.picture import draw_study, reach
-from calibration.ranges import Method
-from calibration.samples import load, read_about
-from calibration.sensitivity import Study, study
-from runtime.bundle import Budget, open_bundle
-from runtime.errors import SSDiffError
-from runtime.files import appearing
-from runtime.progress import Progress
-from runtime.quicklook import check_picture
-from runtime.raster import check_target
+from ssdiff_trt.calibration.picture import draw_study, reach
+from ssdiff_trt.calibration.ranges import Method
+from ssdiff_trt.calibration.samples import load, read_about
+from ssdiff_trt.calibration.sensitivity import Study, study
+from ssdiff_trt.runtime.bundle.manifest import Budget
+from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.quicklook import check_picture
+from ssdiff_trt.runtime.raster.output import check_target
 
 
 def study_bundle(
@@ -30,9 +31,9 @@ def study_bundle(
     """Rank the groups of a bundle's layers by what INT8 costs there, and choose a plan.
 
     Args:
-        samples: file of :func:`calibration.collection.collect`.
+        samples: file of :func:`ssdiff_trt.calibration.collection.collect`.
         bundle: whose layers; by default the one that the samples are of.
-        ranges: how they are found; see :func:`calibration.ranges.measure_ranges`.
+        ranges: how they are found; see :func:`ssdiff_trt.calibration.ranges.measure_ranges`.
         max_ergas_loss: that the plan may cost, of ERGAS and of SAM.
         json: file for all of it.
         picture: file for a picture.

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from runtime.backends import Array, Tiles
-from runtime.bundle import CHECKPOINT, GRAPH_CONSTANT, TRANSPOSED, Bundle
-from runtime.errors import SSDiffError, counted
-from runtime.files import appearing
-from runtime.interpolator import RATIO
-from runtime.schedule import Sampler, Schedule, make_schedule
+from ssdiff_trt.runtime.bundle.store import CHECKPOINT, GRAPH_CONSTANT, TRANSPOSED, Bundle
+from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.interpolator import RATIO
+from ssdiff_trt.runtime.schedule import Sampler, Schedule, make_schedule
+from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 LEAST_TILES = 8
 """Tiles to calibrate by, at least."""

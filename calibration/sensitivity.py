@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from calibration.quantisation import quantisable, quantise
-from calibration.ranges import Method, Ranges, measure_ranges
-from calibration.samples import Judged, Samples
-from runtime.backends import Array, Tiles
-from runtime.backends.onnxruntime import open_session
-from runtime.bundle import Budget, Verdict
-from runtime.errors import SSDiffError
-from runtime.parity import deviation
-from runtime.progress import Progress
-from runtime.schedule import Schedule, sample
-from ssdiff_ref.metrics import ergas, sam
+from ssdiff_ref.quality.metrics import ergas, sam
+from ssdiff_trt.calibration.quantisation import quantisable, quantise
+from ssdiff_trt.calibration.ranges import Method, Ranges, measure_ranges
+from ssdiff_trt.calibration.samples import Judged, Samples
+from ssdiff_trt.runtime.backends.onnxruntime import open_session
+from ssdiff_trt.runtime.bundle.manifest import Budget, Verdict
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.parity.ladder import deviation
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.schedule import Schedule, sample
+from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 if TYPE_CHECKING:
     import onnx
@@ -170,7 +170,7 @@ def study(
     Args:
         model: a denoiser's graph in FP32, its constants inside.
         samples: of its bundle.
-        method: of :func:`calibration.ranges.measure_ranges`.
+        method: of :func:`ssdiff_trt.calibration.ranges.measure_ranges`.
         budget: for the plan.
         progress: told how work goes.
 

@@ -9,12 +9,12 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from runtime.bundle import bundle_for
-from runtime.interpolator import interpolate
-from runtime.pansharpen import pansharpen
-from runtime.progress import choose
-from runtime.quicklook import colour_bands, figure, show, stretch
-from ssdiff_ref.metrics import reduced_resolution_scores
+from ssdiff_ref.quality.metrics import reduced_resolution_scores
+from ssdiff_trt.runtime.bundle.store import bundle_for
+from ssdiff_trt.runtime.interpolator import interpolate
+from ssdiff_trt.runtime.pansharpen import pansharpen
+from ssdiff_trt.runtime.progress import choose
+from ssdiff_trt.runtime.quicklook import colour_bands, figure, show, stretch
 
 SCENE = Path(__file__).parent / "sentinel2"
 FULL_SCALE = 10000  # reflectance 1

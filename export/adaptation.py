@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from export.bundle import check_bundle_target, defaults_of, export_bundle
-from runtime.bundle import Bundle
-from runtime.errors import SSDiffError
-from runtime.progress import Progress
-from runtime.registration import ShiftChoice
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
+from ssdiff_trt.export.bundle import check_bundle_target, defaults_of, export_bundle
+from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.raster.registration import ShiftChoice
 
 
 def adapt(

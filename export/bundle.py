@@ -11,14 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from calibration.ranges import Method
-from calibration.samples import check_fits, digest, read_about
-from export.graph import WeightsFile, export_graph, opset, strip
-from export.parity import measure_lowering, measure_parity
-from runtime.bundle import (
-    MANIFEST,
+from ssdiff_ref.network.checkpoint import load_checkpoint, released_tensors, weights_file
+from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_trt.calibration.ranges import Method
+from ssdiff_trt.calibration.samples import check_fits, digest, read_about
+from ssdiff_trt.export.graph import WeightsFile, export_graph, opset, strip
+from ssdiff_trt.export.parity import measure_lowering, measure_parity
+from ssdiff_trt.runtime.bundle.manifest import (
     Budget,
-    Bundle,
     Graph,
     Lowering,
     Manifest,
@@ -29,15 +29,12 @@ from runtime.bundle import (
     SensorScale,
     graph_io,
     kinds,
-    open_bundle,
-    sha256_of,
 )
-from runtime.errors import SSDiffError
-from runtime.progress import Progress
-from runtime.schedule import Sampler, make_schedule
-from runtime.sensors import find_sensor
-from ssdiff_ref.checkpoint import load_checkpoint, released_tensors, weights_file
-from ssdiff_ref.network import SSNet
+from ssdiff_trt.runtime.bundle.store import MANIFEST, Bundle, open_bundle, sha256_of
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.schedule import Sampler, make_schedule
+from ssdiff_trt.runtime.sensors import find_sensor
 
 DEFAULT_TIMESTEPS = (999,)
 """One step from pure noise: more change ERGAS on the example scene by under 1 %."""
@@ -66,12 +63,13 @@ def export_bundle(
 
     Args:
         weights: checkpoint, ``.safetensors`` or ``.pt``, or a bundle to export anew.
-        sensor: a name of :data:`runtime.sensors.SENSORS`; it sets the full scale and band names.
+        sensor: a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`; it sets the full scale and
+            the band names.
         output: the directory to make, by custom ``NAME.ssdiff``. It appears only when every graph
-            has passed the ONNX checker and the parity of :mod:`export.parity`.
+            has passed the ONNX checker and the parity of :mod:`ssdiff_trt.export.parity`.
         precisions: of graphs besides those in fp32. With ``int8`` comes fp16, for what is not int8.
-        calibration: samples for int8, from :func:`calibration.collection.collect`.
-        ranges: how they are found; see :func:`calibration.ranges.measure_ranges`.
+        calibration: samples for int8, from :func:`ssdiff_trt.calibration.collection.collect`.
+        ranges: how they are found; see :func:`ssdiff_trt.calibration.ranges.measure_ranges`.
         max_ergas_loss: that int8 may cost, of ERGAS and of SAM, on tiles that were held out.
         tile: height and width of a tile in pixels, a multiple of 16.
         full_scale: digital number that inputs are divided by, if not the sensor's.
@@ -150,7 +148,7 @@ def export_bundle(
         for found in lowering:
             _tell(found, progress)
         if calibration is not None:
-            from export.int8 import add_int8  # and with it scipy, which other exports do without
+            from ssdiff_trt.export.int8 import add_int8
 
             more, quantisation = add_int8(written, calibration, ranges, budget, progress)
             manifest = manifest.model_copy(

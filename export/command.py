@@ -7,14 +7,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from calibration.samples import read_about
-from export.bundle import check_calibration, defaults_of, export_bundle
-from runtime.bundle import Bundle, Precision, is_bundle, made_anew, open_bundle, shipped
-from runtime.cuda import Device, open_cuda, why_no_cuda
-from runtime.engine import FLAVOURS, Flavour, Plan, check_target, import_tensorrt, installed
-from runtime.engine_cache import EngineCache
-from runtime.errors import SSDiffError
-from runtime.progress import Progress
+from ssdiff_trt.calibration.samples import read_about
+from ssdiff_trt.export.bundle import check_calibration, defaults_of, export_bundle
+from ssdiff_trt.runtime.backends.tensorrt.cuda import Device, open_cuda, why_no_cuda
+from ssdiff_trt.runtime.backends.tensorrt.engine import (
+    FLAVOURS,
+    Flavour,
+    Plan,
+    check_target,
+    import_tensorrt,
+    installed,
+)
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
+from ssdiff_trt.runtime.bundle.manifest import Precision
+from ssdiff_trt.runtime.bundle.store import Bundle, is_bundle, made_anew, open_bundle, shipped
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.progress import Progress
 
 
 def export(
@@ -44,7 +52,7 @@ def export(
         engine: ``auto``, ``none``, or a flavour of TensorRT to build engines with.
         gpus: compute capabilities to build for, with commas between them.
         progress: told how work goes.
-        options: of :func:`export.bundle.export_bundle`.
+        options: of :func:`ssdiff_trt.export.bundle.export_bundle`.
 
     Yields:
         Each bundle, when its engines are there too.

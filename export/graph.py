@@ -12,11 +12,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from export.precision import DTYPES, Lowered, Step
-from runtime.bundle import GRAPH_CONSTANT, TRANSPOSED, Form, Model, Precision, Role, graph_io
-from ssdiff_ref.apfm import APFM, HEAD_WIDTH, AttentionForm
-from ssdiff_ref.checkpoint import released_tensors
-from ssdiff_ref.network import SSNet
+from ssdiff_ref.network.apfm import APFM, HEAD_WIDTH, AttentionForm
+from ssdiff_ref.network.checkpoint import released_tensors
+from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_trt.export.precision import DTYPES, Lowered, Step
+from ssdiff_trt.runtime.bundle.manifest import Form, Model, Precision, Role, graph_io
+from ssdiff_trt.runtime.bundle.store import GRAPH_CONSTANT, TRANSPOSED
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +53,7 @@ def in_form(net: SSNet, form: Form) -> SSNet:
 
 
 def _contrib_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Attention as ONNX Runtime's own operator, for :class:`~ssdiff_ref.apfm.APFM` while exporting.
+    """Attention as ONNX Runtime's own operator; replaces that of ``APFM`` during an export.
 
     It takes tokens as they are, ``[N, n, C]``, and on the CPU works in blocks that fit the cache.
     """

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.quantisation import KEPT, pairs, quantise
-from calibration.ranges import Method
-from calibration.samples import load
-from calibration.sensitivity import Judge, study
-from runtime.bundle import Budget, Bundle, Graph, Quantisation, kinds, sha256_of
-from runtime.errors import SSDiffError, counted
-from runtime.progress import Progress
+from ssdiff_trt.calibration.quantisation import KEPT, pairs, quantise
+from ssdiff_trt.calibration.ranges import Method
+from ssdiff_trt.calibration.samples import load
+from ssdiff_trt.calibration.sensitivity import Judge, study
+from ssdiff_trt.runtime.bundle.manifest import Budget, Graph, Quantisation, kinds
+from ssdiff_trt.runtime.bundle.store import Bundle, sha256_of
+from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.progress import Progress
 
 if TYPE_CHECKING:
     import onnx

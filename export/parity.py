@@ -11,15 +11,24 @@ from collections.abc import Sequence
 
 import torch
 
-from export.graph import in_form
-from export.precision import Headroom, Lowered
-from runtime.backends import Tiles
-from runtime.backends.onnxruntime import OnnxRuntime
-from runtime.bundle import Bundle, Form, Lowering, Parity, Precision, Trajectory, kinds
-from runtime.errors import SSDiffError
-from runtime.parity import LIMITS, Array, Denoiser, compare, faults, trajectories, walk
-from runtime.progress import Progress
-from ssdiff_ref.network import SSNet
+from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_trt.export.graph import in_form
+from ssdiff_trt.export.precision import Headroom, Lowered
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
+from ssdiff_trt.runtime.bundle.manifest import Form, Lowering, Parity, Precision, Trajectory, kinds
+from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.parity.ladder import (
+    LIMITS,
+    Array,
+    Denoiser,
+    compare,
+    faults,
+    trajectories,
+    walk,
+)
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.tiles.batch import Tiles
 
 HALF_MAX = 65504
 HEADROOM = 8
@@ -63,8 +72,8 @@ def measure_parity(
         progress: told how work goes.
 
     Raises:
-        SSDiffError: when the image of a step is further off than :data:`runtime.parity.LIMITS`;
-            it says where.
+        SSDiffError: when the image of a step is further off than ``LIMITS`` of
+            :mod:`ssdiff_trt.runtime.parity.ladder`; it says where.
     """
     reference = SSNet(net.bands, fmim="fft", attention="materialised").eval()
     reference.load_state_dict(net.state_dict())

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from runtime.bundle import Precision
-from ssdiff_ref.fmim import FMIM
-from ssdiff_ref.network import SSNet, TimeBias, TimeEmbedding
+from ssdiff_ref.network.fmim import FMIM
+from ssdiff_ref.network.ssnet import SSNet, TimeBias, TimeEmbedding
+from ssdiff_trt.runtime.bundle.manifest import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -121,7 +121,7 @@ class Lowered(nn.Module):
         return [f"{count} {kind.__name__}: {ISLANDS[kind]}" for kind, count in self.islands.items()]
 
     def forward(self, x_t: Tensor, pan: Tensor, lms: Tensor, ms: Tensor, t: Tensor) -> Tensor:
-        """As :meth:`ssdiff_ref.network.SSNet.forward`, FP32 in and out."""
+        """As :meth:`ssdiff_ref.network.ssnet.SSNet.forward`, FP32 in and out."""
         x_t, pan, lms, ms = (image.to(self.dtype) for image in (x_t, pan, lms, ms))
         return self.net(x_t, pan, lms, ms, t).float()
 
@@ -146,7 +146,7 @@ class Step(nn.Module):
             x_t: state.
             pan, lms, ms, t: as the denoiser takes them.
             coefficients: ``[3]``, of the step's image, of the state and of ``lms``; see
-                :attr:`runtime.schedule.Schedule.updates`.
+                :attr:`ssdiff_trt.runtime.schedule.Schedule.updates`.
         """
         image = self.denoiser(x_t, pan, lms, ms, t) + lms
         # Engines may clamp a NaN to 0; 0 times what is not finite keeps it, to be found and redone.

@@ -1,4 +1,4 @@
 """Running SSDiff: bundles, backends, tiles, rasters. Needs no PyTorch.
 
-:func:`runtime.pansharpen.pansharpen` is the whole of it as one function.
+:func:`ssdiff_trt.runtime.pansharpen.pansharpen` is the whole of it as one function.
 """

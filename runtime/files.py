@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import SSDiffError
 
 
 @contextmanager

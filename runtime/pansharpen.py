@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,97 +14,28 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from runtime.backends import Backend, PrecisionChoice, Tiles, open_backend
-from runtime.backends.guard import Guarded
-from runtime.bundle import Bundle, Precision, bundle_for
-from runtime.errors import SSDiffError
-from runtime.inputs import WindowInputs, prepare
-from runtime.noise import check_seed
-from runtime.progress import Progress
-from runtime.quicklook import draw_quicklook, require_matplotlib
-from runtime.radiometry import Scale, choose_scale
-from runtime.raster import Output, check_target
-from runtime.registration import Shift, ShiftChoice, choose_shift
-from runtime.report import tell_assumptions, tell_result
-from runtime.scene import Scene
-from runtime.schedule import Sampler, Schedule, make_schedule, spaced_timesteps
-from runtime.tiling import Axis, Canvas, Window, windows
+from ssdiff_trt.cli.messages import tell_assumptions, tell_result
+from ssdiff_trt.runtime.backends.guard import Guarded
+from ssdiff_trt.runtime.backends.protocol import Backend, PrecisionChoice
+from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.quicklook import draw_quicklook, require_matplotlib
+from ssdiff_trt.runtime.raster.output import Output, check_target
+from ssdiff_trt.runtime.raster.radiometry import choose_scale
+from ssdiff_trt.runtime.raster.registration import ShiftChoice, choose_shift
+from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.result import Result
+from ssdiff_trt.runtime.schedule import Sampler, Schedule, make_schedule, spaced_timesteps
+from ssdiff_trt.runtime.tiles.batch import Tiles
+from ssdiff_trt.runtime.tiles.canvas import Canvas
+from ssdiff_trt.runtime.tiles.inputs import WindowInputs, prepare
+from ssdiff_trt.runtime.tiles.noise import check_seed
+from ssdiff_trt.runtime.tiles.tiling import Axis, Window, windows
 
 CACHE_BYTES = 64 << 20
 """What GDAL may keep of decoded and unwritten blocks; its own default grows with the machine."""
-
-
-@dataclass
-class Result:
-    """What a run did."""
-
-    output: Path
-    size: tuple[int, int]
-    """Height and width in pixels."""
-    bands: tuple[int, ...]
-    """Of MS, in the order that the network saw them."""
-    tile_overlap: int
-    schedule: Schedule
-    seed: int
-    bundle: Bundle
-    backend: str
-    precision: Precision
-    pan_scale: Scale
-    ms_scale: Scale
-    position: tuple[float, float]
-    """Where MS pixels lie among their 4 x 4 pixels of PAN; 1.5 when the grids fit."""
-    shift: tuple[float, float]
-    """Rows and columns of PAN by which MS was moved."""
-    measured_shift: Shift | None
-    """How far MS lies off PAN, if that was measured."""
-    resampled: bool
-    """Whether MS had to be warped onto the grid."""
-    tiles: int = 0
-    """Tiles that were sampled."""
-    empty_tiles: int = 0
-    """Tiles without a valid pixel, which were not."""
-    invalid_pixels: int = 0
-    """Pixels of the result without a value."""
-    beyond_pan: int = 0
-    """Valid PAN pixels below 0 or above full scale."""
-    beyond_ms: int = 0
-    """Valid MS pixels likewise; the result is within 0 and full scale."""
-    clipped: int = 0
-    """Values of valid pixels that the output type could not hold."""
-    seconds: float = 0
-    redone: int = 0
-    """Tiles that were not finite in low precision and were computed again in FP32."""
-    quicklook: Path | None = None
-
-    def add(self, done: WindowInputs) -> None:
-        """Count a window."""
-        self.tiles += len(done.places)
-        self.empty_tiles += len(done.window.tiles) - len(done.places)
-        self.beyond_pan += done.beyond_pan
-        self.beyond_ms += done.beyond_ms
-
-    def tags(self) -> dict[str, str]:
-        """Where the pixels come from, for the file's metadata."""
-        manifest = self.bundle.manifest
-        software = f"ssdiff-trt {version('ssdiff-trt')}"
-        moved = {"SSDIFF_SHIFT": "{:g},{:g}".format(*self.shift)} if any(self.shift) else {}
-        return {
-            "TIFFTAG_SOFTWARE": software,
-            "SSDIFF_VERSION": software,
-            "SSDIFF_MODEL": f"{manifest.model.network} {manifest.name}",
-            "SSDIFF_BUNDLE_SHA256": self.bundle.sha256,
-            "SSDIFF_WEIGHTS_SHA256": manifest.provenance.weights_sha256,
-            "SSDIFF_BACKEND": self.backend,
-            "SSDIFF_SAMPLER": self.schedule.sampler,
-            "SSDIFF_STEPS": str(len(self.schedule.steps)),
-            "SSDIFF_TIMESTEPS": ",".join(map(str, self.schedule.timesteps)),
-            "SSDIFF_SEED": str(self.seed),
-            "SSDIFF_FULL_SCALE": f"{self.ms_scale.value:g}",
-            "SSDIFF_PAN_FULL_SCALE": f"{self.pan_scale.value:g}",
-            "SSDIFF_BANDS": ",".join(map(str, self.bands)),
-            "SSDIFF_TILE_OVERLAP": str(self.tile_overlap),
-            **moved,
-        }
 
 
 def pansharpen(
@@ -149,12 +78,12 @@ def pansharpen(
         bands: bands of ``ms`` in the network's order, counted from 1; all but alpha by default.
         pan_band: band of ``pan``, needed when it has several.
         full_scale: digital number that both images are divided by; see
-            :func:`runtime.radiometry.choose_scale` for the default.
+            :func:`ssdiff_trt.runtime.raster.radiometry.choose_scale` for the default.
         pan_full_scale: that of ``pan``, if it differs.
         nodata: value that means no data in both, whatever the files say.
         shift: rows and columns of PAN by which what MS shows lies further than its georeferencing
             says; ``auto`` to measure that and make up for it where it is reliable, see
-            :class:`runtime.registration.Shift`; or ``none``.
+            :class:`ssdiff_trt.runtime.raster.registration.Shift`; or ``none``.
         steps: number of evenly spaced sampling steps; the bundle's timesteps by default.
         timesteps: explicit timesteps, 0..999, in place of ``steps``.
         sampler: ``consistent`` or ``released``; the bundle's by default.
@@ -163,8 +92,9 @@ def pansharpen(
         batch: tiles at a time; what suits the backend by default.
         window: pixels on a side that are read and written at a time, roughly.
         threads: of the CPU; all cores by default.
-        backend: a name of :data:`runtime.backends.BACKENDS`, or one that is ready.
-        precision: of the network; see :func:`runtime.backends.open_backend`.
+        backend: a name of :data:`ssdiff_trt.runtime.backends.protocol.BACKENDS`, or an opened
+            one.
+        precision: of the network; see :func:`ssdiff_trt.runtime.backends.registry.open_backend`.
         dtype: of the output; that of ``ms`` by default.
         driver: ``GTiff`` or ``COG``.
         options: creation options of the driver.

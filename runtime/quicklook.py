@@ -10,16 +10,16 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from runtime.errors import SSDiffError, counted
-from runtime.files import appearing
-from runtime.interpolator import RATIO, interpolate_with_halo
-from runtime.scene import Scene
+from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.interpolator import RATIO, interpolate_with_halo
+from ssdiff_trt.runtime.raster.scene import Scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from runtime.pansharpen import Result
+    from ssdiff_trt.runtime.result import Result
 
 _SIDE = 512  # pixels of the scene that a picture shows at full resolution
 

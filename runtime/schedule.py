@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import SSDiffError
 
 T = 1000
 Sampler = Literal["consistent", "released"]

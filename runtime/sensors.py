@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import SSDiffError
 
 BGRN = ("blue", "green", "red", "nir")
 WV8 = ("coastal", "blue", "green", "yellow", "red", "red edge", "nir1", "nir2")

@@ -9,9 +9,9 @@ import rasterio
 from filelock import FileLock
 from rasterio.transform import Affine, from_origin
 
-from runtime.bundle import bundle_for, open_bundle
-from runtime.interpolator import HALO, interpolate_with_halo
-from runtime.pansharpen import pansharpen
+from ssdiff_trt.runtime.bundle.store import bundle_for, open_bundle
+from ssdiff_trt.runtime.interpolator import HALO, interpolate_with_halo
+from ssdiff_trt.runtime.pansharpen import pansharpen
 
 UTM = "EPSG:32631"
 PAN_GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
@@ -52,7 +52,7 @@ def golden8_weights(shared_folder):
 @pytest.fixture(scope="session")
 def bundle8(shared_folder, golden8_weights):
     """An export of the golden weights, which the whole parity was part of."""
-    from export.bundle import export_bundle
+    from ssdiff_trt.export.bundle import export_bundle
 
     path = shared_folder / "golden8.ssdiff"
     with FileLock(f"{path}.lock"):  # made once, whichever worker needs it first
@@ -64,7 +64,7 @@ def bundle8(shared_folder, golden8_weights):
 @pytest.fixture(scope="session")
 def low4(shared_folder):
     """generic4 in every precision, with small tiles."""
-    from export.bundle import defaults_of, export_bundle
+    from ssdiff_trt.export.bundle import defaults_of, export_bundle
 
     path = shared_folder / "low4.ssdiff"
     with FileLock(f"{path}.lock"):
@@ -80,7 +80,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "sentinel2"
 @pytest.fixture(scope="session")
 def samples4(shared_folder, low4):
     """Calibration samples of low4 on the example scene, as a file."""
-    from calibration.collection import collect
+    from ssdiff_trt.calibration.collection import collect
 
     path = shared_folder / "samples4.npz"
     with FileLock(f"{path}.lock"):
@@ -93,7 +93,7 @@ def samples4(shared_folder, low4):
 @pytest.fixture(scope="session")
 def int8(shared_folder, low4, samples4):
     """low4 with graphs in INT8."""
-    from export.bundle import defaults_of, export_bundle
+    from ssdiff_trt.export.bundle import defaults_of, export_bundle
 
     path = shared_folder / "int8.ssdiff"
     with FileLock(f"{path}.lock"):

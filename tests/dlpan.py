@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from runtime.sensors import SENSORS
-from ssdiff_ref.baselines import Pair
-from ssdiff_ref.simulation import degrade
+from ssdiff_ref.protocol.pair import Pair
+from ssdiff_ref.protocol.simulation import degrade
+from ssdiff_trt.runtime.sensors import SENSORS
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENES = ("wv3", "ge1")

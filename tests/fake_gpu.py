@@ -11,7 +11,7 @@ import types
 
 import numpy as np
 
-from runtime.cuda import CudaError, Device, OutOfMemoryError
+from ssdiff_trt.runtime.backends.tensorrt.cuda import CudaError, Device, OutOfMemoryError
 
 
 class FakeCuda:

@@ -20,16 +20,16 @@ from statistics import median
 import click
 import numpy as np
 
-from runtime.backends import open_backend
-from runtime.backends.tensorrt import TensorRT
-from runtime.benchmark.rounds import bench
-from runtime.benchmark.tables import print_tables
-from runtime.bundle import open_bundle
-from runtime.cuda import open_cuda, why_no_cuda
-from runtime.parity import real_tiles
-from runtime.progress import Lines
-from runtime.schedule import make_schedule
-from runtime.verification import verify
+from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.backends.tensorrt.backend import TensorRT
+from ssdiff_trt.runtime.backends.tensorrt.cuda import open_cuda, why_no_cuda
+from ssdiff_trt.runtime.benchmark.rounds import bench
+from ssdiff_trt.runtime.benchmark.tables import print_tables
+from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.parity.ladder import real_tiles
+from ssdiff_trt.runtime.parity.verification import verify
+from ssdiff_trt.runtime.progress import Lines
+from ssdiff_trt.runtime.schedule import make_schedule
 
 GPU_BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 GFLOP = 6.48
@@ -62,7 +62,7 @@ def attempt(what, call):
 
 def open_variant(name, bundle, **options):
     """Another PyTorch than the reference."""
-    from ssdiff_ref.torch_backend import open_torch
+    from ssdiff_ref.network.backend import open_torch
 
     return open_torch(name, bundle, **options | (EAGER | COMPILED)[name])
 

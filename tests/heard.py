@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.progress import Progress
+from ssdiff_trt.runtime.progress import Progress
 
 
 class Heard(Progress):

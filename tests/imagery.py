@@ -7,7 +7,14 @@ import rasterio
 from rasterio.transform import Affine
 from scipy.ndimage import gaussian_filter
 
-from runtime.bundle import Bundle, Manifest, Model, Provenance, SamplerDefaults, SensorScale
+from ssdiff_trt.runtime.bundle.manifest import (
+    Manifest,
+    Model,
+    Provenance,
+    SamplerDefaults,
+    SensorScale,
+)
+from ssdiff_trt.runtime.bundle.store import Bundle
 
 UTM = "EPSG:32631"
 GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_700_000)

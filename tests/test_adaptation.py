@@ -10,16 +10,10 @@ import torch
 from click.testing import CliRunner
 from torch import Generator
 
-import export.adaptation
-from export.adaptation import adapt
-from runtime.bundle import Bundle, bundle_for
-from runtime.errors import SSDiffError
-from runtime.radiometry import Scale
-from runtime.sensors import SENSORS
-from ssdiff_ref.checkpoint import load_checkpoint, save_checkpoint
-from ssdiff_ref.cli import cli
-from ssdiff_ref.network import SSNet
-from ssdiff_ref.simulation import bicubic_quarter
+import ssdiff_trt.export.adaptation
+from ssdiff_ref.network.checkpoint import load_checkpoint, save_checkpoint
+from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_ref.quality.filters import bicubic_quarter
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_ref.training.scene_pairs import (
@@ -31,6 +25,12 @@ from ssdiff_ref.training.scene_pairs import (
     split_blocks,
 )
 from ssdiff_ref.training.validation import Scores
+from ssdiff_trt.cli.ref import cli
+from ssdiff_trt.export.adaptation import adapt
+from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.raster.radiometry import Scale
+from ssdiff_trt.runtime.sensors import SENSORS
 from tests.conftest import PAN_GRID, write_raster
 
 SENSOR = SENSORS["generic"]
@@ -160,7 +160,9 @@ def adapted(weights: Path, before: Scores, after: Scores):
 def test_what_does_not_pay_in_every_metric_is_not_written(
     pair, tmp_path, weights, monkeypatch, after
 ):
-    monkeypatch.setattr(export.adaptation, "adapt_weights", adapted(weights, GOOD, after))
+    monkeypatch.setattr(
+        ssdiff_trt.export.adaptation, "adapt_weights", adapted(weights, GOOD, after)
+    )
     assert adapt(*pair, tmp_path / "new.ssdiff") is None
     assert not (tmp_path / "new.ssdiff").exists()
     result = CliRunner().invoke(
@@ -176,8 +178,8 @@ def test_what_pays_is_exported_with_its_scores(pair, tmp_path, weights, monkeypa
         exported.update(options, sensor=sensor, output=output)
         return bundle_for(4)
 
-    monkeypatch.setattr(export.adaptation, "adapt_weights", adapted(weights, BAD, GOOD))
-    monkeypatch.setattr(export.adaptation, "export_bundle", record)
+    monkeypatch.setattr(ssdiff_trt.export.adaptation, "adapt_weights", adapted(weights, BAD, GOOD))
+    monkeypatch.setattr(ssdiff_trt.export.adaptation, "export_bundle", record)
     assert adapt(*pair, tmp_path / "new.ssdiff") is not None
     old = bundle_for(4).manifest
     assert exported["sensor"] == old.sensor.name

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-import runtime.backends.onnxruntime_cuda
-import runtime.backends.tensorrt
-import runtime.cuda
-import runtime.engine
-from runtime.backends import open_backend
+import ssdiff_trt.runtime.backends.onnxruntime_cuda
+import ssdiff_trt.runtime.backends.tensorrt.backend
+import ssdiff_trt.runtime.backends.tensorrt.cuda
+import ssdiff_trt.runtime.backends.tensorrt.engine
+from ssdiff_trt.runtime.backends.registry import open_backend
 from tests.heard import Heard
 
 
@@ -18,10 +18,18 @@ def machine(monkeypatch):
 
     def machine(gpu=True, installed=(), cuda_provider=False):
         opened = []
-        monkeypatch.setattr(runtime.cuda, "why_no_cuda", lambda: None if gpu else "no driver")
-        monkeypatch.setattr(runtime.engine, "installed", lambda flavour: flavour in installed)
         monkeypatch.setattr(
-            runtime.backends.onnxruntime_cuda,
+            ssdiff_trt.runtime.backends.tensorrt.cuda,
+            "why_no_cuda",
+            lambda: None if gpu else "no driver",
+        )
+        monkeypatch.setattr(
+            ssdiff_trt.runtime.backends.tensorrt.engine,
+            "installed",
+            lambda flavour: flavour in installed,
+        )
+        monkeypatch.setattr(
+            ssdiff_trt.runtime.backends.onnxruntime_cuda,
             "why_not",
             lambda: None if cuda_provider else "this ONNX Runtime has no CUDA",
         )
@@ -32,8 +40,10 @@ def machine(monkeypatch):
         def onnxruntime(bundle, *, precision, batch):
             opened.append(("onnxruntime-cuda", precision, batch))
 
-        monkeypatch.setattr(runtime.backends.tensorrt, "open_tensorrt", tensorrt)
-        monkeypatch.setattr(runtime.backends.onnxruntime_cuda, "OnnxRuntimeCuda", onnxruntime)
+        monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.backend, "open_tensorrt", tensorrt)
+        monkeypatch.setattr(
+            ssdiff_trt.runtime.backends.onnxruntime_cuda, "OnnxRuntimeCuda", onnxruntime
+        )
         return opened
 
     return machine

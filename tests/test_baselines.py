@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from runtime.errors import SSDiffError
-from runtime.sensors import SENSORS
-from ssdiff_ref.baselines import METHODS, Pair, wavelet_quarter
-from ssdiff_ref.metrics import full_resolution_scores, reduced_resolution_scores, sam
+from ssdiff_ref.classical.baselines import METHODS, wavelet_quarter
+from ssdiff_ref.protocol.pair import Pair
+from ssdiff_ref.quality.metrics import full_resolution_scores, reduced_resolution_scores, sam
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.sensors import SENSORS
 from tests.dlpan import (
     SCENES,
     full_resolution,

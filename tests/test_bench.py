@@ -11,18 +11,25 @@ import sys
 import numpy as np
 import pytest
 
-from runtime.backends import TimedByDevice
-from runtime.benchmark import rounds, worker
-from runtime.benchmark.gauges import Watch
-from runtime.benchmark.plot import draw
-from runtime.benchmark.results import Benchmark, Case, Observed, Process, Sample, read_benchmark
-from runtime.benchmark.rounds import bench
-from runtime.benchmark.statistics import percentile, ratio
-from runtime.benchmark.tables import number, print_comparison, print_tables
-from runtime.benchmark.worker import Waited, measure
-from runtime.cli import cli
-from runtime.errors import SSDiffError
-from runtime.schedule import make_schedule
+from ssdiff_trt.cli.trt import cli
+from ssdiff_trt.runtime.backends.protocol import TimedByDevice
+from ssdiff_trt.runtime.benchmark import rounds, worker
+from ssdiff_trt.runtime.benchmark.gauges import Watch
+from ssdiff_trt.runtime.benchmark.plot import draw
+from ssdiff_trt.runtime.benchmark.results import (
+    Benchmark,
+    Case,
+    Observed,
+    Process,
+    Sample,
+    read_benchmark,
+)
+from ssdiff_trt.runtime.benchmark.rounds import bench
+from ssdiff_trt.runtime.benchmark.statistics import percentile, ratio
+from ssdiff_trt.runtime.benchmark.tables import number, print_comparison, print_tables
+from ssdiff_trt.runtime.benchmark.worker import Waited, measure
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import make_schedule
 from tests.conftest import StandIn
 from tests.heard import Heard
 from tests.test_commands import call
@@ -226,8 +233,8 @@ def test_the_real_network_is_measured_and_told(tmp_path, make_pair, capsys):
 
 
 def test_the_reference_is_a_contender(bundle4):
-    from runtime.backends.onnxruntime import OnnxRuntime
-    from ssdiff_ref.torch_backend import open_torch
+    from ssdiff_ref.network.backend import open_torch
+    from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 
     reference = open_torch("reference", bundle4)
     some = worker.real_tiles(4, 64, 2)
@@ -394,7 +401,7 @@ def test_an_interruption_leaves_nothing_and_no_traceback(tmp_path):
     words = ["bench", "--batch", "1", "--steps", "1", "--rounds", "9", "--seconds", "0"]
     words += ["--json", "a.json"]
     (tmp_path / "scratch").mkdir()
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from ssdiff_trt.cli.trt import main; main()", *words]
     places = {"TMPDIR": str(tmp_path / "scratch"), "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ | places

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from runtime.bundle import bundle_for, open_bundle, shipped
-from runtime.errors import SSDiffError
-from runtime.parity import faults
+from ssdiff_trt.runtime.bundle.store import bundle_for, open_bundle, shipped
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.parity.ladder import faults
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from calibration.collection import collect
-from calibration.diversity import spread
-from calibration.samples import ARRAYS, load, read_about, weights_digest
-from runtime.bundle import open_bundle
-from runtime.errors import SSDiffError
-from runtime.schedule import sample
-from ssdiff_ref.metrics import ergas
+from ssdiff_ref.quality.metrics import ergas
+from ssdiff_trt.calibration.collection import collect
+from ssdiff_trt.calibration.diversity import spread
+from ssdiff_trt.calibration.samples import ARRAYS, load, read_about, weights_digest
+from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import sample
 from tests.conftest import EXAMPLE, smooth
 from tests.heard import Heard
 
@@ -31,7 +31,7 @@ def test_every_tile_is_recorded_at_every_timestep(low4, samples4):
 
 
 def test_states_are_those_of_the_bundles_own_sampler(low4, samples4):
-    from runtime.backends.onnxruntime import OnnxRuntime
+    from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 
     samples, backend, seen = load(samples4, low4), OnnxRuntime(low4), []
     tile = samples.tiles.part(slice(3, 4))

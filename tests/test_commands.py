@@ -13,13 +13,13 @@ from typing import get_args
 import pytest
 import rasterio
 
-from runtime.backends import BACKENDS, PrecisionChoice
-from runtime.cli import cli
-from runtime.raster import DRIVERS, DTYPES
-from runtime.schedule import SAMPLERS
+from ssdiff_trt.cli.trt import cli
+from ssdiff_trt.runtime.backends.protocol import BACKENDS, PrecisionChoice
+from ssdiff_trt.runtime.raster.output import DRIVERS, DTYPES
+from ssdiff_trt.runtime.schedule import SAMPLERS
 
 
-def call(*words, cwd=None, module="runtime.cli"):
+def call(*words, cwd=None, module="ssdiff_trt.cli.trt"):
     """Run a command in a process of its own."""
     code = f"from {module} import main; main()"
     return subprocess.run(
@@ -87,7 +87,7 @@ def test_mistakes_get_one_sentence_and_status_2(make_pair, tmp_path, words, sent
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interruption_leaves_nothing(make_pair, tmp_path, sent, status):
     pan, ms = make_pair(800, 800)
-    code = "from runtime.cli import main; main()"
+    code = "from ssdiff_trt.cli.trt import main; main()"
     words = [sys.executable, "-c", code, "run", pan, ms, "-o", "out.tif"]
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
@@ -121,7 +121,13 @@ def test_export_is_refused_before_it_begins(tmp_path):
     weights.write_bytes(b"nothing")
     begin = time.monotonic()
     done = call(
-        "--weights", weights, "--sensor", "wv3", "-o", tmp_path / "b.ssdiff", module="export.cli"
+        "--weights",
+        weights,
+        "--sensor",
+        "wv3",
+        "-o",
+        tmp_path / "b.ssdiff",
+        module="ssdiff_trt.cli.export",
     )
     assert done.returncode == 2
     assert "cannot be read as weights" in done.stderr
@@ -129,7 +135,9 @@ def test_export_is_refused_before_it_begins(tmp_path):
     assert os.listdir(tmp_path) == ["w.pt"]
 
 
-@pytest.mark.parametrize("module", ["runtime.cli", "export.cli", "ssdiff_ref.cli"])
+@pytest.mark.parametrize(
+    "module", ["ssdiff_trt.cli.trt", "ssdiff_trt.cli.export", "ssdiff_trt.cli.ref"]
+)
 def test_help_loads_nothing_heavy(module):
     """It is the imports that cost time; a list of them does not depend on the machine."""
     heavy = {
@@ -173,7 +181,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(make_pair, tmp_path, limit):
     """A limit on the size of files stands in for the disk; early and late blocks fail to arrive."""
     pan, ms = make_pair(400, 400)
     code = (
-        "import resource; from runtime.cli import main\n"
+        "import resource; from ssdiff_trt.cli.trt import main\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); main()"
     )
     words = [sys.executable, "-c", code, "run", pan, ms, "-o", "out.tif"]
@@ -188,8 +196,13 @@ def test_a_full_disk_is_told_and_leaves_nothing(make_pair, tmp_path, limit):
 @pytest.mark.parametrize(
     ("module", "package", "words", "extra"),
     [
-        ("ssdiff_ref.cli", "h5py", ["evaluate", "a.h5", "--sensor", "qb"], "evaluate"),
-        ("export.cli", "torch", ["--weights", "w", "--sensor", "qb", "-o", "b"], "export"),
+        ("ssdiff_trt.cli.ref", "h5py", ["evaluate", "a.h5", "--sensor", "qb"], "evaluate"),
+        (
+            "ssdiff_trt.cli.export",
+            "torch",
+            ["--weights", "w", "--sensor", "qb", "-o", "b"],
+            "export",
+        ),
     ],
 )
 def test_a_missing_package_is_named_with_the_way_to_get_it(module, package, words, extra):
@@ -203,7 +216,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(module, package, word
 @pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("3", "3")])
 def test_commands_keep_blas_to_one_thread_unless_told_otherwise(given, threads):
     code = (
-        "import os; from runtime.process import share_cores_and_memory as share; share(); "
+        "import os; from ssdiff_trt.cli.process import share_cores_and_memory as share; share(); "
         "print(os.environ['OPENBLAS_NUM_THREADS'])"
     )
     environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
@@ -218,7 +231,7 @@ def test_commands_keep_blas_to_one_thread_unless_told_otherwise(given, threads):
 def test_commands_give_large_arrays_back_when_they_are_freed():
     """glibc would keep them once it has seen one: 64 arrays of 4 MB, the last of which stays."""
     code = (
-        "import re, numpy as np; from runtime.process import share_cores_and_memory as share\n"
+        "import re, numpy as np; from ssdiff_trt.cli.process import share_cores_and_memory as share\n"
         "share(); np.ones(1 << 21); arrays = [np.ones(1 << 19) for _ in range(64)]\n"
         "last = arrays.pop(); arrays.clear()\n"
         "print(re.search(r'VmRSS:\\s+(\\d+)', open('/proc/self/status').read())[1])"

@@ -12,9 +12,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-import runtime.cuda
-from runtime.cuda import Cuda, CudaError, CudaPython, OutOfMemoryError, PyCuda, open_cuda
-from runtime.errors import SSDiffError
+import ssdiff_trt.runtime.backends.tensorrt.cuda
+from ssdiff_trt.runtime.backends.tensorrt.cuda import (
+    Cuda,
+    CudaError,
+    CudaPython,
+    OutOfMemoryError,
+    PyCuda,
+    open_cuda,
+)
+from ssdiff_trt.runtime.errors import SSDiffError
 
 
 class CUresult(IntEnum):
@@ -168,8 +175,10 @@ def pycuda(monkeypatch):
     package.driver = module
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", module)
-    monkeypatch.setattr(runtime.cuda, "_Driver", Thing)
-    monkeypatch.setattr(runtime.cuda.atexit, "register", lambda function: None)
+    monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.cuda, "_Driver", Thing)
+    monkeypatch.setattr(
+        ssdiff_trt.runtime.backends.tensorrt.cuda.atexit, "register", lambda function: None
+    )
     return module
 
 
@@ -223,10 +232,10 @@ def test_the_real_cuda_python_has_what_is_called():
 
 @pytest.fixture
 def uncached():
-    for function in (runtime.cuda.why_no_cuda, open_cuda):
+    for function in (ssdiff_trt.runtime.backends.tensorrt.cuda.why_no_cuda, open_cuda):
         function.cache_clear()
     yield
-    for function in (runtime.cuda.why_no_cuda, open_cuda):
+    for function in (ssdiff_trt.runtime.backends.tensorrt.cuda.why_no_cuda, open_cuda):
         function.cache_clear()
 
 
@@ -237,7 +246,7 @@ def test_without_a_gpu_it_says_why(uncached, monkeypatch):
 
 
 def test_without_a_package_it_says_which(uncached, monkeypatch):
-    monkeypatch.setattr(runtime.cuda, "why_no_cuda", lambda: None)
+    monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.cuda, "why_no_cuda", lambda: None)
     for name in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(SSDiffError, match="Neither pycuda nor cuda-python is installed"):

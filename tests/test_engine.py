@@ -7,9 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from runtime.engine import Plan, audit_engine, audit_network, check_target, form_for
-from runtime.errors import SSDiffError
-from runtime.progress import Progress
+from ssdiff_trt.runtime.backends.tensorrt.engine import (
+    Plan,
+    audit_engine,
+    audit_network,
+    check_target,
+    form_for,
+)
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.progress import Progress
 from tests.heard import Heard
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")

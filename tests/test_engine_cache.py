@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from runtime.engine import EngineKey
-from runtime.engine_cache import EngineCache
-from runtime.progress import Progress
+from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
+from ssdiff_trt.runtime.progress import Progress
 from tests.heard import Heard
 
 KEY = EngineKey(

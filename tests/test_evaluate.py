@@ -12,17 +12,19 @@ import pytest
 import rasterio
 from scipy.io import savemat
 
-from runtime.errors import SSDiffError
-from runtime.interpolator import interpolate
-from runtime.progress import Progress
-from runtime.sensors import SENSORS
-from ssdiff_ref.baselines import COMPARED, METHODS, Pair
-from ssdiff_ref.contenders import choose_contenders
-from ssdiff_ref.evaluation import evaluate
-from ssdiff_ref.metrics import full_resolution_scores, reduced_resolution_scores
-from ssdiff_ref.rectangle import largest_rectangle
-from ssdiff_ref.report import print_tables
-from ssdiff_ref.simulation import bring_onto_ms, decimation_phase, degrade, mtf_filter
+from ssdiff_ref.classical.baselines import COMPARED, METHODS
+from ssdiff_ref.evaluation.candidates import choose_contenders
+from ssdiff_ref.evaluation.evaluate import evaluate
+from ssdiff_ref.evaluation.report import print_tables
+from ssdiff_ref.protocol.pair import Pair
+from ssdiff_ref.protocol.rectangle import largest_rectangle
+from ssdiff_ref.protocol.simulation import bring_onto_ms, decimation_phase, degrade
+from ssdiff_ref.quality.filters import mtf_filter
+from ssdiff_ref.quality.metrics import full_resolution_scores, reduced_resolution_scores
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import interpolate
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.sensors import SENSORS
 from tests.dlpan import golden_arrays, golden_scores
 from tests.heard import Heard
 from tests.imagery import Upsampling, channels_last, make_bundle, pair, write_pair, write_raster
@@ -299,7 +301,8 @@ def test_the_phase_of_a_patch_cut_from_a_larger_image_is_found(phase):
 def upsampling(monkeypatch):
     """Bundles that do no more than EXP, so that what differs is the way there."""
     monkeypatch.setattr(
-        "ssdiff_ref.contenders.open_backend", lambda name, bundle, precision: Upsampling(bundle)
+        "ssdiff_ref.evaluation.candidates.open_backend",
+        lambda name, bundle, precision: Upsampling(bundle),
     )
 
 
@@ -320,7 +323,8 @@ class OfPan(Upsampling):
 
 def test_a_bundle_gets_pan_where_ms_is(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "ssdiff_ref.contenders.open_backend", lambda name, bundle, precision: OfPan(bundle)
+        "ssdiff_ref.evaluation.candidates.open_backend",
+        lambda name, bundle, precision: OfPan(bundle),
     )
     heard = Heard()
     bundle = make_bundle(tmp_path, "plain", 4)

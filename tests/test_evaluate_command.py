@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from runtime.errors import SSDiffError
-from runtime.sensors import SENSORS
-from ssdiff_ref.cli import main
-from ssdiff_ref.evaluation import evaluate
-from ssdiff_ref.picture import Gallery
-from ssdiff_ref.report import print_tables
+from ssdiff_ref.evaluation.evaluate import evaluate
+from ssdiff_ref.evaluation.picture import Gallery
+from ssdiff_ref.evaluation.report import print_tables
+from ssdiff_trt.cli.ref import main
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.sensors import SENSORS
 from tests.imagery import pair, write_pair
 
 

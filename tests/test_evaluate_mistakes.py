@@ -8,8 +8,8 @@ import pytest
 from rasterio.transform import Affine
 from scipy.io import savemat
 
-from runtime.errors import SSDiffError
-from ssdiff_ref.evaluation import evaluate
+from ssdiff_ref.evaluation.evaluate import evaluate
+from ssdiff_trt.runtime.errors import SSDiffError
 from tests.imagery import GRID, pair, write_pair, write_raster
 
 

@@ -9,12 +9,14 @@ import onnx
 import pytest
 import torch
 
-from export.bundle import export_bundle
-from export.graph import in_form, opset
-from export.parity import measure_lowering, refuse_faults
-from export.precision import Headroom, Lowered, ShuffledConvolution, Step
-from runtime.backends.onnxruntime import OnnxRuntime
-from runtime.bundle import (
+from ssdiff_ref.network.checkpoint import load_checkpoint
+from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_trt.export.bundle import export_bundle
+from ssdiff_trt.export.graph import in_form, opset
+from ssdiff_trt.export.parity import measure_lowering, refuse_faults
+from ssdiff_trt.export.precision import Headroom, Lowered, ShuffledConvolution, Step
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
+from ssdiff_trt.runtime.bundle.manifest import (
     FORMS,
     ROLES,
     Limits,
@@ -22,13 +24,11 @@ from runtime.bundle import (
     StepParity,
     Trajectory,
     kinds,
-    open_bundle,
 )
-from runtime.errors import SSDiffError
-from runtime.parity import LIMITS, deviation, random_tiles, real_tiles
-from runtime.schedule import make_schedule
-from ssdiff_ref.checkpoint import load_checkpoint
-from ssdiff_ref.network import SSNet
+from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.parity.ladder import LIMITS, deviation, random_tiles, real_tiles
+from ssdiff_trt.runtime.schedule import make_schedule
 from tests.golden_weights import golden_arrays
 
 FORBIDDEN = {"DFT", "ScatterND", "If", "Loop", "Scan", "RandomNormal", "Resize"}

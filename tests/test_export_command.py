@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-import export.command as command
-from export.command import export
-from runtime.bundle import bundle_for, made_anew, open_bundle, shipped
-from runtime.engine_cache import EngineCache
-from runtime.errors import SSDiffError
-from runtime.progress import Progress
+import ssdiff_trt.export.command as command
+from ssdiff_trt.export.command import export
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
+from ssdiff_trt.runtime.bundle.store import bundle_for, made_anew, open_bundle, shipped
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.progress import Progress
 from tests.heard import Heard
 
 

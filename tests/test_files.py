@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.errors import SSDiffError
-from runtime.files import appearing
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.files import appearing
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):

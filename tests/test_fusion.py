@@ -7,11 +7,12 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from runtime.errors import SSDiffError
-from runtime.interpolator import interpolate
-from runtime.sensors import SENSORS
-from ssdiff_ref.baselines import METHODS, Pair
-from ssdiff_ref.fusion import fuse
+from ssdiff_ref.classical.baselines import METHODS
+from ssdiff_ref.classical.fusion import fuse
+from ssdiff_ref.protocol.pair import Pair
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import interpolate
+from ssdiff_trt.runtime.sensors import SENSORS
 from tests.dlpan import golden_arrays
 from tests.imagery import GRID, pair, write_pair, write_raster
 

@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from runtime.benchmark.environment import (
+from ssdiff_trt.runtime.benchmark.environment import (
     CpuTime,
     cpu_time,
     differences,
@@ -20,7 +20,7 @@ from runtime.benchmark.environment import (
     others_cores,
     parse_nvpmodel,
 )
-from runtime.benchmark.gauges import (
+from ssdiff_trt.runtime.benchmark.gauges import (
     Cpu,
     Jetson,
     Nvml,
@@ -185,8 +185,8 @@ def test_the_real_nvml_has_what_is_asked():
 
     import pynvml
 
-    import runtime.benchmark.environment as asks
-    import runtime.benchmark.gauges as gauges
+    import ssdiff_trt.runtime.benchmark.environment as asks
+    import ssdiff_trt.runtime.benchmark.gauges as gauges
 
     words = (inspect.getsource(gauges) + inspect.getsource(asks)).replace('"', " ").split()
     names = {word.split("(")[0].split(".")[-1] for word in words if "nvml" in word}
@@ -286,5 +286,5 @@ def test_machines_that_differ_are_told_in_what():
 
 def test_a_tegrastats_that_is_there_is_taken(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/tegrastats")
-    monkeypatch.setattr("runtime.benchmark.gauges.Jetson", lambda: "jetson")
+    monkeypatch.setattr("ssdiff_trt.runtime.benchmark.gauges.Jetson", lambda: "jetson")
     assert open_gauge("cpu") == open_gauge("gpu") == "jetson"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.backends.guard import Guarded
-from runtime.errors import SSDiffError
-from runtime.schedule import make_schedule
+from ssdiff_trt.runtime.backends.guard import Guarded
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import make_schedule
 from tests.conftest import StandIn, read_raster
 from tests.test_tensorrt import tiles
 
@@ -36,7 +36,9 @@ def test_what_is_not_finite_is_computed_again_in_fp32_and_counted(
     pair = make_pair()
     sound = read_raster(run(pair, StandIn(pan=0.2), "sound.tif").output)
     again = StandIn(pan=0.2)
-    monkeypatch.setattr("runtime.pansharpen.open_backend", lambda *names, **options: again)
+    monkeypatch.setattr(
+        "ssdiff_trt.runtime.pansharpen.open_backend", lambda *names, **options: again
+    )
     result = run(pair, Half(0.6, value), "half.tif")
     assert 0 < result.redone < result.tiles
     assert sum(again.batches) == result.redone

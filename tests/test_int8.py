@@ -11,20 +11,21 @@ import onnx
 import pytest
 from onnx.numpy_helper import to_array
 
-from calibration.quantisation import group_name, quantisable, quantise
-from calibration.ranges import METHODS, measure_ranges
-from calibration.report import study_bundle
-from calibration.samples import load
-from calibration.sensitivity import Judge, choose_plan, measure_costs
-from export.int8 import add_int8
-from runtime.backends import open_backend
-from runtime.bundle import Budget, Verdict, open_bundle
-from runtime.engine import Plan
-from runtime.errors import SSDiffError
-from runtime.pansharpen import pansharpen
-from runtime.parity import deviation
-from runtime.progress import Progress
-from runtime.verification import verify
+from ssdiff_trt.calibration.quantisation import group_name, quantisable, quantise
+from ssdiff_trt.calibration.ranges import METHODS, measure_ranges
+from ssdiff_trt.calibration.report import study_bundle
+from ssdiff_trt.calibration.samples import load
+from ssdiff_trt.calibration.sensitivity import Judge, choose_plan, measure_costs
+from ssdiff_trt.export.int8 import add_int8
+from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.backends.tensorrt.engine import Plan
+from ssdiff_trt.runtime.bundle.manifest import Budget, Verdict
+from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.pansharpen import pansharpen
+from ssdiff_trt.runtime.parity.ladder import deviation
+from ssdiff_trt.runtime.parity.verification import verify
+from ssdiff_trt.runtime.progress import Progress
 from tests.conftest import EXAMPLE
 from tests.heard import Heard
 
@@ -230,7 +231,9 @@ def test_verify_knows_int8(int8):
 @pytest.mark.parametrize("form", ["fused", "portable"])
 def test_tensorrt_rtx_builds_int8(int8, form, monkeypatch):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
-    monkeypatch.setattr("runtime.engine.form_for", lambda flavour, trt: form)
+    monkeypatch.setattr(
+        "ssdiff_trt.runtime.backends.tensorrt.engine.form_for", lambda flavour, trt: form
+    )
     heard = Heard()
     engine, layers = Plan(int8, "tensorrt-rtx", "int8", "sm86").build(heard)
     assert len(engine) > 1_000_000
@@ -242,14 +245,14 @@ def test_graphs_over_budget_are_refused(int8, samples4, tmp_path, monkeypatch):
     copy = tmp_path / "copy.ssdiff"
     shutil.copytree(int8.path, copy)
     bad = Verdict(tiles=2, ergas_fp32=1, ergas=1.02, sam_fp32=1, sam=1, psnr=50)
-    monkeypatch.setattr("export.int8.Judge.__call__", lambda self, model: bad)
-    monkeypatch.setattr("export.int8.study", _plan_of)
+    monkeypatch.setattr("ssdiff_trt.export.int8.Judge.__call__", lambda self, model: bad)
+    monkeypatch.setattr("ssdiff_trt.export.int8.study", _plan_of)
     with pytest.raises(SSDiffError, match=r"held out: ERGAS is 1.0200 and 1.0000 in FP32, 1.00"):
         add_int8(open_bundle(copy), samples4, "minmax", Budget(loss=0.01), Progress())
 
 
 def _plan_of(model, samples, method, budget, progress):
-    from calibration.sensitivity import Study
+    from ssdiff_trt.calibration.sensitivity import Study
 
     return Study(
         ranges=measure_ranges(model, samples, method, progress),
@@ -271,14 +274,14 @@ def _plan_of(model, samples, method, budget, progress):
     ],
 )
 def test_options_of_int8_that_do_not_fit(low4, tmp_path, options, sentence):
-    from export.bundle import export_bundle
+    from ssdiff_trt.export.bundle import export_bundle
 
     with pytest.raises(SSDiffError, match=sentence):
         export_bundle(low4.path, "generic", tmp_path / "o.ssdiff", **options)
 
 
 def test_samples_of_other_weights_are_refused_before_any_graph_is_made(samples4, tmp_path):
-    from export.bundle import export_bundle
+    from ssdiff_trt.export.bundle import export_bundle
 
     given = {"precisions": ("int8",), "calibration": samples4, "tile": 32}
     with pytest.raises(SSDiffError, match="has samples of 4 bands, expected the 8 of o"):
@@ -303,7 +306,7 @@ def test_a_bundle_whose_verdict_is_over_budget_is_not_opened(int8, tmp_path):
 
 
 def test_info_tells_the_verdict(int8, capsys):
-    from runtime.info import describe
+    from ssdiff_trt.cli.info import describe
 
     describe(int8)
     told = " ".join(capsys.readouterr().out.split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.interpolator import HALO, interpolate, interpolate_with_halo
+from ssdiff_trt.runtime.interpolator import HALO, interpolate, interpolate_with_halo
 from tests.golden_weights import GOLDEN
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from export.graph import in_form
-from export.precision import Lowered
-from runtime.backends import Tiles
-from runtime.interpolator import interpolate
-from runtime.pansharpen import pansharpen
-from runtime.parity import deviation
-from runtime.schedule import make_schedule, sample
-from ssdiff_ref.checkpoint import load_checkpoint
-from ssdiff_ref.metrics import ergas, sam
+from ssdiff_ref.network.checkpoint import load_checkpoint
+from ssdiff_ref.quality.metrics import ergas, sam
+from ssdiff_trt.export.graph import in_form
+from ssdiff_trt.export.precision import Lowered
+from ssdiff_trt.runtime.interpolator import interpolate
+from ssdiff_trt.runtime.pansharpen import pansharpen
+from ssdiff_trt.runtime.parity.ladder import deviation
+from ssdiff_trt.runtime.schedule import make_schedule, sample
+from ssdiff_trt.runtime.tiles.batch import Tiles
 from tests.conftest import read_raster
 
 SCENE = Path(__file__).parent.parent / "examples" / "sentinel2"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from docs.memory import peak
+from benchmarks.memory import peak
 
 
 @pytest.mark.slow

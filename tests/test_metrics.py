@@ -12,10 +12,9 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from runtime.errors import SSDiffError
-from runtime.sensors import SENSORS
-from ssdiff_ref.baselines import METHODS, Pair
-from ssdiff_ref.metrics import (
+from ssdiff_ref.classical.baselines import METHODS
+from ssdiff_ref.protocol.pair import Pair
+from ssdiff_ref.quality.metrics import (
     d_lambda,
     d_lambda_alparone,
     d_s,
@@ -31,6 +30,8 @@ from ssdiff_ref.metrics import (
     scc,
     ssim,
 )
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.sensors import SENSORS
 from tests.dlpan import full_resolution, golden_scores, reduced_resolution
 
 FULL_SCALE = 2047

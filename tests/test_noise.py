@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.noise import noise
+from ssdiff_trt.runtime.tiles.noise import noise
 
 
 def test_overlapping_rectangles_share_their_noise():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.backends import onnxruntime_cuda
-from runtime.backends.onnxruntime import OnnxRuntime
-from runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
-from runtime.errors import SSDiffError
-from runtime.parity import random_tiles
-from runtime.schedule import make_schedule
+from ssdiff_trt.runtime.backends import onnxruntime_cuda
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
+from ssdiff_trt.runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.parity.ladder import random_tiles
+from ssdiff_trt.runtime.schedule import make_schedule
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
-from runtime.raster import convert
+from ssdiff_trt.runtime.raster.output import convert
 from tests.conftest import PAN_GRID, UTM, StandIn, interpolated, read_raster, smooth
 from tests.test_scene import holes, shifted
 

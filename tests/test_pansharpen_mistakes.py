@@ -8,7 +8,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import SSDiffError
 from tests.conftest import PAN_GRID, StandIn, interpolated, leftovers, read_raster, smooth
 from tests.heard import Heard
 from tests.test_scene import REFUSALS

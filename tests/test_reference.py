@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.errors import SSDiffError
-from runtime.schedule import SAMPLERS, make_schedule, sample
-from ssdiff_ref.apfm import APFM
-from ssdiff_ref.checkpoint import Checkpoint, load_checkpoint, released_name, save_checkpoint
-from ssdiff_ref.fmim import fmim_basis, fmim_fft, fmim_matmul
-from ssdiff_ref.network import FREQUENCY_SCALES, SSNet
+from ssdiff_ref.network.apfm import APFM
+from ssdiff_ref.network.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    released_name,
+    save_checkpoint,
+)
+from ssdiff_ref.network.fmim import fmim_basis, fmim_fft, fmim_matmul
+from ssdiff_ref.network.ssnet import FREQUENCY_SCALES, SSNet
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import SAMPLERS, make_schedule, sample
 from tests.golden_weights import golden_arrays, golden_state
 
 TOLERANCE = 2e-5

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from rasterio.transform import Affine
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from runtime.cli import cli
-from runtime.errors import SSDiffError
-from runtime.registration import measure_arrays, measure_scene
-from runtime.scene import Scene
+from ssdiff_trt.cli.trt import cli
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.raster.registration import measure_arrays, measure_scene
+from ssdiff_trt.runtime.raster.scene import Scene
 from tests.conftest import PAN_GRID, StandIn, read_raster
 from tests.heard import Heard
 from tests.imagery import texture, write_raster
@@ -258,7 +258,8 @@ def test_a_shift_that_is_too_large_is_told_and_not_made_up_for(tmp_path, run):
 def test_the_command_takes_a_shift(tmp_path, monkeypatch):
     taken = []
     monkeypatch.setattr(
-        "runtime.pansharpen.pansharpen", lambda *paths, **options: taken.append(options["shift"])
+        "ssdiff_trt.runtime.pansharpen.pansharpen",
+        lambda *paths, **options: taken.append(options["shift"]),
     )
     for words in ([], ["--shift", "none"], ["--shift", "-0.9,1.4"]):
         assert CliRunner().invoke(cli, ["run", "a.tif", "b.tif", *words]).exit_code == 0

@@ -10,9 +10,9 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform as transform_points
 
-from runtime.errors import SSDiffError
-from runtime.interpolator import HALO
-from runtime.scene import Scene
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import HALO
+from ssdiff_trt.runtime.raster.scene import Scene
 from tests.conftest import PAN_GRID, UTM, smooth
 
 MS_GRID = PAN_GRID * Affine.scale(4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.errors import SSDiffError
-from runtime.schedule import alphas_cumprod, make_schedule, sample, spaced_timesteps
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import alphas_cumprod, make_schedule, sample, spaced_timesteps
 from tests.golden_weights import golden_arrays
 
 

@@ -6,19 +6,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from runtime.errors import SSDiffError
-from runtime.interpolator import interpolate
-from runtime.sensors import SENSORS
-from ssdiff_ref.simulation import (
+from ssdiff_ref.protocol.simulation import bring_onto_ms, degrade
+from ssdiff_ref.quality.filters import (
     bicubic_quarter,
-    bring_onto_ms,
     decimate,
-    degrade,
     gaussian_kernel,
     lowpass,
     mtf_filter,
     mtf_filter_pan,
 )
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import interpolate
+from ssdiff_trt.runtime.sensors import SENSORS
 from tests.dlpan import golden_arrays
 from tests.imagery import texture
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.backends import Tiles
-from runtime.backends.tensorrt import TensorRT
-from runtime.bundle import graph_io, open_bundle
-from runtime.cuda import CudaError
-from runtime.errors import SSDiffError
-from runtime.schedule import make_schedule, sample
+from ssdiff_trt.runtime.backends.tensorrt.backend import TensorRT
+from ssdiff_trt.runtime.backends.tensorrt.cuda import CudaError
+from ssdiff_trt.runtime.bundle.manifest import graph_io
+from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import make_schedule, sample
+from ssdiff_trt.runtime.tiles.batch import Tiles
 from tests.fake_gpu import DataType, FakeCuda, FakeEngine, fake_tensorrt
 from tests.heard import Heard
 from tests.imagery import make_bundle

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.errors import SSDiffError
-from runtime.tiling import Axis, Canvas, windows
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.tiles.canvas import Canvas
+from ssdiff_trt.runtime.tiles.tiling import Axis, windows
 
 SIZES = [4, 40, 64, 68, 100, 112, 116, 256, 700]
 

@@ -12,14 +12,9 @@ from click.testing import CliRunner
 from rasterio.transform import from_origin
 from torch import Generator
 
-from runtime.errors import SSDiffError
-from runtime.interpolator import interpolate
-from runtime.progress import Progress
-from runtime.sensors import SENSORS
-from ssdiff_ref.checkpoint import load_checkpoint, save_checkpoint
-from ssdiff_ref.cli import cli
-from ssdiff_ref.network import SSNet
-from ssdiff_ref.simulation import decimate, mtf_filter
+from ssdiff_ref.network.checkpoint import load_checkpoint, save_checkpoint
+from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_ref.quality.filters import decimate, mtf_filter
 from ssdiff_ref.training.config import Config, Source, Stage, read_config
 from ssdiff_ref.training.imagery import Crops, Picture, make_scenes, pack, read_sources, unpack
 from ssdiff_ref.training.pairs import SimulatedPairs
@@ -34,6 +29,11 @@ from ssdiff_ref.training.synthesis import (
     sample_grid,
 )
 from ssdiff_ref.training.widening import widen
+from ssdiff_trt.cli.ref import cli
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import interpolate
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.sensors import SENSORS
 
 CPU = torch.device("cpu")
 RECIPE = """

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-import runtime.verification
-from runtime.backends import open_backend
-from runtime.backends.onnxruntime import OnnxRuntime
-from runtime.cli import cli
-from runtime.errors import SSDiffError
-from runtime.verification import verify
+import ssdiff_trt.runtime.parity.verification
+from ssdiff_trt.cli.trt import cli
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
+from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.parity.verification import verify
 from tests.test_commands import call
 
 
@@ -34,7 +34,7 @@ class Off(OnnxRuntime):
 
 def test_what_is_off_fails_and_is_told(low4, monkeypatch):
     monkeypatch.setattr(
-        runtime.verification,
+        ssdiff_trt.runtime.parity.verification,
         "open_backend",
         lambda name, bundle, **options: Off(bundle, precision="fp16"),
     )
@@ -79,7 +79,7 @@ def test_backends_that_cannot_be_had_are_told(bundle4, backend, precision, sente
 
 def test_a_failed_proof_is_exit_status_1(low4, monkeypatch, capsys):
     monkeypatch.setattr(
-        runtime.verification,
+        ssdiff_trt.runtime.parity.verification,
         "open_backend",
         lambda name, bundle, **options: Off(bundle, precision="fp16"),
     )

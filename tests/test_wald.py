@@ -7,11 +7,12 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from runtime.errors import SSDiffError
-from runtime.scene import Scene
-from runtime.sensors import SENSORS
-from ssdiff_ref.simulation import REACH, bicubic_quarter, degrade
-from ssdiff_ref.wald import simulate
+from ssdiff_ref.protocol.simulation import degrade
+from ssdiff_ref.protocol.wald import simulate
+from ssdiff_ref.quality.filters import REACH, bicubic_quarter
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.sensors import SENSORS
 from tests.dlpan import golden_arrays
 from tests.imagery import GRID, pair, texture, write_pair, write_raster
 
@@ -158,7 +159,7 @@ def test_all_or_nothing(tmp_path, rasters, monkeypatch):
     def fails(*_):
         raise RuntimeError
 
-    monkeypatch.setattr("ssdiff_ref.wald.encode", fails)
+    monkeypatch.setattr("ssdiff_ref.protocol.wald.encode", fails)
     for output in (folder, tmp_path / "other"):
         with pytest.raises(RuntimeError):
             simulate(*rasters, output, overwrite=True)

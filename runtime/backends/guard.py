@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends import Array, Backend, Tiles
-from runtime.errors import SSDiffError
-from runtime.schedule import Schedule
+from ssdiff_trt.runtime.backends.protocol import Backend
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import Schedule
+from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 
 class Guarded:
@@ -30,7 +31,7 @@ class Guarded:
         self.redone = 0
 
     def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:
-        """As :meth:`runtime.backends.Backend.sample`, all of it finite.
+        """As :meth:`ssdiff_trt.runtime.backends.protocol.Backend.sample`, all of it finite.
 
         Raises:
             SSDiffError: if FP32 gives no number either.

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backends import CLAMPED_RESIDUAL, Array, Device, Tiles
-from runtime.bundle import Bundle, Form, Precision, Role
-from runtime.errors import SSDiffError
-from runtime.schedule import Schedule, sample
+from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
+from ssdiff_trt.runtime.bundle.manifest import Form, Precision, Role
+from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import Schedule, sample
+from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 CPU = ("CPUExecutionProvider",)
 _ATTENTION_SINCE = (1, 23)

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backends import CLAMPED_RESIDUAL, Array, Device, Tiles
-from runtime.backends.onnxruntime import (
-    forms_for,
-    import_onnxruntime,
-    open_session,
-)
-from runtime.bundle import Bundle, Precision
-from runtime.errors import SSDiffError
-from runtime.schedule import Schedule
+from ssdiff_trt.runtime.backends.onnxruntime import forms_for, import_onnxruntime, open_session
+from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
+from ssdiff_trt.runtime.bundle.manifest import Precision
+from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import Schedule
+from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 BATCH = 8
 _PROVIDER = "CUDAExecutionProvider"

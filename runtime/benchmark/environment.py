@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime.benchmark.gauges import open_nvml
-from runtime.benchmark.results import Environment
-from runtime.errors import counted
+from ssdiff_trt.runtime.benchmark.gauges import open_nvml
+from ssdiff_trt.runtime.benchmark.results import Environment
+from ssdiff_trt.runtime.errors import counted
 
 PACKAGES = (
     "ssdiff-trt",

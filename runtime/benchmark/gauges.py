@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from runtime.backends import Device
-from runtime.benchmark.results import Observed
+from ssdiff_trt.runtime.backends.protocol import Device
+from ssdiff_trt.runtime.benchmark.results import Observed
 
 _PERIOD = 0.1
 """Seconds from reading to reading."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.benchmark.results import Benchmark
-from runtime.errors import counted
-from runtime.files import appearing
+from ssdiff_trt.runtime.benchmark.results import Benchmark
+from ssdiff_trt.runtime.errors import counted
+from ssdiff_trt.runtime.files import appearing
 
 
 def draw(found: Benchmark, path: Path) -> None:

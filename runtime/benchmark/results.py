@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runtime.backends import Device
-from runtime.bundle import Precision
-from runtime.errors import SSDiffError
+from ssdiff_trt.runtime.backends.protocol import Device
+from ssdiff_trt.runtime.bundle.manifest import Precision
+from ssdiff_trt.runtime.errors import SSDiffError
 
 
 class Strict(BaseModel):

@@ -20,15 +20,16 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from runtime.backends import PrecisionChoice, best_backend
-from runtime.benchmark.environment import (
+from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
+from ssdiff_trt.runtime.backends.registry import best_backend
+from ssdiff_trt.runtime.benchmark.environment import (
     cpu_time,
     environment,
     gpu_in_use,
     not_idle,
     others_cores,
 )
-from runtime.benchmark.results import (
+from ssdiff_trt.runtime.benchmark.results import (
     Benchmark,
     Case,
     Opened,
@@ -37,17 +38,17 @@ from runtime.benchmark.results import (
     SceneRun,
     Settings,
 )
-from runtime.benchmark.worker import REFUSED, Job
-from runtime.bundle import open_bundle
-from runtime.errors import SSDiffError
-from runtime.files import appearing
-from runtime.progress import Lines, Progress
-from runtime.quicklook import check_picture
-from runtime.raster import check_target
-from runtime.schedule import spaced_timesteps
+from ssdiff_trt.runtime.benchmark.worker import REFUSED, Job
+from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.progress import Lines, Progress
+from ssdiff_trt.runtime.quicklook import check_picture
+from ssdiff_trt.runtime.raster.output import check_target
+from ssdiff_trt.runtime.schedule import spaced_timesteps
 
-OPENER = "runtime.backends:open_backend"
-REFERENCE = "ssdiff_ref.torch_backend:open_torch"
+OPENER = "ssdiff_trt.runtime.backends.registry:open_backend"
+REFERENCE = "ssdiff_ref.network.ssnet.backend:open_torch"
 """A name, and no import: only the process that measures it resolves it."""
 _SETTLE = 1.0
 """Seconds for which the idle machine is looked at."""
@@ -80,7 +81,8 @@ def bench(
 
     Args:
         bundle: directory, or name of one that comes along.
-        backends: names of :data:`runtime.backends.BACKENDS`; with each precision, a contender.
+        backends: names of :data:`ssdiff_trt.runtime.backends.protocol.BACKENDS`; with each
+            precision, a contender.
         precisions: of the network. What a backend or bundle does not have is left out, and told.
         batches: tiles at a time.
         steps: numbers of sampling steps; one and the bundle's by default.
@@ -91,7 +93,7 @@ def bench(
         scene: PAN and MS to pansharpen from end to end, too, by the bundle's own steps.
         reference: also measure the PyTorch reference; torch has to be installed.
         others: more contenders, by name: ``module:function`` of what opens them, called as
-            :func:`runtime.backends.open_backend` is.
+            :func:`ssdiff_trt.runtime.backends.registry.open_backend` is.
         budget: mean power in watts that must not be exceeded; told where it is.
         power_label: of the machine's power mode; a Jetson's own by default.
         json: file for all of it.
@@ -266,7 +268,7 @@ def _run(job: Job, kind: type[Answer]) -> Answer:
     """
     job = job.model_copy(update={"started": time.monotonic()})
     done = subprocess.run(
-        [sys.executable, "-c", "from runtime.benchmark.worker import main; main()"],
+        [sys.executable, "-c", "from ssdiff_trt.runtime.benchmark.worker import main; main()"],
         input=job.model_dump_json(),
         stdout=subprocess.PIPE,
         text=True,
@@ -291,7 +293,7 @@ def _write(
             unfinished.write_text(result.model_dump_json(indent=1) + "\n")
         progress.note(f"{json}: all runs")
     if plot is not None:
-        from runtime.benchmark.plot import draw
+        from ssdiff_trt.runtime.benchmark.plot import draw
 
         draw(result, Path(plot))
         progress.note(f"{plot}: latency and throughput")

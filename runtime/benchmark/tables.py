@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from runtime.benchmark.environment import differences, not_idle
-from runtime.benchmark.results import Benchmark, Case, Observed
-from runtime.benchmark.statistics import Rounds, percentile, ratio
-from runtime.errors import counted
+from ssdiff_trt.runtime.benchmark.environment import differences, not_idle
+from ssdiff_trt.runtime.benchmark.results import Benchmark, Case, Observed
+from ssdiff_trt.runtime.benchmark.statistics import Rounds, percentile, ratio
+from ssdiff_trt.runtime.errors import counted
 
 _WIDTH = 80
 _BASE = "reference fp32"

@@ -20,14 +20,16 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from runtime.backends import Array, Backend, Device, PrecisionChoice, Tiles, TimedByDevice
-from runtime.benchmark.gauges import Watch
-from runtime.benchmark.results import Opened, Process, Sample, SceneRun, Strict
-from runtime.bundle import Bundle, Precision, open_bundle
-from runtime.errors import SSDiffError
-from runtime.parity import real_tiles
-from runtime.progress import Lines, Progress
-from runtime.schedule import Schedule, make_schedule, spaced_timesteps
+from ssdiff_trt.runtime.backends.protocol import Backend, Device, PrecisionChoice, TimedByDevice
+from ssdiff_trt.runtime.benchmark.gauges import Watch
+from ssdiff_trt.runtime.benchmark.results import Opened, Process, Sample, SceneRun, Strict
+from ssdiff_trt.runtime.bundle.manifest import Precision
+from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.parity.ladder import real_tiles
+from ssdiff_trt.runtime.progress import Lines, Progress
+from ssdiff_trt.runtime.schedule import Schedule, make_schedule, spaced_timesteps
+from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 REFUSED = 3
 _MOST = 1000
@@ -40,7 +42,7 @@ class Job(Strict):
     task: Literal["open", "tiles", "scene"]
     bundle: str
     opener: str
-    """``module:function``, called as :func:`runtime.backends.open_backend` is."""
+    """``module:function`` with the signature of ``open_backend``."""
     backend: str
     precision: PrecisionChoice
     batches: tuple[int, ...]
@@ -178,7 +180,7 @@ def _while(repeats: int, seconds: float) -> Iterator[int]:
 
 def measure_scene(job: Job) -> SceneRun:
     """A scene, from its files to a file."""
-    from runtime.pansharpen import pansharpen
+    from ssdiff_trt.runtime.pansharpen import pansharpen
 
     assert job.scene is not None
     bundle = open_bundle(job.bundle)

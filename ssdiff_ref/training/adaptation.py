@@ -11,17 +11,9 @@ import numpy as np
 import torch
 from torch import Generator
 
-from runtime.bundle import Bundle, bundle_for
-from runtime.inputs import fill
-from runtime.progress import Progress
-from runtime.radiometry import Scale, choose_scale
-from runtime.registration import ShiftChoice, choose_shift
-from runtime.report import offset
-from runtime.scene import Scene
-from runtime.sensors import Sensor
-from ssdiff_ref.checkpoint import load_checkpoint
-from ssdiff_ref.checks import fit_sensor
-from ssdiff_ref.datasets import read_whole
+from ssdiff_ref.network.checkpoint import load_checkpoint
+from ssdiff_ref.protocol.datasets import read_whole
+from ssdiff_ref.quality.checks import fit_sensor
 from ssdiff_ref.training.config import Config, Stage
 from ssdiff_ref.training.scene_pairs import (
     Blocks,
@@ -32,6 +24,13 @@ from ssdiff_ref.training.scene_pairs import (
 )
 from ssdiff_ref.training.trainer import BEST, Trainer
 from ssdiff_ref.training.validation import Scores, Validation
+from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.raster.radiometry import Scale, choose_scale
+from ssdiff_trt.runtime.raster.registration import ShiftChoice, choose_shift, offset
+from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.sensors import Sensor
+from ssdiff_trt.runtime.tiles.inputs import fill
 
 _PATCH, _BATCH = 32, 8
 _RATE = 1e-4
@@ -86,12 +85,12 @@ def adapt_weights(
         ms: multispectral raster with 4 times the pixel size.
         weights: ``.safetensors`` to write.
         bundle: whose weights to start from; by default the one that comes along for the bands.
-        sensor: whose MTF blurs MS, a name of :data:`runtime.sensors.SENSORS`.
+        sensor: whose MTF blurs MS, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
         bands: of ``ms``, in the network's order, counted from 1; all but alpha by default.
         pan_band: band of ``pan``, needed when it has several.
         nodata: value that means no data in both, whatever the files say.
         full_scale: digital number that both images are divided by; see
-            :func:`runtime.radiometry.choose_scale` for the default.
+            :func:`ssdiff_trt.runtime.raster.radiometry.choose_scale` for the default.
         pan_full_scale: that of ``pan``, if it differs.
         shift: rows and columns of PAN by which MS lies off PAN; ``auto`` measures it.
         minutes: to train for at most.

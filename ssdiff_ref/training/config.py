@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import SSDiffError
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from runtime.files import appearing
 from ssdiff_ref.training.trainer import LOSSES, VALIDATION
+from ssdiff_trt.runtime.files import appearing
 
 PICTURE = "curves.png"
 

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from runtime.errors import SSDiffError
-from runtime.files import appearing
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.procedural import dead_leaves
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.files import appearing
 
 ARRAYS = (".h5", ".hdf5")
 """Suffixes of PanCollection files."""

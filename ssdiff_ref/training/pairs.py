@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from runtime.errors import SSDiffError
-from runtime.interpolator import RATIO
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.imagery import Crops, Picture
 from ssdiff_ref.training.synthesis import Batch, Synthesizer, crop_size
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import RATIO
 
 
 class Supply(Protocol):

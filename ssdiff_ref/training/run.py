@@ -8,11 +8,8 @@ from pathlib import Path
 import torch
 from torch import Generator
 
-from runtime.bundle import SHIPPED
-from runtime.errors import SSDiffError
-from runtime.progress import Progress
-from ssdiff_ref.checkpoint import load_checkpoint
-from ssdiff_ref.network import SSNet
+from ssdiff_ref.network.checkpoint import load_checkpoint
+from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.training.config import Config, read_config
 from ssdiff_ref.training.curves import draw_curves
 from ssdiff_ref.training.imagery import (
@@ -28,6 +25,9 @@ from ssdiff_ref.training.pairs import Mixed, ReadyPairs, SimulatedPairs, Supply,
 from ssdiff_ref.training.trainer import Trainer
 from ssdiff_ref.training.validation import PATCH, Validation
 from ssdiff_ref.training.widening import widen
+from ssdiff_trt.runtime.bundle.store import SHIPPED
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.progress import Progress
 
 _VALIDATION_SEED = 20_240_411
 

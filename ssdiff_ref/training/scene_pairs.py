@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from runtime.errors import SSDiffError
-from runtime.interpolator import RATIO, interpolate
-from runtime.sensors import Sensor
-from ssdiff_ref.checks import Image, Mask
-from ssdiff_ref.simulation import decimate, degrade, mtf_filter
+from ssdiff_ref.protocol.simulation import degrade
+from ssdiff_ref.quality.checks import Image, Mask
+from ssdiff_ref.quality.filters import decimate, mtf_filter
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.validation import Scores, score
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import RATIO, interpolate
+from ssdiff_trt.runtime.sensors import Sensor
 
 BLOCK = 32
 """Pixels of MS on a side of what is kept apart."""

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from runtime.interpolator import GROUND_POSITION, HALO, PROTOCOL_POSITION, RATIO
-from runtime.interpolator import interpolation_matrix as exact_matrix
+from ssdiff_trt.runtime.interpolator import GROUND_POSITION, HALO, PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.interpolator import interpolation_matrix as exact_matrix
 
 _MS_REACH = 12  # pixels of the truth on each side of one of ms
 _LMS_REACH = 4  # pixels of ms; further taps of the interpolator are below 0.002

@@ -21,16 +21,16 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from runtime.errors import SSDiffError
-from runtime.files import appearing
-from runtime.progress import Progress
-from runtime.schedule import T, alphas_cumprod
-from ssdiff_ref.checkpoint import save_checkpoint
-from ssdiff_ref.network import SSNet
+from ssdiff_ref.network.checkpoint import save_checkpoint
+from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.training.config import Config
 from ssdiff_ref.training.pairs import Supply
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.validation import Scores, Validation
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.schedule import T, alphas_cumprod
 
 STATE, LOSSES, VALIDATION = "state.pt", "losses.csv", "validation.csv"
 BEST, LAST = "best.safetensors", "last.safetensors"

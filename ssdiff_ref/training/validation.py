@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from runtime.schedule import make_schedule, sample
-from ssdiff_ref.metrics import ergas, q2n, sam
-from ssdiff_ref.network import SSNet
+from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_ref.quality.metrics import ergas, q2n, sam
 from ssdiff_ref.training.synthesis import Batch
+from ssdiff_trt.runtime.schedule import make_schedule, sample
 
 PATCH = 64
 _AT_ONCE = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssdiff_ref.network import SSNet
+from ssdiff_ref.network.ssnet import SSNet
 
 
 def widen(net: SSNet, bands: int) -> SSNet:

@@ -1,0 +1,176 @@
+"""Where the time of the network on the CPU goes: ``performance.json`` and ``performance.png``.
+
+    python -m docs.performance [--bundle generic4] [-o docs]
+
+In one process, on the same tile, with the same number of threads, in rounds: the released
+computation (FFT, materialised attention, PyTorch eager) and the graphs of a bundle by ONNX Runtime;
+then the floors of this processor, what each kind of operator takes, and how fast lms is made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from scipy import ndimage
+
+from ssdiff_ref.network.checkpoint import load_checkpoint
+from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_trt.export.parity import torch_denoiser
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime, import_onnxruntime
+from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
+from ssdiff_trt.runtime.interpolator import HALO, interpolate_with_halo
+from ssdiff_trt.runtime.parity.ladder import real_tiles
+
+GFLOP = 6.48
+"""Of a tile of 64 pixels and a step: products of matrices and convolutions."""
+FORMS = ("contrib", "fused", "portable")
+KINDS = {
+    "MultiHeadAttention": "attention between pixels",
+    "Attention": "attention between pixels",
+    "Conv": "convolutions",
+    "MatMul": "projections",
+    "FusedMatMul": "projections",
+    "Gemm": "projections",
+    "LayerNormalization": "norms",
+}
+ROUNDS = 3
+
+
+def times(call: Callable[[], object], runs: int) -> list[float]:
+    """Milliseconds of each run, after two that do not count."""
+    found = []
+    for index in range(runs + 2):
+        began = time.perf_counter()
+        call()
+        if index > 1:
+            found.append(1000 * (time.perf_counter() - began))
+    return found
+
+
+def ratios(bundle: Bundle, threads: int) -> dict[str, float]:
+    """Milliseconds of a tile and step, by what computes it."""
+    bands = bundle.manifest.model.bands
+    tiles = real_tiles(bands, 64)
+    reference = SSNet(bands, fmim="fft", attention="materialised").eval()
+    reference.load_state_dict(load_checkpoint(bundle.path).net.state_dict())
+    released = torch_denoiser(reference)
+    calls: dict[str, Callable[[], object]] = {
+        "released": lambda: released(tiles, tiles.noise, 999.0)
+    }
+    for form in FORMS:
+        backend = OnnxRuntime(bundle, threads=threads, form=form)
+        calls[form] = lambda backend=backend: backend.denoise(tiles, tiles.noise, 999.0)
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            found[name] += times(call, 7)
+    return {name: round(median(all_runs), 2) for name, all_runs in found.items()}
+
+
+def product_rate(dtype: torch.dtype) -> float:
+    """GFLOP/s of a large product of matrices."""
+    a = torch.randn(2048, 2048).to(dtype)
+    return 2 * 2048**3 / median(times(lambda: a @ a, 7)) / 1e6
+
+
+def operators(bundle: Bundle, threads: int) -> dict[str, float]:
+    """Milliseconds of a step by kind of operator, by ONNX Runtime's own profile."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_profiling = True
+    tiles = real_tiles(bundle.manifest.model.bands, 64)
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = f"{folder}/profile"
+        path = bundle.path / bundle.graph("denoiser", "fp32", "contrib").file
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        inputs = {"x_t": tiles.noise, "pan": tiles.pan, "lms": tiles.lms, "ms": tiles.ms}
+        inputs["t"] = np.full(1, 999, np.float32)
+        for _ in range(12):
+            session.run(None, inputs)
+        events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
+    by_node: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            by_node.setdefault((event["args"]["op_name"], event["name"]), []).append(event["dur"])
+    total: Counter[str] = Counter()
+    for (operator, _), found in by_node.items():
+        total[KINDS.get(operator, "layout and elementwise")] += median(found[2:]) / 1000
+    return {name: round(value, 2) for name, value in total.most_common()}
+
+
+def lms_rate() -> dict[str, float]:
+    """Mpixel-bands a second of interpolation by 4, of tiles with their halo."""
+    rng = np.random.default_rng(0)
+    side = 16 + 2 * HALO
+    ms = rng.random((64, 8, side, side), np.float32)
+    inner = np.ascontiguousarray(ms[..., HALO:-HALO, HALO:-HALO]).reshape(-1, 16, 16)
+    amount = 64 * 8 * 64 * 64 / 1e3
+    ours = median(times(lambda: interpolate_with_halo(ms, (1.5, 1.5)), 15))
+    spline = median(times(lambda: ndimage.zoom(inner, (1, 4, 4), order=3), 5))
+    return {
+        "23 taps, here": round(amount / ours, 1),
+        "scipy.ndimage.zoom, cubic": round(amount / spline, 1),
+    }
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """The released computation, the graphs, and what the fastest of them spends its time on."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows = {"released, PyTorch": report["ms"]["released"]} | {
+        f"ONNX Runtime, {form}": report["ms"][form] for form in reversed(FORMS)
+    }
+    left.barh(list(rows), list(rows.values()), color=["#888888", *["#4c72b0"] * 3])
+    left.axvline(report["floor_ms"], color="#c44e52", ls="--", label="floor: products, FP32")
+    left.set(xlabel="ms of a tile and step")
+    left.legend(fontsize=8, loc="upper right")
+    parts = report["operators_ms"]
+    right.barh(list(parts)[::-1], list(parts.values())[::-1], color="#4c72b0")
+    right.set(xlabel="ms, contrib graph")
+    for panel in (left, right):
+        panel.grid(alpha=0.3, axis="x")
+    figure.savefig(path, dpi=110)
+
+
+@click.command()
+@click.option("--bundle", "name", default="generic4", show_default=True)
+@click.option("--threads", type=int, help="Default: all cores.")
+@click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
+def main(name: str, threads: int | None, output: Path) -> None:
+    """Measure, keep, draw and print."""
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    bundle = open_bundle(name)
+    found = ratios(bundle, threads)
+    products = {"fp32": product_rate(torch.float32), "bf16": product_rate(torch.bfloat16)}
+    report = {
+        "bundle": name,
+        "threads": threads,
+        "ms": found,
+        "times_faster": {form: round(found["released"] / found[form], 2) for form in FORMS},
+        "GFLOP/s": {kind: round(rate) for kind, rate in products.items()},
+        "floor_ms": round(1000 * GFLOP / products["fp32"], 1),
+        "operators_ms": operators(bundle, threads),
+        "lms_mpixel_bands_per_s": lms_rate(),
+    }
+    (output / "performance.json").write_text(json.dumps(report, indent=1) + "\n")
+    draw(report, output / "performance.png")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

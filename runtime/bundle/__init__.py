@@ -1,0 +1,1 @@
+"""Bundles: the manifest's schema, and opening, finding and hashing what it describes."""

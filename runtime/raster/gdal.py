@@ -1,0 +1,70 @@
+"""What GDAL says and what it keeps to itself, turned into errors."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from ssdiff_trt.runtime.errors import SSDiffError
+
+FAULTS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises when GDAL fails; some of it is not its own class."""
+
+
+@contextmanager
+def without_georeferencing_warnings() -> Iterator[None]:
+    """Rasters without georeferencing are nothing to warn of here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
+def strict_options(driver: str) -> Iterator[None]:
+    """Around the creation of a file: refuse options that GDAL would only grumble about."""
+    heard: list[str] = []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("rasterio._env")
+    logger.addHandler(listener)
+    try:
+        with without_georeferencing_warnings():
+            yield
+    except (*FAULTS, ValueError, TypeError) as error:
+        raise SSDiffError(
+            f"{driver} cannot be written like that ({error}); check --co and --dtype."
+        ) from error
+    finally:
+        logger.removeHandler(listener)
+    for message in heard:
+        if "creation option" in message:
+            reason = message.partition(" in ")[2]
+            raise SSDiffError(f"A --co option does not work: {reason}; correct it.")
+
+
+def check_complete(path: Path) -> None:
+    """That every block of a GeoTIFF is in the file.
+
+    GDAL writes the last blocks when it closes a file, and rasterio does not tell when that fails.
+
+    Raises:
+        OSError: if one is not.
+    """
+    size = path.stat().st_size
+    with without_georeferencing_warnings(), rasterio.open(path) as file:
+        bands = file.indexes if file.interleaving.name == "band" else [1]
+        for (row, col), _ in file.block_windows(1):
+            for band in bands:
+                offset, length = (
+                    file.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band)
+                    for what in ("OFFSET", "SIZE")
+                )
+                if offset is None or int(offset) + int(length) > size:
+                    raise OSError("not all of it arrived in the file")

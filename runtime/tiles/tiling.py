@@ -1,0 +1,112 @@
+"""Tiles, their feathered overlap, and the canvas that adds them up.
+
+Along an axis, tile ``i`` starts at ``starts[i]``. It counts from ``begins[i]``, where it fades in
+while its predecessor fades out over ``overlap`` pixels, to its own end. Beyond that its weight is
+zero, so every pixel takes from one tile, or from two along an axis, with weights that add up to
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdiff_trt.runtime.errors import SSDiffError
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where the tiles lie along one axis of the scene.
+
+    Args:
+        size: pixels of the scene, a multiple of 4.
+        tile: pixels of a tile.
+        overlap: pixels shared by neighbours, a multiple of 4, at most half a tile.
+    """
+
+    size: int
+    tile: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        if self.overlap % 4 or not 0 <= self.overlap <= self.tile // 2:
+            raise SSDiffError(
+                f"A tile overlap of {self.overlap} pixels does not work; "
+                f"give a multiple of 4 from 0 to {self.tile // 2}."
+            )
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """First pixel of each tile. The last tile ends with the scene if the scene is that big."""
+        last = max(self.size - self.tile, 0)
+        return (*range(0, last, self.tile - self.overlap), last)
+
+    @cached_property
+    def begins(self) -> tuple[int, ...]:
+        """First pixel where each tile counts, and last the size of the scene."""
+        fading = (start + self.tile - self.overlap for start in self.starts[:-1])
+        return (0, *fading, self.size)
+
+    def end(self, i: int) -> int:
+        """One past the last pixel where tile ``i`` counts."""
+        return min(self.starts[i] + self.tile, self.size)
+
+    def weights(self, i: int) -> NDArray[np.float64]:
+        """Weights of tile ``i`` over the pixels where it counts."""
+        weights = np.ones(self.end(i) - self.begins[i])
+        rising = (np.arange(self.overlap) + 0.5) / max(self.overlap, 1)
+        if i > 0:
+            weights[: self.overlap] = rising
+        if i < len(self.starts) - 1:
+            weights[len(weights) - self.overlap :] = 1 - rising
+        return weights
+
+    def groups(self, pixels: int) -> Iterator[range]:
+        """Tiles in groups that cover about so many pixels, each group a range of indices."""
+        count = max(1, pixels // (self.tile - self.overlap))
+        for first in range(0, len(self.starts), count):
+            yield range(first, min(first + count, len(self.starts)))
+
+    def seen(self, tiles: range) -> range:
+        """Pixels of the scene that a group of tiles sees."""
+        return range(self.starts[tiles[0]], self.starts[tiles[-1]] + self.tile)
+
+    def finished(self, tiles: range) -> range:
+        """Pixels of the scene that are complete once a group of tiles is added."""
+        return range(self.begins[tiles[0]], self.begins[tiles[-1] + 1])
+
+
+@dataclass(frozen=True)
+class Window:
+    """A group of neighbouring tiles that are read and written together."""
+
+    rows: Axis
+    cols: Axis
+    tile_rows: range
+    tile_cols: range
+
+    @property
+    def read(self) -> tuple[range, range]:
+        """Rows and columns that its tiles see; beyond the scene if that is under a tile."""
+        return self.rows.seen(self.tile_rows), self.cols.seen(self.tile_cols)
+
+    @property
+    def write(self) -> tuple[range, range]:
+        """Rows and columns of the scene that are complete once its tiles are added."""
+        return self.rows.finished(self.tile_rows), self.cols.finished(self.tile_cols)
+
+    @property
+    def tiles(self) -> list[tuple[int, int]]:
+        """Indices of its tiles, row by row."""
+        return [(i, j) for i in self.tile_rows for j in self.tile_cols]
+
+
+def windows(rows: Axis, cols: Axis, pixels: int) -> Iterator[Window]:
+    """All windows of a scene, row by row, each about ``pixels`` on a side."""
+    for tile_rows in rows.groups(pixels):
+        for tile_cols in cols.groups(pixels):
+            yield Window(rows, cols, tile_rows, tile_cols)

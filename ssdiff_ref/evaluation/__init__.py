@@ -1,0 +1,1 @@
+"""Evaluation of bundles, classical methods and fused rasters."""

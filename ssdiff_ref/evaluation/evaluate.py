@@ -1,0 +1,204 @@
+"""An evaluation as one function: find out what was given, judge it, and tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssdiff_ref.evaluation.candidates import BundleMethod, choose_contenders
+from ssdiff_ref.evaluation.judging import Evaluation, judge, judge_products, smallest_size
+from ssdiff_ref.evaluation.picture import Gallery
+from ssdiff_ref.evaluation.products import open_products
+from ssdiff_ref.evaluation.report import write_csv, write_json
+from ssdiff_ref.protocol.alignment import align
+from ssdiff_ref.protocol.array_files import SUFFIXES, open_arrays
+from ssdiff_ref.protocol.datasets import open_pair
+from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.quicklook import check_picture
+from ssdiff_trt.runtime.raster.output import check_target
+from ssdiff_trt.runtime.raster.registration import ShiftChoice
+
+
+def evaluate(
+    inputs: Sequence[str | Path],
+    *,
+    sensor: str,
+    reference: str | Path | None = None,
+    bundles: Sequence[str | Path] = (),
+    methods: Sequence[str] | None = None,
+    crop: int = 21,
+    bands: Sequence[int] | None = None,
+    pan_band: int | None = None,
+    nodata: float | None = None,
+    full_scale: float | None = None,
+    pan_full_scale: float | None = None,
+    shift: ShiftChoice = "none",
+    precision: PrecisionChoice = "auto",
+    json: str | Path | None = None,
+    csv: str | Path | None = None,
+    picture: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judge bundles and classical methods on imagery, or fused rasters by a reference.
+
+    Rasters are held in memory as a whole, scenes of an ``.h5`` one at a time.
+
+    Args:
+        inputs: one of
+
+            - PAN and MS, rasters of one place, MS with 4 times the pixel size. They are degraded
+              by Wald's protocol, fused, and judged at reduced resolution by the MS they came from;
+              and fused as they are and judged at full resolution. Where there is nodata, their
+              largest rectangle without is judged.
+            - a PanCollection ``.h5`` or DLPan-Toolbox ``.mat``; see
+              :func:`ssdiff_ref.protocol.array_files.open_arrays`. With a ``gt``, its scenes are judged by
+              that; without, like PAN and MS.
+            - with ``reference``, fused rasters on its grid; scores are of the pixels that are
+              valid in all of them.
+        sensor: that took the imagery, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
+        reference: what fused rasters are compared with.
+        bundles: to judge: directories, names of bundles that come along, or ``default`` for the
+            one that comes along for the number of bands.
+        methods: classical ones to judge, names of :data:`ssdiff_ref.classical.baselines.METHODS` in any
+            case; by default all but plain Brovey.
+        crop: the DLPan-Toolbox's ``dim_cut``: this many pixels at the bottom and right and one
+            less at the top and left do not count at reduced resolution.
+        bands: of the imagery, in the sensor's order, counted from 1; all but alpha by default.
+        pan_band: band of PAN, needed when it has several.
+        nodata: value that means no data, whatever the files say.
+        full_scale: digital number that PSNR and SSIM take as the peak and bundles divide by; see
+            :func:`ssdiff_trt.runtime.raster.radiometry.choose_scale` for the default.
+        pan_full_scale: that of PAN, if it differs.
+        shift: rows and columns of PAN by which MS lies off it, or ``auto`` to measure that, for
+            all methods to get an aligned pair; see :func:`ssdiff_ref.protocol.alignment.align`. With
+            ``none`` all get the pair as it is; at reduced resolution bundles then make up for
+            what they measure, as a run does.
+        precision: of the bundles' networks; see :func:`ssdiff_trt.runtime.backends.registry.open_backend`.
+        json: file for the mean scores and the settings.
+        csv: file for every score of every scene.
+        picture: file for a picture of the first scene at reduced resolution.
+        overwrite: replace these files where they exist.
+        progress: told how work goes.
+
+    Returns:
+        The scores, ``ssdiff:NAME`` for bundles.
+
+    Raises:
+        SSDiffError: when the input cannot be used, before long work begins.
+    """
+    progress = progress or Progress()
+    _check_use(
+        inputs,
+        reference,
+        fusing={
+            "--bundle": bundles,
+            "--method": methods,
+            "--precision": None if precision == "auto" else precision,
+        },
+        pair={"--pan-band": pan_band, "--pan-full-scale": pan_full_scale},
+        rasters={"--nodata": nodata},
+        shift=shift,
+    )
+    targets = {
+        option: Path(path)
+        for option, path in (("--json", json), ("--csv", csv), ("--picture", picture))
+        if path is not None
+    }
+    for option, target in targets.items():
+        check_target(target, [*inputs, *([reference] if reference else [])], overwrite, option)
+    if picture is not None:
+        check_picture(Path(picture))
+    settings: dict[str, Any] = {
+        "inputs": [str(path) for path in inputs],
+        "reference": str(reference) if reference else None,
+        "bands": list(bands) if bands else None,
+        "pan_band": pan_band,
+        "nodata": nodata,
+        "shift": shift,
+        "precision": precision,
+    }
+    if reference is not None:
+        products = open_products(
+            inputs, reference, sensor, bands=bands, nodata=nodata, full_scale=full_scale
+        )
+        share = products.valid.mean()
+        progress.note(f"Full scale {products.scale}; {share:.1%} of the pixels are valid in all")
+        gallery = Gallery(products.sensor) if picture is not None else None
+        evaluation = judge_products(products, crop=crop, gallery=gallery)
+    else:
+        dataset = (
+            open_arrays(inputs[0], sensor, bands=bands, full_scale=full_scale)
+            if len(inputs) == 1
+            else open_pair(
+                inputs[0],
+                inputs[1],
+                sensor,
+                bands=bands,
+                pan_band=pan_band,
+                nodata=nodata,
+                full_scale=full_scale,
+                pan_full_scale=pan_full_scale,
+                smallest=smallest_size(crop),
+                progress=progress,
+            )
+        )
+        kind = "with their truth" if dataset.simulated else "to be degraded by Wald's protocol"
+        progress.note(
+            f"{dataset.name}: {dataset.count} scene{'s' * (dataset.count > 1)} of "
+            f"{len(dataset.cols)} x {len(dataset.rows)} pixels of PAN, {kind}"
+        )
+        dataset = align(dataset, shift, progress)
+        progress.note(f"Full scale {dataset.scale}; MTF of {dataset.sensor.name}")
+        contenders = choose_contenders(
+            methods, bundles, len(dataset.sensor.bands), dataset.scale.value, progress, precision
+        )
+        settings["bundles"] = {
+            name: {"path": str(method.bundle.path), "sha256": method.bundle.sha256}
+            for name, method in contenders.items()
+            if isinstance(method, BundleMethod)
+        }
+        gallery = Gallery(dataset.sensor) if picture is not None else None
+        evaluation = judge(dataset, contenders, crop=crop, gallery=gallery, progress=progress)
+    if json is not None:
+        write_json(evaluation, settings, Path(json))
+    if csv is not None:
+        write_csv(evaluation, Path(csv))
+    if gallery and picture is not None:
+        gallery.draw(Path(picture))
+    for target in targets.values():
+        progress.note(f"{target}: written")
+    return evaluation
+
+
+def _check_use(
+    inputs: Sequence[str | Path],
+    reference: str | Path | None,
+    *,
+    fusing: Mapping[str, object],
+    pair: Mapping[str, object],
+    rasters: Mapping[str, object],
+    shift: ShiftChoice,
+) -> None:
+    """That what was given belongs to one use of the command, and the options to that use."""
+    arrays = any(Path(path).suffix.lower() in SUFFIXES for path in inputs)
+    useless: Mapping[str, object] = {}
+    if reference is not None:
+        moving = None if shift == "none" else shift
+        use, useless = "--reference", {**fusing, **pair, "--shift": moving}
+        if not inputs:
+            raise SSDiffError("No fused raster was given, expected one or more; name them.")
+    elif len(inputs) == 1 and arrays:
+        use, useless = str(inputs[0]), {**pair, **rasters}
+    elif len(inputs) != 2 or arrays:
+        given = ", ".join(map(str, inputs)) or "nothing"
+        raise SSDiffError(
+            f"Given was {given}, expected PAN and MS, or one .h5 or .mat file, or fused rasters "
+            "with --reference; give one of these."
+        )
+    for option, value in useless.items():
+        if value not in (None, ()):
+            raise SSDiffError(f"{option} does nothing with {use}; leave it out.")

@@ -1,0 +1,116 @@
+"""Telling the scores: a table for people, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ssdiff_ref.evaluation.judging import Evaluation, Resolution, Scores
+from ssdiff_trt.runtime.files import appearing
+
+RESOLUTIONS: tuple[Resolution, ...] = ("reduced", "full")
+_LOW = ("SAM", "ERGAS", "D_lambda", "D_s")
+"""Scores of which less is better."""
+_DECIMALS = {"SAM": 3, "ERGAS": 3, "PSNR": 2}
+_TITLES = {
+    "reduced": "Reduced resolution, against the reference",
+    "full": "Full resolution, without a reference",
+}
+_WIDTH = 80
+
+
+def print_tables(evaluation: Evaluation) -> None:
+    """Print mean scores, and how they scatter if there are several scenes, on standard output."""
+    console = Console(width=_WIDTH, highlight=False)
+    for resolution in RESOLUTIONS:
+        if mean := evaluation.mean(resolution):
+            console.print(_table(_TITLES[resolution], mean, evaluation.std(resolution)))
+    scatter = (
+        f" Mean ± standard deviation of {evaluation.scenes} scenes."
+        if evaluation.scenes > 1
+        else ""
+    )
+    console.print(
+        f"* is best: the lowest SAM (degrees), ERGAS, D_lambda, D_s; the highest of the others "
+        f"(PSNR in dB).{scatter}"
+    )
+
+
+def _table(title: str, mean: Mapping[str, Scores], std: Mapping[str, Scores]) -> Table:
+    metrics = list(next(iter(mean.values())))
+    best = {
+        metric: (min if metric in _LOW else max)(scores[metric] for scores in mean.values())
+        for metric in metrics
+    }
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", overflow="fold")
+    for metric in metrics:
+        table.add_column(f"{metric} ", justify="right", no_wrap=True)
+    for method, scores in mean.items():
+        cells = []
+        for metric in metrics:
+            wins = len(mean) > 1 and scores[metric] == best[metric]
+            cell = Text(_number(metric, scores[metric]) + ("*" if wins else " "))
+            if wins:
+                cell.stylize("bold")
+            if std:
+                cell.append(f"\n±{_number(metric, std[method][metric])} ", "not bold")
+            cells.append(cell)
+        table.add_row(method, *cells)
+    return table
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{value:.{_DECIMALS.get(metric, 4)}f}"
+
+
+def write_json(evaluation: Evaluation, settings: Mapping[str, Any], path: Path) -> None:
+    """Write mean scores by resolution, method and metric, and how they came about.
+
+    Scores that no number can tell, such as the PSNR of an image without error, are null.
+    """
+    content: dict[str, Any] = {
+        **{resolution: evaluation.mean(resolution) for resolution in RESOLUTIONS},
+        "std": {resolution: evaluation.std(resolution) for resolution in RESOLUTIONS},
+        "scenes": evaluation.scenes,
+        "displaced_scenes": evaluation.displaced,
+        "sensor": evaluation.sensor.name,
+        "full_scale": evaluation.scale.value,
+        "crop": evaluation.crop,
+        "area": {
+            "rows": [evaluation.rows.start, evaluation.rows.stop],
+            "columns": [evaluation.cols.start, evaluation.cols.stop],
+        },
+        "settings": settings,
+        "version": version("ssdiff-trt"),
+    }
+    with appearing(path) as part:
+        part.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def write_csv(evaluation: Evaluation, path: Path) -> None:
+    """Write every score of every scene, one a line: scene, resolution, method, metric, value."""
+    with appearing(path) as part, part.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(("scene", "resolution", "method", "metric", "value"))
+        for resolution in RESOLUTIONS:
+            for method, scenes in evaluation.scores[resolution].items():
+                for scene, scores in enumerate(scenes, start=1):
+                    for metric, value in scores.items():
+                        lines.writerow((scene, resolution, method, metric, value))

@@ -1,0 +1,170 @@
+"""Reading and writing weights in the authors' released format, strictly."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_trt.runtime.bundle.store import (
+    CHECKPOINT,
+    GRAPH_CONSTANT,
+    TRANSPOSED,
+    is_bundle,
+    open_bundle,
+)
+from ssdiff_trt.runtime.errors import SSDiffError
+
+# Our module -> the released one, whose spelling is the authors'. The first match is taken.
+_RELEASED = [
+    (r"ms_skip\.0", r"upsample.upsamle.0"),
+    (r"head\.(\d)", r"to_hrms.\1"),
+    (r"time\.linear0", r"time_embed.0"),
+    (r"time\.linear1", r"time_embed.2"),
+    (r"stem_spatial\.conv", r"conv_pan2x_t"),
+    (r"stem_spatial\.time\.linear", r"emb_layers_pan.1"),
+    (r"stem_spatial\.norm", r"out_layers_pan.0"),
+    (r"stem_spatial\.out", r"out_layers_pan.3"),
+    (r"stem_spectral\.conv", r"conv_lms2x_t"),
+    (r"stem_spectral\.time\.linear", r"emb_layers_lms.1"),
+    (r"stem_spectral\.norm", r"out_layers_lms.0"),
+    (r"stem_spectral\.out", r"out_layers_lms.3"),
+    (r"fusions\.(\d)\.apfm\.norm1", r"fusformer\1.layers.0.0.fn.norm"),
+    (r"fusions\.(\d)\.apfm\.(s[ae]\d)", r"fusformer\1.layers.0.0.fn.fn.\2"),
+    (r"fusions\.(\d)\.apfm\.out", r"fusformer\1.layers.0.0.fn.fn.to_out.0"),
+    (r"fusions\.(\d)\.apfm\.norm2", r"fusformer\1.layers.0.1.fn.norm"),
+    (r"fusions\.(\d)\.apfm\.mlp\.0", r"fusformer\1.layers.0.1.fn.fn.net.0"),
+    (r"fusions\.(\d)\.apfm\.mlp\.2", r"fusformer\1.layers.0.1.fn.fn.net.3"),
+    (r"spatial\.(\d)\.(conv\d)", r"resblock\1.\2"),
+    (r"spatial\.(\d)\.time\.linear", r"resblock\1.emb_layers.1"),
+    (r"spatial\.(\d)\.norm", r"resblock\1.out_layers.0"),
+    (r"spatial\.(\d)\.out", r"resblock\1.out_layers.3"),
+    (r"downs\.(\d)\.conv0", r"down\1.conv.0"),
+    (r"downs\.(\d)\.conv1", r"down\1.conv.2"),
+    (r"downs\.(\d)\.conv2", r"down\1.conv.3"),
+    (r"ups\.(\d)\.conv0", r"up\1.up1.0"),
+    (r"ups\.(\d)\.conv1", r"up\1.conv"),
+]
+_NEVER_READ = re.compile(
+    r"(raise_ms_dim|raise_pan_dim|conv_x_t|up\d\.up0|down\d\.maxpool_conv)\..+|.*\.num_batches_tracked"
+)
+"""Tensors that released checkpoints carry and no forward pass reads."""
+WEIGHTS = ".safetensors"
+
+
+def released_name(name: str) -> str:
+    """The released name of a tensor of :class:`~ssdiff_ref.network.ssnet.SSNet`."""
+    module, _, tensor = name.rpartition(".")
+    for ours, theirs in _RELEASED:
+        if match := re.fullmatch(ours, module):
+            return f"{match.expand(theirs)}.{tensor}"
+    raise KeyError(name)
+
+
+def weights_file(path: str | Path) -> Path:
+    """The file that is meant: itself, or the checkpoint in a bundle, also by its name."""
+    if not is_bundle(path):
+        return Path(path)
+    bundle = open_bundle(path)
+    if CHECKPOINT not in bundle.manifest.files:
+        raise SSDiffError(
+            f"{path} has no {CHECKPOINT}, expected one; export it again, or give the weights that "
+            "it was made from."
+        )
+    return bundle.path / CHECKPOINT
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with the weights of a file."""
+
+    net: SSNet
+    """In evaluation mode, float32, on the CPU."""
+    unused: tuple[str, ...]
+    """Tensors of the file that no forward pass reads."""
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise SSDiffError(f"There is no weights file {path}.")
+    try:
+        if path.suffix == WEIGHTS:
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        reason = "it is no file of tensors alone" if unsafe else str(error).splitlines()[0]
+        raise SSDiffError(
+            f"{path} cannot be read as weights ({reason}); "
+            "give a .safetensors file, or a .pt file that holds tensors and nothing else."
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        found = (
+            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        )
+        raise SSDiffError(
+            f"{path} holds {found[:80]}; expected a state dict, tensor by name. "
+            "Save the state dict itself."
+        )
+    return content
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read released-format weights, for whatever number of bands they are made.
+
+    Args:
+        path: ``.safetensors``, or a PyTorch file (read with ``weights_only``), or a bundle.
+
+    Raises:
+        SSDiffError: when the file cannot be read, or a tensor is missing, unknown, misshapen or
+            not finite; it is named.
+    """
+    path = weights_file(path)
+    tensors = {
+        name.removeprefix(TRANSPOSED): tensor.T if name.startswith(TRANSPOSED) else tensor
+        for name, tensor in _read(path).items()
+        if not name.startswith(GRAPH_CONSTANT)
+    }
+    skip = released_name("ms_skip.0.weight")
+    if skip not in tensors or tensors[skip].ndim != 4:
+        raise SSDiffError(f"{path} has no tensor {skip} of 4 dimensions; it is not an SSDiff file.")
+    net = SSNet(bands=tensors[skip].shape[1])
+    state = net.state_dict()
+    wanted = {released_name(name): name for name in state if not _NEVER_READ.fullmatch(name)}
+    unused = tuple(name for name in tensors if name not in wanted and _NEVER_READ.fullmatch(name))
+    missing = [name for name in wanted if name not in tensors]
+    unknown = [name for name in tensors if name not in wanted and name not in unused]
+    for fault, names in (("lacks", missing), ("has the unknown", unknown)):
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise SSDiffError(f"{path} {fault} tensor {names[0]}{others}.")
+    for name, ours in wanted.items():
+        found, expected = list(tensors[name].shape), list(state[ours].shape)
+        if found != expected:
+            raise SSDiffError(f"In {path}, tensor {name} has shape {found}, expected {expected}.")
+        if not tensors[name].isfinite().all():
+            raise SSDiffError(f"In {path}, tensor {name} has values that are not finite.")
+        state[ours] = tensors[name].float()
+    net.load_state_dict(state)
+    return Checkpoint(net.eval(), unused)
+
+
+def released_tensors(net: SSNet) -> dict[str, Tensor]:
+    """The weights of ``net``, float32, on the CPU, under released names."""
+    return {
+        released_name(name): tensor.detach().float().contiguous().cpu()
+        for name, tensor in net.state_dict().items()
+        if not _NEVER_READ.fullmatch(name)
+    }
+
+
+def save_checkpoint(net: SSNet, path: str | Path) -> None:
+    """Write the weights of ``net`` as ``.safetensors``, float32, under released names."""
+    save_file(released_tensors(net), path)

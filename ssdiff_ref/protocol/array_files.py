@@ -1,0 +1,192 @@
+"""The files in which the field passes its imagery around: PanCollection's and the toolbox's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from ssdiff_ref.protocol.datasets import Dataset, Sample, sensor_scale
+from ssdiff_ref.quality.checks import Image, fit_sensor
+from ssdiff_ref.quality.quality_index import BLOCK
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import RATIO
+from ssdiff_trt.runtime.raster.radiometry import known_scale
+
+SUFFIXES = (".h5", ".hdf5", ".mat")
+
+_Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Stacks:
+    """Arrays ``[N, C, H, W]`` by the names of PanCollection, of which ``load`` reads scene n."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtype: str
+    bits: int
+    """That the file says its pixels have, or 0."""
+    load: Callable[[int], dict[str, _Array]]
+
+
+def open_arrays(
+    path: str | Path,
+    sensor: str,
+    *,
+    bands: Sequence[int] | None = None,
+    full_scale: float | None = None,
+) -> Dataset:
+    """A PanCollection ``.h5`` or a DLPan-Toolbox ``.mat`` as a dataset.
+
+    An ``.h5`` has ``gt``, ``lms``, ``ms`` and ``pan``, each ``[N, C, H, W]``. A ``.mat`` has one
+    scene ``[H, W, C]`` by these names or as ``I_GT``, ``I_MS_LR``, ``I_MS`` and ``I_PAN``; there
+    ``I_MS`` is ``lms`` or, if a quarter of PAN in size, ``ms``, and ``L`` may state the bits of a
+    pixel. Only ``ms`` and ``pan`` must be there.
+
+    Args:
+        path: file.
+        sensor: name of the sensor that took it.
+        bands: to take, counted from 1, in the sensor's order; all by default.
+        full_scale: of the digital numbers, if not that of the file or the sensor.
+
+    Raises:
+        SSDiffError: on missing arrays, shapes that do not fit, or another number of bands than
+            the sensor's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SSDiffError(f"{path} is not a file; check the path.")
+    stacks = _open_mat(path) if path.suffix == ".mat" else _open_h5(path)
+    _check_shapes(path, stacks.shapes)
+    count, available = stacks.shapes["ms"][:2]
+    chosen = [band - 1 for band in bands or range(1, available + 1)]
+    for band in chosen:
+        if not 0 <= band < available:
+            raise SSDiffError(f"{path.name} has no band {band + 1}; it has {available}.")
+    optics = fit_sensor(sensor, len(chosen))
+    # Pairs as the sensor took them are cut like rasters; simulated scenes are taken as they come.
+    multiple = 1 if "gt" in stacks.shapes else BLOCK
+    rows, cols = (range(size - size % multiple) for size in stacks.shapes["pan"][-2:])
+
+    def read(index: int) -> Sample:
+        arrays = stacks.load(index)
+
+        def image(role: str, ratio: int = 1) -> Image | None:
+            if role not in arrays:
+                return None
+            return _float(arrays[role][chosen, : len(rows) // ratio, : len(cols) // ratio])
+
+        pan, ms = _float(arrays["pan"][0, : len(rows), : len(cols)]), image("ms", RATIO)
+        assert ms is not None
+        return Sample(pan, ms, image("lms"), image("gt"))
+
+    return Dataset(
+        name=path.name,
+        count=count,
+        sensor=optics,
+        scale=known_scale(full_scale, stacks.dtype, stacks.bits) or sensor_scale(optics),
+        rows=rows,
+        cols=cols,
+        simulated="gt" in stacks.shapes,
+        read=read,
+    )
+
+
+def _float(array: _Array) -> Image:
+    # In one layout, whatever the file's: sums come out the same to the last bit.
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _open_h5(path: Path) -> _Stacks:
+    def load(index: int) -> dict[str, _Array]:
+        with h5py.File(path) as file:
+            return {role: file[role][index] for role in roles}
+
+    try:
+        with h5py.File(path) as file:
+            roles = [role for role in ("gt", "lms", "ms", "pan") if role in file]
+            _check_roles(path, roles, list(file))
+            shapes = {role: file[role].shape for role in roles}
+            dtype = str(file["ms"].dtype)
+    except OSError as error:
+        raise SSDiffError(f"{path} cannot be read as HDF5 ({error}); check the file.") from error
+    return _Stacks(shapes, dtype, 0, load)
+
+
+def _open_mat(path: Path) -> _Stacks:
+    variables = _load_mat(path)
+    pan = next((variables[name] for name in ("pan", "I_PAN") if name in variables), None)
+    found = {}
+    for role, names in (("gt", ("gt", "I_GT")), ("lms", ("lms",)), ("ms", ("ms", "I_MS_LR"))):
+        for name in names:
+            if name in variables:
+                found[role] = variables[name]
+    if "I_MS" in variables and pan is not None:
+        interpolated = variables["I_MS"].shape[:2] == pan.shape[:2]
+        found.setdefault("lms" if interpolated else "ms", variables["I_MS"])
+    if pan is not None:
+        found["pan"] = pan if pan.ndim > 2 else pan[..., None]
+    _check_roles(path, list(found), list(variables))
+    for role, array in found.items():
+        if array.ndim != 3:
+            raise SSDiffError(
+                f"The {role} of {path.name} has shape {list(array.shape)}, expected one scene "
+                "[H, W, C]; rearrange it, or give an .h5 for several scenes."
+            )
+    stacked = {role: array.transpose(2, 0, 1)[None] for role, array in found.items()}
+    return _Stacks(
+        shapes={role: array.shape for role, array in stacked.items()},
+        dtype=str(stacked["ms"].dtype),
+        bits=int(variables["L"].item()) if "L" in variables else 0,
+        load=lambda index: {role: array[index] for role, array in stacked.items()},
+    )
+
+
+def _load_mat(path: Path) -> dict[str, _Array]:
+    """The variables of a MATLAB file of any version, axes as MATLAB has them."""
+    try:
+        try:
+            variables = loadmat(path)
+        except NotImplementedError:  # version 7.3 is HDF5, with the axes reversed
+            with h5py.File(path) as file:
+                return {name: data[()].T for name, data in file.items() if hasattr(data, "dtype")}
+    except (ValueError, OSError, MatReadError) as error:
+        raise SSDiffError(
+            f"{path} cannot be read as a MATLAB file ({error}); check the file."
+        ) from error
+    return {name: value for name, value in variables.items() if not name.startswith("__")}
+
+
+def _check_roles(path: Path, roles: Sequence[str], names: Sequence[str]) -> None:
+    if not {"ms", "pan"} <= set(roles):
+        raise SSDiffError(
+            f"{path.name} has {', '.join(names) or 'nothing'} in it, expected at least ms and pan "
+            "(PanCollection) or I_MS and I_PAN (DLPan-Toolbox); give a file that has both."
+        )
+
+
+def _check_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    ms = shapes["ms"]
+    if len(ms) != 4 or not all(ms):
+        raise SSDiffError(
+            f"The ms of {path.name} has shape {list(ms)}, expected [N, C, H, W] with scenes in it; "
+            "rearrange its axes."
+        )
+    count, bands, height, width = ms
+    fine = RATIO * height, RATIO * width
+    wide = count, bands, *fine
+    expected = {"gt": wide, "lms": wide, "pan": (count, 1, *fine)}
+    for role, shape in expected.items():
+        if shapes.get(role, shape) != shape:
+            raise SSDiffError(
+                f"The {role} of {path.name} has shape {list(shapes[role])}, expected {list(shape)} "
+                f"for its ms has {list(ms)}; give arrays of the same scenes, PAN {RATIO} times "
+                "as fine."
+            )

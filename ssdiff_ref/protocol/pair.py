@@ -1,0 +1,54 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+
+from ssdiff_ref.quality.checks import (
+    Image,
+    as_image,
+    check_finite,
+    check_grids,
+    check_same_shape,
+    check_sensor,
+)
+from ssdiff_trt.runtime.interpolator import interpolate
+from ssdiff_trt.runtime.sensors import Sensor
+
+
+@dataclass(frozen=True)
+class Pair:
+    """PAN and MS as a method gets to see them, in digital numbers, float64.
+
+    Raises:
+        SSDiffError: on shapes that do not fit each other or the sensor, or values that are not
+            finite.
+    """
+
+    pan: Image
+    """``[H, W]``."""
+    ms: Image
+    """``[C, H/4, W/4]``."""
+    lms: Image
+    """``[C, H, W]``, what the interpolator makes of ``ms``."""
+    sensor: Sensor
+    has_truth: bool = False
+    """Whether there is a truth for it, which lies where MS does and not where PAN does."""
+
+    def __post_init__(self) -> None:
+        for name, layout in (("pan", "[H, W]"), ("ms", "[C, H, W]"), ("lms", "[C, H, W]")):
+            image = as_image(getattr(self, name), name.upper(), layout)
+            check_finite(image, name.upper())
+            object.__setattr__(self, name, image)
+        check_sensor(len(self.ms), self.sensor)
+        check_sensor(len(self.lms), self.sensor)
+        check_grids(self.ms, self.pan)
+        check_same_shape(self.lms[0], "band of LMS", self.pan, "PAN")
+
+    @classmethod
+    def of(cls, pan: ArrayLike, ms: ArrayLike, sensor: Sensor) -> Pair:
+        """A pair whose ``lms`` is made as the toolbox makes it, wrapping around at the edges."""
+        bands = as_image(ms, "MS")
+        return cls(as_image(pan, "PAN", "[H, W]"), bands, interpolate(bands, "wrap"), sensor)

@@ -1,0 +1,217 @@
+"""Wald's protocol on rasters: a pair at a quarter of its resolution, and the truth for it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader
+from rasterio.transform import Affine
+from scipy import ndimage
+
+from ssdiff_ref.protocol.datasets import read_whole
+from ssdiff_ref.protocol.simulation import degrade
+from ssdiff_ref.quality.checks import Mask, fit_sensor
+from ssdiff_ref.quality.filters import BICUBIC_BEFORE, BICUBIC_SUPPORT, REACH, decimate
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.raster.gdal import FAULTS, check_complete
+from ssdiff_trt.runtime.raster.output import check_target, encode, holds
+from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.sensors import Sensor
+from ssdiff_trt.runtime.tiles.inputs import fill
+
+FILES = ("pan.tif", "ms.tif", "reference.tif")
+
+
+def simulate(
+    pan: str | Path,
+    ms: str | Path,
+    output: str | Path,
+    *,
+    sensor: str = "generic",
+    bands: Sequence[int] | None = None,
+    pan_band: int | None = None,
+    nodata: float | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Degrade a pair of rasters by Wald's protocol, so that MS is the truth for what comes out.
+
+    Writes three GeoTIFFs: ``reference.tif``, MS as it is; ``pan.tif``, PAN shrunk onto the same
+    pixels; ``ms.tif``, MS blurred by the sensor's MTF, of which every fourth pixel is kept as the
+    field does it: pixel n has its centre on that of pixel 4 n + 2 of ``pan.tif``, half a pixel
+    further than grids that fit would have it, and its georeferencing says so.
+
+    They keep the types of PAN and MS. A pixel has no data if any that was filtered into it has
+    none. All three are there at the end, or none. The whole scene is held in memory.
+
+    Args:
+        pan: panchromatic raster.
+        ms: multispectral raster with 4 times the pixel size.
+        output: directory to write into; made if it is not there.
+        sensor: whose MTF blurs MS, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
+        bands: of ``ms``, in the sensor's order, counted from 1; all but alpha by default.
+        pan_band: band of ``pan``, needed when it has several.
+        nodata: value that means no data in both, whatever the files say.
+        overwrite: replace the three files where they exist.
+        progress: told what was assumed.
+
+    Returns:
+        The directory.
+
+    Raises:
+        SSDiffError: when the two do not make a pair, nothing valid is left, or the result cannot
+            be written there.
+    """
+    progress, folder = progress or Progress(), Path(output)
+    _check_folder(folder, (pan, ms), overwrite)
+    with Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene:
+        optics = fit_sensor(sensor, len(scene.bands))
+        layers = _degrade(scene, optics)
+        tags = {
+            "TIFFTAG_SOFTWARE": f"ssdiff-trt {version('ssdiff-trt')}",
+            "SSDIFF_PROTOCOL": f"Wald, MTF of {optics.name}",
+        }
+        parent = folder.absolute().parent
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=parent) as scratch:
+            made = Path(scratch) / "made"
+            made.mkdir()
+            try:
+                for layer in layers:
+                    _write(made / layer.name, scene, layer, tags)
+                    check_complete(made / layer.name)
+            except (*FAULTS, OSError) as error:
+                raise SSDiffError(
+                    f"{folder} cannot be written ({error}); is the disk full?"
+                ) from error
+            if folder.exists():
+                for layer in layers:
+                    os.replace(made / layer.name, folder / layer.name)
+            else:
+                os.rename(made, folder)
+    progress.note(f"MTF of {optics.name}: {optics.mtf_source}")
+    if scene.resampled:
+        progress.warn("MS had to be warped onto PAN's grid (cubic), and that is the reference")
+    for layer in layers:
+        height, width = layer.valid.shape
+        holes = "" if layer.valid.all() else f", {1 - layer.valid.mean():.1%} without data"
+        progress.note(f"{folder / layer.name}: {width} x {height}{holes}")
+    return folder
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A file to be: what it is called, holds, and takes its type, nodata and band names from."""
+
+    name: str
+    source: DatasetReader
+    bands: Sequence[int]
+    grid: Affine
+    values: NDArray[np.floating[Any]]
+    valid: Mask
+
+
+def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
+    whole = read_whole(scene)
+    # Both sides of MS have to be decimated by 4.
+    height, width = (size - size % RATIO for size in whole.ms_valid.shape)
+    if not (height and width):
+        raise SSDiffError(
+            f"PAN and MS share {whole.ms_valid.shape[0]} x {whole.ms_valid.shape[1]} pixels of MS, "
+            f"expected {RATIO} x {RATIO} or more; give a larger pair."
+        )
+    coarse, fine = np.s_[..., :height, :width], np.s_[..., : RATIO * height, : RATIO * width]
+    ms, ms_valid = whole.ms[coarse], whole.ms_valid[coarse]
+    pan, pan_valid = whole.pan[fine], whole.pan_valid[fine]
+    ms_lr, pan_lr = degrade(
+        fill(ms, ms_valid), fill(pan[None], pan_valid)[0], sensor, scene.position
+    )
+    ms_lr_valid, pan_lr_valid = _ms_survives(ms_valid), _pan_survives(pan_valid)
+    if not (ms_lr_valid.any() and pan_lr_valid.any()):
+        raise SSDiffError(
+            f"All of {scene.ms.name} is nodata or within {REACH} pixels of it, expected something "
+            "to be left; give a part with less nodata."
+        )
+    grid = _ms_grid(scene, whole.rows.start, whole.cols.start)
+    half = PROTOCOL_POSITION - GROUND_POSITION
+    coarse_grid = grid * Affine.translation(half, half) * Affine.scale(RATIO)
+    pan_bands = [scene.pan_band]
+    return [
+        _Layer("pan.tif", scene.pan, pan_bands, grid, pan_lr[None], pan_lr_valid),
+        _Layer("ms.tif", scene.ms, scene.bands, coarse_grid, ms_lr, ms_lr_valid),
+        _Layer("reference.tif", scene.ms, scene.bands, grid, ms, ms_valid),
+    ]
+
+
+def _ms_grid(scene: Scene, row: int, col: int) -> Affine:
+    """The grid of MS from that row and column of PAN on, in the CRS of PAN."""
+    down, across = (position - GROUND_POSITION for position in scene.position)
+    corner = scene.pan.transform * Affine.translation(col + across, row + down)
+    if scene.resampled or scene.ms.crs != scene.pan.crs or scene.ms.transform.is_identity:
+        # Without georeferencing, pixels of PAN are the unit: the half pixel between the reduced
+        # grids has to be told all the same.
+        return corner * Affine.scale(RATIO)
+    ms_col, ms_row = ~scene.ms.transform * (corner * (0, 0))
+    return scene.ms.transform * Affine.translation(round(ms_col), round(ms_row))
+
+
+def _check_folder(folder: Path, sources: Sequence[str | Path], overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise SSDiffError(f"{folder} is a file, expected a directory; give another --output.")
+    if folder.is_dir():
+        for name in FILES:
+            check_target(folder / name, sources, overwrite)
+    else:
+        check_target(folder, (), overwrite)
+
+
+def _ms_survives(valid: Mask) -> Mask:
+    """Where all that was blurred into a pixel of the reduced MS was valid."""
+    inner: Mask = ndimage.minimum_filter(valid, size=2 * REACH + 1, mode="nearest")
+    return decimate(inner)
+
+
+def _pan_survives(valid: Mask) -> Mask:
+    """Where all that went into a pixel of the reduced PAN was valid."""
+    shift = BICUBIC_BEFORE - BICUBIC_SUPPORT // 2
+    inner: Mask = ndimage.minimum_filter(valid, size=BICUBIC_SUPPORT, mode="reflect", origin=shift)
+    return inner[::RATIO, ::RATIO]
+
+
+def _write(path: Path, scene: Scene, layer: _Layer, tags: dict[str, str]) -> None:
+    source, first = layer.source, layer.bands[0] - 1
+    dtype = np.dtype(source.dtypes[first])
+    stated = scene.nodata if scene.nodata is not None else source.nodatavals[first]
+    nodata = stated if stated is not None and holds(dtype, stated) else None
+    profile = {
+        "driver": "GTiff",
+        "height": layer.valid.shape[0],
+        "width": layer.valid.shape[1],
+        "count": len(layer.values),
+        "dtype": dtype,
+        "nodata": nodata,
+        "crs": scene.pan.crs,
+        "transform": layer.grid,
+        "tiled": True,
+        "compress": "deflate",
+        "predictor": 3 if dtype.kind == "f" else 2,
+    }
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as file:
+        file.colorinterp = [source.colorinterp[band - 1] for band in layer.bands]
+        for index, band in enumerate(layer.bands, start=1):
+            if name := source.descriptions[band - 1]:
+                file.set_band_description(index, name)
+        file.update_tags(**tags)
+        file.write(encode(layer.values, layer.valid, dtype, nodata))
+        if nodata is None and not layer.valid.all():
+            file.write_mask(layer.valid)

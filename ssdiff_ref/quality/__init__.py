@@ -1,0 +1,1 @@
+"""Quality indexes, and the filters that define them."""

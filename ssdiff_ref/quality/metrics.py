@@ -1,0 +1,409 @@
+"""How good a fused image is, by the protocol of the DLPan-Toolbox (Deng et al., 2022).
+
+At reduced resolution the truth is known and the fused image is compared with it; at full
+resolution it is compared with what went into it. Images are ``[C, H, W]``, PAN ``[H, W]``, in
+digital numbers.
+
+Where part of a scene is nodata, ``valid`` ``[H, W]`` says what counts: pixels, or whole blocks for
+the indices that are made of blocks, and only if nothing that was filtered into them is nodata. What
+lies under the mask cannot change a score. Without a mask the scores are the toolbox's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import ndimage
+
+from ssdiff_ref.quality.checks import (
+    Image,
+    Mask,
+    as_image,
+    as_pair,
+    blank_nodata,
+    check_divisible,
+    check_same_shape,
+)
+from ssdiff_ref.quality.filters import REACH, bicubic_quarter, mtf_filter
+from ssdiff_ref.quality.quality_index import check_block, q2n, q_average, uqi
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.interpolator import RATIO, interpolate
+from ssdiff_trt.runtime.interpolator import REACH as INTERPOLATOR_REACH
+from ssdiff_trt.runtime.sensors import Sensor
+
+__all__ = [
+    "d_lambda",
+    "d_lambda_alparone",
+    "d_s",
+    "ergas",
+    "full_resolution_scores",
+    "hqnr",
+    "psnr",
+    "q2n",
+    "q_average",
+    "qnr",
+    "reduced_resolution_scores",
+    "sam",
+    "scc",
+    "ssim",
+]
+
+_COARSE_PAN_REACH = RATIO * INTERPOLATOR_REACH + 9
+"""Pixels of PAN on each side that a pixel of its low-resolution version depends on."""
+
+
+def _check_several_bands(image: Image, metric: str) -> None:
+    if len(image) < 2:
+        raise SSDiffError(
+            f"The image has 1 band, expected at least 2, for {metric} compares bands; "
+            "leave that metric out."
+        )
+
+
+def _inner(mask: Mask, reach: int, mode: str = "nearest") -> Mask:
+    """The pixels whose neighbours up to ``reach`` are valid too; ``mode`` as in ndimage."""
+    inner: Mask = ndimage.minimum_filter(mask, size=2 * reach + 1, mode=mode)
+    if not inner.any():
+        raise SSDiffError(
+            f"No valid pixel has {reach} valid neighbours on each side, expected at least one; "
+            "judge a part with less nodata."
+        )
+    return inner
+
+
+def sam(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) -> float:
+    """Spectral angle mapper: the mean angle between the spectra of a pixel (``SAM.m``).
+
+    Yuhas et al., 1992. Pixels where either spectrum is zero do not count.
+
+    Args:
+        fused: ``[C, H, W]``, C at least 2, any unit.
+        reference: the same, the truth.
+        valid: ``[H, W]`` bool; pixels that count.
+
+    Returns:
+        Degrees, 0 is best.
+
+    Raises:
+        SSDiffError: on shapes that differ, values that are not finite, no pixel that counts.
+    """
+    fused, reference, mask = as_pair(fused, reference, valid)
+    _check_several_bands(reference, "SAM")
+    dot = np.einsum("chw,chw->hw", fused, reference)
+    lengths = np.linalg.norm(fused, axis=0) * np.linalg.norm(reference, axis=0)
+    mask = mask & (lengths > 0)
+    if not mask.any():
+        raise SSDiffError("All spectra are zero, expected imagery; judge another part.")
+    angles = np.arccos(np.clip(dot[mask] / lengths[mask], -1, 1))
+    return float(np.degrees(angles.mean()))
+
+
+def ergas(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) -> float:
+    """Relative dimensionless global error in synthesis (``ERGAS.m``; Wald, 2000), for ratio 4.
+
+    Args:
+        fused: ``[C, H, W]``, any unit.
+        reference: the same, the truth; no band of it may be 0 on average.
+        valid: ``[H, W]`` bool; pixels that count.
+
+    Returns:
+        0 is best.
+
+    Raises:
+        SSDiffError: on shapes that differ, values that are not finite, a band that is 0.
+    """
+    fused, reference, mask = as_pair(fused, reference, valid)
+    error = ((fused - reference)[:, mask] ** 2).mean(axis=1)
+    mean = reference[:, mask].mean(axis=1)
+    if not mean.all():
+        band = int(np.argmin(mean != 0)) + 1
+        raise SSDiffError(
+            f"Band {band} of the reference is 0 on average, expected imagery, for ERGAS divides "
+            "by that; leave the band out."
+        )
+    return float(100 / RATIO * np.sqrt((error / mean**2).mean()))
+
+
+def _gradient(image: Image) -> Image:
+    """Sobel gradient magnitude of each band, zeros beyond the edges."""
+
+    def slope(along: int, across: int) -> Image:
+        smooth = ndimage.correlate1d(image, [1.0, 2.0, 1.0], axis=across, mode="constant")
+        change: Image = ndimage.correlate1d(smooth, [-1.0, 0.0, 1.0], axis=along, mode="constant")
+        return change
+
+    return np.hypot(slope(-1, -2), slope(-2, -1))
+
+
+def scc(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) -> float:
+    """Spatial correlation coefficient: of Sobel gradients over all bands (``SCC.m``).
+
+    After Zhou et al., 1998, with Sobel in place of their Laplacian and no mean taken away. The
+    outermost pixels are cut off first.
+
+    Args:
+        fused: ``[C, H, W]``, any unit; H and W at least 3.
+        reference: the same, the truth.
+        valid: ``[H, W]`` bool; a pixel counts if its neighbours are valid too.
+
+    Returns:
+        0..1, 1 is best.
+
+    Raises:
+        SSDiffError: on shapes that differ, values that are not finite, no pixel that counts, an
+            image without any gradient.
+    """
+    fused, reference, mask = as_pair(fused, reference, valid)
+    if min(mask.shape) < 3:
+        raise SSDiffError(
+            f"The image is {mask.shape[0]} x {mask.shape[1]} pixels, expected 3 x 3 or more; "
+            "judge a larger part."
+        )
+    inside = np.s_[..., 1:-1, 1:-1]
+    mask = _inner(mask[inside], 1)
+    x, y = _gradient(fused[inside])[:, mask], _gradient(reference[inside])[:, mask]
+    strength = np.sqrt((x**2).sum() * (y**2).sum())
+    if not strength:
+        raise SSDiffError(
+            "The fused image or the reference is flat, expected edges, for SCC compares them; "
+            "judge another part."
+        )
+    return float((x * y).sum() / strength)
+
+
+def psnr(
+    fused: ArrayLike, reference: ArrayLike, full_scale: float, valid: ArrayLike | None = None
+) -> float:
+    """Peak signal-to-noise ratio of all bands together.
+
+    Args:
+        fused: ``[C, H, W]``, any unit.
+        reference: the same, the truth.
+        full_scale: the largest value in that unit, such as 2047.
+        valid: ``[H, W]`` bool; pixels that count.
+
+    Returns:
+        Decibels; infinite for equal images.
+
+    Raises:
+        SSDiffError: on shapes that differ or values that are not finite.
+    """
+    fused, reference, mask = as_pair(fused, reference, valid)
+    error = ((fused - reference)[:, mask] ** 2).mean()
+    return float(10 * np.log10(full_scale**2 / error)) if error else float("inf")
+
+
+def ssim(
+    fused: ArrayLike, reference: ArrayLike, full_scale: float, valid: ArrayLike | None = None
+) -> float:
+    """Structural similarity (Wang et al., 2004, eq. 13), the mean over bands.
+
+    Gaussian windows of 11 x 11 pixels, sigma 1.5, that lie inside the image; K = 0.01 and 0.03.
+
+    Args:
+        fused: ``[C, H, W]``, any unit; H and W at least 11.
+        reference: the same, the truth.
+        full_scale: the largest value in that unit, such as 2047.
+        valid: ``[H, W]`` bool; a window counts if it is valid throughout.
+
+    Returns:
+        -1..1, 1 is best.
+
+    Raises:
+        SSDiffError: on shapes that differ, values that are not finite, no window that counts.
+    """
+    fused, reference, mask = as_pair(fused, reference, valid)
+    reach = 5
+    if min(mask.shape) < 2 * reach + 1:
+        raise SSDiffError(
+            f"The image is {mask.shape[0]} x {mask.shape[1]} pixels, expected 11 x 11 or more; "
+            "judge a larger part."
+        )
+    inside = np.s_[reach:-reach, reach:-reach]
+    mask = _inner(mask, reach, mode="constant")[inside]
+    c1, c2 = (0.01 * full_scale) ** 2, (0.03 * full_scale) ** 2
+
+    def weighted(band: Image) -> Image:
+        blurred: Image = ndimage.gaussian_filter(band, 1.5, radius=reach)[inside]
+        return blurred
+
+    bands = []
+    for x, y in zip(fused, reference, strict=True):
+        mean_x, mean_y = weighted(x), weighted(y)
+        variances = weighted(x * x) - mean_x**2 + weighted(y * y) - mean_y**2
+        covariance = weighted(x * y) - mean_x * mean_y
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+        bands.append((luminance * (2 * covariance + c2) / (variances + c2))[mask].mean())
+    return float(np.mean(bands))
+
+
+def reduced_resolution_scores(
+    fused: ArrayLike,
+    reference: ArrayLike,
+    full_scale: float,
+    cut: int = 21,
+    valid: ArrayLike | None = None,
+) -> dict[str, float]:
+    """The scores of an image whose truth is known (``indexes_evaluation.m``).
+
+    Args:
+        fused: ``[C, H, W]``, digital numbers.
+        reference: the same, the truth.
+        full_scale: the largest digital number, 2047 for 11 bit.
+        cut: the toolbox's ``dim_cut``: pixels from ``cut - 1`` to ``-cut`` count, because methods
+            differ in what they do at the edges. 0 for all.
+        valid: ``[H, W]`` bool; pixels that count.
+
+    Returns:
+        SAM (degrees), ERGAS, Q2n, SCC, PSNR (dB), SSIM.
+
+    Raises:
+        SSDiffError: as the metrics do; what is left by the cut must hold a 32 x 32 block.
+    """
+    fused, reference, mask = as_pair(fused, reference, valid)
+    kept = np.s_[..., cut - 1 : -cut, cut - 1 : -cut] if cut else np.s_[...]
+    x, y, mask = fused[kept], reference[kept], mask[kept]
+    if min(y.shape[-2:]) < 1:
+        raise SSDiffError(
+            f"The image is {reference.shape[1]} x {reference.shape[2]} pixels and the protocol "
+            f"cuts off {2 * cut - 1}, expected something to be left; give a larger image."
+        )
+    return {
+        "SAM": sam(x, y, mask),
+        "ERGAS": ergas(x, y, mask),
+        "Q2n": q2n(x, y, mask),
+        "SCC": scc(x, y, mask),
+        "PSNR": psnr(x, y, full_scale, mask),
+        "SSIM": ssim(x, y, full_scale, mask),
+    }
+
+
+def d_lambda(
+    fused: ArrayLike, lms: ArrayLike, sensor: Sensor, valid: ArrayLike | None = None
+) -> float:
+    """Spectral distortion (Khan et al., 2009; ``D_lambda_K.m``): what the sensor would not see.
+
+    One minus Q2n between the fused image, blurred by the sensor's MTF, and ``lms``.
+
+    Args:
+        fused: ``[C, H, W]``, digital numbers.
+        lms: the same, what the interpolator makes of MS.
+        sensor: that took MS and PAN.
+        valid: ``[H, W]`` bool; a block counts if it and all that is blurred into it are valid.
+
+    Returns:
+        0..1, 0 is best.
+
+    Raises:
+        SSDiffError: on shapes or bands that do not fit, values that are not finite, images
+            smaller than a block, no valid block.
+    """
+    fused, lms, mask = as_pair(fused, lms, valid, "LMS")
+    return 1 - q2n(mtf_filter(fused, sensor), lms, _inner(mask, REACH))
+
+
+def d_lambda_alparone(fused: ArrayLike, lms: ArrayLike, valid: ArrayLike | None = None) -> float:
+    """Spectral distortion (Alparone et al., 2008; ``D_lambda.m``): change of the UQI between bands.
+
+    Args:
+        fused: ``[C, H, W]``, C at least 2, digital numbers.
+        lms: the same, what the interpolator makes of MS.
+        valid: ``[H, W]`` bool; a block counts if it is valid throughout.
+
+    Returns:
+        0 is best.
+
+    Raises:
+        SSDiffError: on shapes that differ, values that are not finite, images smaller than a
+            block, no valid block.
+    """
+    fused, lms, mask = as_pair(fused, lms, valid, "LMS")
+    _check_several_bands(lms, "D_lambda")
+    change = np.abs(uqi(fused, fused, mask) - uqi(lms, lms, mask))
+    return float(change[np.triu_indices(len(change), k=1)].mean())
+
+
+def d_s(fused: ArrayLike, pan: ArrayLike, lms: ArrayLike, valid: ArrayLike | None = None) -> float:
+    """Spatial distortion (Alparone et al., 2008; ``D_s.m``): change of the UQI with PAN.
+
+    ``lms`` is compared with PAN that was shrunk and interpolated back. Shrinking centres a pixel on
+    4 n + 1.5 and interpolating puts it on 4 n + 2; published figures contain that half pixel.
+
+    Args:
+        fused: ``[C, H, W]``, digital numbers; H and W multiples of 4. Blocks that are not whole,
+            at the right and bottom, do not count; the toolbox refuses such sizes.
+        pan: ``[H, W]``, digital numbers.
+        lms: ``[C, H, W]``, what the interpolator makes of MS.
+        valid: ``[H, W]`` bool; a block counts if it and all of PAN that went into it are valid.
+
+    Returns:
+        0 is best.
+
+    Raises:
+        SSDiffError: on shapes that do not fit, values that are not finite, images smaller than a
+            block, no valid block.
+    """
+    fused, lms, mask = as_pair(fused, lms, valid, "LMS")
+    pan = as_image(pan, "PAN", "[H, W]")
+    check_same_shape(fused[0], "band of the fused image", pan, "PAN")
+    check_block(pan)
+    check_divisible(pan)
+    pan = blank_nodata(pan, "PAN", mask)
+    mask = _inner(mask, _COARSE_PAN_REACH, mode="wrap")  # the interpolator wraps around
+    coarse_pan = interpolate(bicubic_quarter(pan), border="wrap")
+    change = uqi(fused, pan[None], mask) - uqi(lms, coarse_pan[None], mask)
+    return float(np.abs(change).mean())
+
+
+def hqnr(
+    fused: ArrayLike,
+    pan: ArrayLike,
+    lms: ArrayLike,
+    sensor: Sensor,
+    valid: ArrayLike | None = None,
+) -> float:
+    """Hybrid quality with no reference: ``(1 - D_lambda) (1 - D_s)`` (Aiazzi et al., 2014).
+
+    Arguments, range and errors are those of :func:`d_lambda` and :func:`d_s`; 1 is best.
+    """
+    return (1 - d_lambda(fused, lms, sensor, valid)) * (1 - d_s(fused, pan, lms, valid))
+
+
+def qnr(fused: ArrayLike, pan: ArrayLike, lms: ArrayLike, valid: ArrayLike | None = None) -> float:
+    """Quality with no reference (Alparone et al., 2008; ``QNR.m``), all exponents 1.
+
+    As :func:`hqnr`, but with :func:`d_lambda_alparone`; 1 is best.
+    """
+    return (1 - d_lambda_alparone(fused, lms, valid)) * (1 - d_s(fused, pan, lms, valid))
+
+
+def full_resolution_scores(
+    fused: ArrayLike,
+    pan: ArrayLike,
+    lms: ArrayLike,
+    sensor: Sensor,
+    valid: ArrayLike | None = None,
+) -> dict[str, float]:
+    """The scores of an image whose truth nobody knows (``indexes_evaluation_FS.m``), uncut.
+
+    Args:
+        fused: ``[C, H, W]``, digital numbers; H and W multiples of 4, at least 32.
+        pan: ``[H, W]``, digital numbers.
+        lms: ``[C, H, W]``, what the interpolator makes of MS.
+        sensor: that took MS and PAN.
+        valid: ``[H, W]`` bool; where all three are good. That excludes pixels of ``lms`` into which
+            nodata was interpolated.
+
+    Returns:
+        D_lambda (Khan's), D_s, HQNR, QNR.
+
+    Raises:
+        SSDiffError: as :func:`d_lambda` and :func:`d_s` do.
+    """
+    spectral, spatial = d_lambda(fused, lms, sensor, valid), d_s(fused, pan, lms, valid)
+    return {
+        "D_lambda": spectral,
+        "D_s": spatial,
+        "HQNR": (1 - spectral) * (1 - spatial),
+        "QNR": (1 - d_lambda_alparone(fused, lms, valid)) * (1 - spatial),
+    }

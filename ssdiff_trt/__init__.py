@@ -1,0 +1,1 @@
+"""Diffusion pansharpening: SSDiff from weights to GeoTIFF."""
