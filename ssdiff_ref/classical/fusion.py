@@ -51,8 +51,8 @@ def fuse(
         ms: multispectral raster with 4 times the pixel size.
         output: GeoTIFF to write; by default ``MS_METHOD.tif`` in the current directory.
         method: a name of :data:`ssdiff_ref.classical.baselines.METHODS`, in any case.
-        sensor: that took them, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`; its MTF matters to the
-            methods with MTF in their names and to BDSD-PC.
+        sensor: that took them, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`; its MTF
+            matters to the methods with MTF in their names and to BDSD-PC.
         bands: of ``ms``, in the sensor's order, counted from 1; all but alpha by default.
         pan_band: band of ``pan``, needed when it has several.
         nodata: value that means no data in both, whatever the files say.

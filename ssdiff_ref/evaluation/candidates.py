@@ -115,8 +115,8 @@ def choose_contenders(
     """Methods by the names that tables give them, bundles as ``ssdiff:NAME``.
 
     Args:
-        methods: names of classical ones, in any case; :data:`ssdiff_ref.classical.baselines.COMPARED` if
-            None.
+        methods: names of classical ones, in any case; ``COMPARED`` of
+            :mod:`ssdiff_ref.classical.baselines` if None.
         bundles: directories, names of bundles that come along, or :data:`SHIPPED`.
         bands: of the imagery.
         full_scale: of the imagery.

@@ -55,16 +55,17 @@ def evaluate(
               and fused as they are and judged at full resolution. Where there is nodata, their
               largest rectangle without is judged.
             - a PanCollection ``.h5`` or DLPan-Toolbox ``.mat``; see
-              :func:`ssdiff_ref.protocol.array_files.open_arrays`. With a ``gt``, its scenes are judged by
-              that; without, like PAN and MS.
+              :func:`ssdiff_ref.protocol.array_files.open_arrays`. With a ``gt``, its scenes are
+              judged by that; without, like PAN and MS.
             - with ``reference``, fused rasters on its grid; scores are of the pixels that are
               valid in all of them.
         sensor: that took the imagery, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
         reference: what fused rasters are compared with.
         bundles: to judge: directories, names of bundles that come along, or ``default`` for the
             one that comes along for the number of bands.
-        methods: classical ones to judge, names of :data:`ssdiff_ref.classical.baselines.METHODS` in any
-            case; by default all but plain Brovey.
+        methods: classical ones to judge, names of
+            :data:`ssdiff_ref.classical.baselines.METHODS` in any case; by default all but plain
+            Brovey.
         crop: the DLPan-Toolbox's ``dim_cut``: this many pixels at the bottom and right and one
             less at the top and left do not count at reduced resolution.
         bands: of the imagery, in the sensor's order, counted from 1; all but alpha by default.
@@ -74,10 +75,11 @@ def evaluate(
             :func:`ssdiff_trt.runtime.raster.radiometry.choose_scale` for the default.
         pan_full_scale: that of PAN, if it differs.
         shift: rows and columns of PAN by which MS lies off it, or ``auto`` to measure that, for
-            all methods to get an aligned pair; see :func:`ssdiff_ref.protocol.alignment.align`. With
-            ``none`` all get the pair as it is; at reduced resolution bundles then make up for
+            all methods to get an aligned pair; see :func:`ssdiff_ref.protocol.alignment.align`.
+            With ``none`` all get the pair as it is; at reduced resolution bundles then make up for
             what they measure, as a run does.
-        precision: of the bundles' networks; see :func:`ssdiff_trt.runtime.backends.registry.open_backend`.
+        precision: of the bundles' networks; see
+            :func:`ssdiff_trt.runtime.backends.registry.open_backend`.
         json: file for the mean scores and the settings.
         csv: file for every score of every scene.
         picture: file for a picture of the first scene at reduced resolution.

@@ -113,7 +113,10 @@ def open_torch(
     progress: Progress | None = None,
     **form: Any,
 ) -> TorchBackend:
-    """As :func:`ssdiff_trt.runtime.backends.registry.open_backend`; by default the reference, eager and in FP32."""
+    """Open the PyTorch backend; by default the reference, eager and in FP32.
+
+    Parameters are those of :func:`ssdiff_trt.runtime.backends.registry.open_backend`.
+    """
     kind = TorchOnGpu if torch.cuda.is_available() else TorchBackend
     chosen: Precision = "fp32" if precision == "auto" else precision
     return kind(bundle, precision=chosen, threads=threads, batch=batch, **form)

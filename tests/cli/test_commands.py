@@ -1,0 +1,230 @@
+"""The commands, as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import get_args
+
+import pytest
+import rasterio
+
+from ssdiff_trt.cli.trt import cli
+from ssdiff_trt.runtime.backends.protocol import BACKENDS, PrecisionChoice
+from ssdiff_trt.runtime.raster.output import DRIVERS, DTYPES
+from ssdiff_trt.runtime.schedule import SAMPLERS
+from tests.support.commands import call
+
+
+def test_run_says_what_it_assumed_and_where_the_result_is(make_pair, tmp_path):
+    pan, ms = make_pair(100, 120)
+    done = call("run", pan, ms, "--batch", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "Full scale: PAN 2047 (that of the bundle's sensor, generic)" in done.stderr
+    assert "consistent sampler, 2 steps at t = 999, 68" in done.stderr
+    assert "(100 %), 0 s left" in done.stderr
+    with rasterio.open(tmp_path / "ms_pansharpened.tif") as file:
+        assert (file.height, file.width) == (100, 120)
+
+
+def test_options_reach_the_run(make_pair, tmp_path):
+    pan, ms = make_pair(80, 80, bands=5)
+    words = ["-b", "4,3,2,1", "--timesteps", "900,100", "--seed", "7", "-q"]
+    words += ["--co", "COMPRESS=ZSTD", "--dtype", "float32"]
+    done = call("run", pan, ms, "-o", "a.tif", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert file.tags()["SSDIFF_TIMESTEPS"] == "900,100"
+        assert file.tags()["SSDIFF_SEED"] == "7"
+        assert file.compression.name == "zstd"
+        assert file.dtypes[0] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "pan.tif", "nothing.tif"], "Error: The MS image cannot be read"),
+        (
+            ["run", "ms.tif", "pan.tif"],
+            "ms.tif has 4 bands; pan.tif has one, so are the two swapped?",
+        ),
+        (["run", "pan.tif", "pan.tif"], "Error: A pixel of pan.tif is 1 x 1 pixels of pan.tif"),
+        (["run", "pan.tif", "ms.tif", "-b", "1,x"], "'1,x' is not a list of whole numbers"),
+        (["run", "pan.tif", "ms.tif", "--co", "A"], "'A' is not of the form KEY=VALUE"),
+        (["run", "pan.tif", "ms.tif", "--steps", "0"], "0 steps were asked for"),
+        (["run", "pan.tif", "ms.tif", "--bundle", "x"], "x is not a bundle"),
+        (["run", "pan.tif"], "Missing argument 'MS'"),
+        (["sharpen"], "No such command 'sharpen'"),
+        (["info", "nothing"], "nothing is not a bundle"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_status_2(make_pair, tmp_path, words, sentence):
+    make_pair()
+    done = call(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption_leaves_nothing(make_pair, tmp_path, sent, status):
+    pan, ms = make_pair(800, 800)
+    code = "from ssdiff_trt.cli.trt import main; main()"
+    words = [sys.executable, "-c", code, "run", pan, ms, "-o", "out.tif"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.startswith("Tiles:"):
+                break
+        process.send_signal(sent)
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == status
+    assert ("Interrupted; no unfinished output is left." in rest) == (sent == signal.SIGINT)
+    assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
+
+
+def test_info_tells_a_person_and_a_program(bundle4):
+    told = call("info", "generic4")
+    assert told.returncode == 0, told.stderr
+    for text in (
+        "blue, green, red, nir",
+        "denoiser.fp32.fused.onnx",
+        "On real tiles",
+        bundle4.sha256,
+    ):
+        assert text in told.stdout
+    assert max(map(len, told.stdout.splitlines())) <= 80
+    assert call("info").stdout == "generic4\ngeneric8\n"
+    told = call("info", bundle4.path, "--json")
+    assert json.loads(told.stdout)["model"]["bands"] == 4
+
+
+def test_export_is_refused_before_it_begins(tmp_path):
+    weights = tmp_path / "w.pt"
+    weights.write_bytes(b"nothing")
+    begin = time.monotonic()
+    done = call(
+        "--weights",
+        weights,
+        "--sensor",
+        "wv3",
+        "-o",
+        tmp_path / "b.ssdiff",
+        module="ssdiff_trt.cli.export",
+    )
+    assert done.returncode == 2
+    assert "cannot be read as weights" in done.stderr
+    assert time.monotonic() - begin < 60
+    assert os.listdir(tmp_path) == ["w.pt"]
+
+
+@pytest.mark.parametrize(
+    "module", ["ssdiff_trt.cli.trt", "ssdiff_trt.cli.export", "ssdiff_trt.cli.ref"]
+)
+def test_help_loads_nothing_heavy(module):
+    """It is the imports that cost time; a list of them does not depend on the machine."""
+    heavy = {
+        "numpy",
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "rasterio",
+        "pydantic",
+        "rich",
+        "matplotlib",
+        "scipy",
+        "h5py",
+    }
+    code = (
+        f"import sys; sys.argv = ['command', '--help']; from {module} import main\n"
+        f"try: main()\nexcept SystemExit: print('LOADED', {heavy!r} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Usage: command" in done.stdout
+    assert done.stdout.rstrip().endswith("LOADED set()")
+
+
+def test_choices_on_the_command_line_are_those_of_the_library():
+    choices = {
+        option.name: tuple(option.type.choices)
+        for option in cli.commands["run"].params
+        if hasattr(option.type, "choices")
+    }
+    assert choices == {
+        "sampler": SAMPLERS,
+        "backend": BACKENDS,
+        "precision": get_args(PrecisionChoice),
+        "dtype": DTYPES,
+        "driver": DRIVERS,
+    }
+
+
+@pytest.mark.parametrize("limit", [20_000, 150_000])
+def test_a_full_disk_is_told_and_leaves_nothing(make_pair, tmp_path, limit):
+    """A limit on the size of files stands in for the disk; early and late blocks fail to arrive."""
+    pan, ms = make_pair(400, 400)
+    code = (
+        "import resource; from ssdiff_trt.cli.trt import main\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); main()"
+    )
+    words = [sys.executable, "-c", code, "run", pan, ms, "-o", "out.tif"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "Error: " in done.stderr
+    assert "out.tif cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "words", "extra"),
+    [
+        ("ssdiff_trt.cli.ref", "h5py", ["evaluate", "a.h5", "--sensor", "qb"], "evaluate"),
+        (
+            "ssdiff_trt.cli.export",
+            "torch",
+            ["--weights", "w", "--sensor", "qb", "-o", "b"],
+            "export",
+        ),
+    ],
+)
+def test_a_missing_package_is_named_with_the_way_to_get_it(module, package, words, extra):
+    code = f"import sys; sys.modules[{package!r}] = None; from {module} import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    expected = f"Error: {package} is not installed; pip install 'ssdiff-trt[{extra}]', or in a "
+    assert done.stderr == expected + f"clone '.[{extra}]'.\n"
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("3", "3")])
+def test_commands_keep_blas_to_one_thread_unless_told_otherwise(given, threads):
+    code = (
+        "import os; from ssdiff_trt.cli.process import share_cores_and_memory as share; share(); "
+        "print(os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.strip() == threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library's own setting")
+def test_commands_give_large_arrays_back_when_they_are_freed():
+    """glibc would keep them once it has seen one: 64 arrays of 4 MB, the last of which stays."""
+    code = (
+        "import re, numpy as np\n"
+        "from ssdiff_trt.cli.process import share_cores_and_memory as share\n"
+        "share(); np.ones(1 << 21); arrays = [np.ones(1 << 19) for _ in range(64)]\n"
+        "last = arrays.pop(); arrays.clear()\n"
+        "print(re.search(r'VmRSS:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 120_000  # kB; 256 MB more if they were kept

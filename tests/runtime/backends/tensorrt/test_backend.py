@@ -1,0 +1,149 @@
+"""The TensorRT backend above the CUDA calls, on a GPU of paper."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ssdiff_trt.runtime.backends.tensorrt.cuda import CudaError
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.schedule import make_schedule, sample
+from tests.support.engines import BANDS, TILE, engine_tiles, residual, step
+from tests.support.fake_gpu import DataType
+from tests.support.progress import RecordingProgress
+
+
+def expected(some, schedule):
+    def denoise(x, t):
+        told = np.full(len(x), t, np.float32)
+        return residual(x, some.pan, some.lms, some.ms, told)
+
+    return sample(denoise, some.lms, some.noise, schedule)
+
+
+@pytest.mark.parametrize("sampler", ["consistent", "released"])
+@pytest.mark.parametrize("timesteps", [(999,), (999, 20), (900, 500, 100, 0)])
+def test_the_loop_on_the_gpu_is_the_loop(make_backend, sampler, timesteps):
+    schedule = make_schedule(timesteps, sampler)
+    backend, _ = make_backend()
+    batches = [engine_tiles(count, seed) for seed, count in enumerate((4, 1, 3, 4, 2))]
+    found = list(backend.sample(iter(batches), schedule))
+    assert [len(images) for images in found] == [4, 1, 3, 4, 2]
+    for images, some in zip(found, batches, strict=True):
+        np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
+
+
+def test_graph_and_plain_loop_give_the_same_bytes(make_backend):
+    schedule, some = make_schedule((999, 400, 20)), [engine_tiles(4, 1), engine_tiles(3, 2)]
+    by_graph, plain = (make_backend(graphs=graphs) for graphs in (True, False))
+    images = [list(backend.sample(some, schedule)) for backend, _ in (by_graph, plain)]
+    for one, other in zip(*images, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # All steps of a batch are one launch; the plain loop enqueues every one of them.
+    assert by_graph[1].calls.count("launch") == 2
+    assert plain[1].calls.count("launch") == 0
+    assert plain[1].calls.count("enqueue") == 2 * 3
+
+
+def test_batches_larger_than_the_engine_are_cut_and_come_back_whole(make_backend):
+    schedule, some = make_schedule((999, 20)), engine_tiles(11, 3)
+    backend, _ = make_backend(batch=4)
+    (images,) = backend.sample([some], schedule)
+    np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
+
+
+def test_a_tile_does_not_depend_on_its_batch(make_backend):
+    schedule, some = make_schedule((999, 20)), engine_tiles(7, 4)
+    backend, _ = make_backend(batch=4)
+    (together,) = backend.sample([some], schedule)
+    alone = list(backend.sample([some.part(slice(i, i + 1)) for i in range(7)], schedule))
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+def test_the_next_batch_is_under_way_before_images_are_waited_for(make_backend):
+    backend, cuda = make_backend(batch=4)
+    taken = []
+
+    def batches():
+        for seed in range(4):
+            taken.append(seed)
+            yield engine_tiles(4, seed)
+
+    images = backend.sample(batches(), make_schedule((999,)))
+    next(images)
+    assert taken == [0, 1, 2]  # two are with the GPU, and a third is read
+    assert sum(1 for call in cuda.calls if call == "launch") == 2
+    assert len(list(images)) == 3
+
+
+def test_another_schedule_is_loaded_and_captured_anew(make_backend):
+    backend, cuda = make_backend()
+    some = engine_tiles(4, 5)
+    for timesteps in ((999,), (900, 300), (999,)):
+        schedule = make_schedule(timesteps)
+        (images,) = backend.sample([some], schedule)
+        np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
+    assert len(cuda.graphs) == 3 * 2
+
+
+def test_denoise_gives_the_clamped_residual(make_backend):
+    backend, _ = make_backend()
+    some, x = engine_tiles(3, 6), engine_tiles(3, 7).noise
+    found = backend.denoise(some, x, 250.0)
+    told = np.full(3, 250, np.float32)
+    image = (residual(x, some.pan, some.lms, some.ms, told) + some.lms).clip(0, 1)
+    np.testing.assert_allclose(found, image - some.lms, rtol=0, atol=2e-6)
+
+
+def test_what_cannot_be_captured_runs_step_by_step_and_says_so(make_backend):
+    heard = RecordingProgress()
+    backend, cuda = make_backend(captures=False, progress=heard)
+    schedule, some = make_schedule((999, 20)), engine_tiles(4, 8)
+    (images,) = backend.sample([some], schedule)
+    np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
+    assert heard.warnings == ["No CUDA graph (capture is not permitted); running step by step"]
+    assert "launch" not in cuda.calls
+    assert "step by step" in backend.describe()
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_an_enqueue_that_is_refused_stops_the_run(make_backend, refused):
+    backend, _ = make_backend(refuse_at=refused)
+    with pytest.raises(CudaError, match=rf"paper_tensorrt .* refused step {refused}"):
+        list(backend.sample([engine_tiles(4)], make_schedule((999, 20))))
+
+
+def test_out_of_memory_halves_the_batch_once_and_says_so(make_backend):
+    heard = RecordingProgress()
+    tile_bytes = 4 * TILE * TILE * (3 * BANDS + 1) + 4 * BANDS * (TILE // 4) ** 2
+    room = 2 * 5 * tile_bytes + 10_000  # for 5 tiles in both slots
+    backend, cuda = make_backend(batch=8, room=room, progress=heard)
+    assert backend.batch == 4
+    assert "Taking 4 tiles at a time, not 8" in heard.warnings[0]
+    assert len(cuda.blocks) == 2 * 5  # and what did not fit was given back
+    schedule, some = make_schedule((999,)), engine_tiles(8, 9)
+    (images,) = backend.sample([some], schedule)
+    np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
+    with pytest.raises(SSDiffError, match="no room"):
+        make_backend(batch=32, room=room)
+
+
+def test_an_engine_that_is_not_the_bundles_is_refused(make_backend):
+    with pytest.raises(SSDiffError, match=r"has pan in HALF, expected FLOAT"):
+        make_backend(dtypes={"pan": DataType.HALF})
+
+
+def test_a_batch_beyond_the_profile_is_refused(make_backend):
+    with pytest.raises(CudaError, match="refused the shape of x_t"):
+        make_backend(batch=33)
+
+
+def test_a_nan_stays_one(make_backend):
+    def broken(x_t, pan, lms, ms, t, coefficients):
+        result = step(x_t, pan, lms, ms, t, coefficients)
+        result[1, 2, 3, 4] = np.nan
+        return result
+
+    backend, _ = make_backend(network=broken)
+    (images,) = backend.sample([engine_tiles(4)], make_schedule((999,)))
+    assert np.isnan(images).sum() == 1

@@ -1,0 +1,119 @@
+"""Engines of TensorRT-RTX, built for GPUs that are not here, and the audits."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from ssdiff_trt.runtime.backends.tensorrt.engine import (
+    Plan,
+    audit_engine,
+    audit_network,
+    check_target,
+    form_for,
+)
+from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.progress import Progress
+from tests.support.progress import RecordingProgress
+
+trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_engines_build_in_every_precision(low4, precision):
+    heard = RecordingProgress()
+    engine, layers = Plan(low4, "tensorrt-rtx", precision, "sm86").build(heard)
+    assert len(engine) > 2_000_000
+    name = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}[precision]
+    assert layers[f"CONVOLUTION {name}"] >= 35
+    assert layers[f"ATTENTION_INPUT {name}"] == 5
+    assert layers["NORMALIZATION FLOAT"] == 19  # never lowered
+    assert heard.total == heard.done > 0
+    assert not heard.warnings  # no fused kernel was missing
+
+
+def test_the_key_tells_engines_apart(low4):
+    keys = [
+        Plan(low4, "tensorrt-rtx", precision, gpu, most=most).key
+        for precision in ("fp32", "fp16")
+        for gpu in ("sm86", "sm89")
+        for most in (8, 32)
+    ]
+    assert len({key.digest for key in keys}) == 8
+    assert keys[0].gpu == "sm86"
+    assert keys[0].version == trt.__version__
+    assert keys[0] == Plan(low4, "tensorrt-rtx", "fp32", "sm86", most=8).key
+
+
+@pytest.mark.parametrize(
+    ("flavour", "target", "sentence"),
+    [
+        ("tensorrt-rtx", "sm90", r"'sm90' was named, expected one .* choose --gpu from sm75, sm80"),
+        ("tensorrt-rtx", "rtx3060", "'rtx3060' was named"),
+        ("tensorrt-rtx", None, "No GPU is here and none was named"),
+        ("tensorrt", "sm86", "TensorRT builds engines on the GPU that runs them"),
+    ],
+)
+def test_targets_that_cannot_be_built_for_are_named(flavour, target, sentence):
+    with pytest.raises(SSDiffError, match=sentence):
+        check_target(flavour, target)
+
+
+def test_a_graph_that_is_not_one_is_refused(low4, tmp_path):
+    broken = type(low4)(tmp_path, low4.manifest, low4.sha256)
+    for graph in low4.manifest.graphs:
+        (tmp_path / graph.file).write_bytes(b"no ONNX")
+    with pytest.raises(SSDiffError, match=r"tensorrt-rtx .* does not take step.fp16.fused.onnx"):
+        Plan(broken, "tensorrt-rtx", "fp16", "sm86").build(Progress())
+
+
+def test_the_form_of_the_graph_depends_on_the_version():
+    forms = {v: form_for("tensorrt", SimpleNamespace(__version__=v)) for v in ("10.3.0", "11.4.1")}
+    assert forms == {"10.3.0": "portable", "11.4.1": "fused"}
+
+
+def network(*layers, inputs=()):
+    """A parsed network of (kind, type) pairs."""
+
+    def tensor(dtype, name="x"):
+        return SimpleNamespace(dtype=SimpleNamespace(name=dtype), name=name)
+
+    listed = [
+        SimpleNamespace(
+            name=f"layer {i}",
+            type=SimpleNamespace(name=kind),
+            num_outputs=1,
+            get_output=lambda j, dtype=dtype: tensor(dtype),
+        )
+        for i, (kind, dtype) in enumerate(layers)
+    ]
+    return SimpleNamespace(
+        num_layers=len(listed),
+        get_layer=lambda i: listed[i],
+        num_inputs=len(inputs),
+        get_input=lambda i: tensor(inputs[i], "pan"),
+        num_outputs=0,
+    )
+
+
+def test_a_network_with_a_heavy_layer_in_another_precision_is_refused():
+    sound = network(("CONVOLUTION", "HALF"), ("NORMALIZATION", "FLOAT"), inputs=("FLOAT",))
+    assert audit_network(sound, "fp16") == {"CONVOLUTION HALF": 1, "NORMALIZATION FLOAT": 1}
+    with pytest.raises(SSDiffError, match=r"layer 1 \(CONVOLUTION\) is in FLOAT, expected HALF"):
+        audit_network(network(("SOFTMAX", "HALF"), ("CONVOLUTION", "FLOAT")), "fp16")
+    with pytest.raises(SSDiffError, match="pan is in HALF, expected FLOAT"):
+        audit_network(network(inputs=("HALF",)), "fp16")
+
+
+def report(*types):
+    return json.dumps({"Layers": [{"Outputs": [{"Format/Datatype": t}]} for t in types]})
+
+
+def test_an_engine_that_forgot_its_precision_is_refused():
+    sound = {"HALF": 1, "FLOAT": 1, "fused attention": 0}
+    assert audit_engine(report("Row major Half", "FP32"), "fp16") == sound
+    with pytest.raises(SSDiffError, match=r"no layer in fp16, only in FLOAT; build"):
+        audit_engine(report("Row major linear FP32", "Float"), "fp16")
+    assert audit_engine('{"Layers": ["_gemm_mha_v2_0x1f"]}', "fp16") == {"fused attention": 1}

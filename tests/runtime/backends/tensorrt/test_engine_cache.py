@@ -1,0 +1,138 @@
+"""Engines that were built already: which are taken, which are refused, who builds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+
+import pytest
+
+from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
+from ssdiff_trt.runtime.progress import Progress
+from tests.support.progress import RecordingProgress
+
+KEY = EngineKey(
+    graph="a" * 64,
+    flavour="tensorrt",
+    version="10.3.0",
+    gpu="Orin, sm87",
+    precision="fp16",
+    form="portable",
+    batch=(1, 8, 32),
+    options=("no TF32",),
+    platform="linux-aarch64",
+)
+
+
+class Builder:
+    """Builds an engine of a few bytes, and counts."""
+
+    def __init__(self):
+        self.built = 0
+
+    def __call__(self, timing):
+        self.built += 1
+        return b"engine %d" % self.built, {"CONVOLUTION HALF": 35}
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return EngineCache(tmp_path / "engines")
+
+
+def test_an_engine_is_built_once_and_told_of(cache):
+    build, heard = Builder(), RecordingProgress()
+    assert cache.get(KEY, build, heard) == b"engine 1"
+    assert cache.get(KEY, build, heard) == b"engine 1"
+    assert build.built == 1
+    assert heard.notes == ["Building an engine in fp16 for Orin, sm87; it is kept for next time"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("graph", "b" * 64, "graph was aaaaaaaa"),
+        ("version", "10.7.0", "version was 10.3.0 and is now 10.7.0"),
+        ("gpu", "Orin Nano, sm87", "gpu was Orin, sm87 and is now Orin Nano, sm87"),
+        ("precision", "fp32", "precision was fp16 and is now fp32"),
+        ("batch", (1, 8, 64), r"batch was (1, 8, 32) and is now (1, 8, 64)"),
+        ("options", (), "options was ('no TF32',) and is now ()"),
+        ("platform", "linux-x86_64", "platform was linux-aarch64 and is now linux-x86_64"),
+    ],
+)
+def test_an_engine_for_anything_else_is_not_taken_and_the_difference_is_told(
+    cache, field, value, told
+):
+    build, heard = Builder(), RecordingProgress()
+    cache.get(KEY, build, heard)
+    wanted = KEY.model_copy(update={field: value})
+    assert cache.get(wanted, build, heard) == b"engine 2"
+    assert f"(the nearest one there is: {told}" in heard.notes[-1]
+    assert cache.get(KEY, build, heard) == b"engine 1"  # the other one is still there
+
+
+def test_an_engine_that_is_not_the_recorded_one_is_refused_and_built_anew(cache):
+    build, heard = Builder(), RecordingProgress()
+    cache.get(KEY, build, heard)
+    path = cache.folder / f"{KEY.digest}.engine"
+    path.write_bytes(b"engine 1, tampered with")
+    assert cache.get(KEY, build, heard) == b"engine 2"
+    assert "is not the one that was built (its sha256 differs)" in heard.warnings[0]
+    assert path.read_bytes() == b"engine 2"
+
+
+@pytest.mark.parametrize("damage", ["record", "engine", "both"])
+def test_a_damaged_cache_is_rebuilt(cache, damage):
+    build = Builder()
+    cache.get(KEY, build, Progress())
+    if damage in ("record", "both"):
+        (cache.folder / f"{KEY.digest}.json").write_text('{"key":')
+    if damage in ("engine", "both"):
+        (cache.folder / f"{KEY.digest}.engine").unlink()
+    assert cache.get(KEY, build, Progress()) == b"engine 2"
+    assert cache.get(KEY, build, Progress()) == b"engine 2"
+
+
+def test_a_bundle_may_bring_engines(cache, tmp_path):
+    EngineCache(tmp_path / "bundle").folder.mkdir()
+    EngineCache(tmp_path / "bundle").put(KEY, b"brought along", {}, 1.0)
+    both = EngineCache(cache.folder, [tmp_path / "bundle"])
+    build = Builder()
+    assert both.get(KEY, build, Progress()) == b"brought along"
+    assert build.built == 0
+    assert not cache.folder.exists()
+
+
+def test_a_build_that_fails_leaves_nothing(cache):
+    def build(timing):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        cache.get(KEY, build, Progress())
+    assert cache.get(KEY, Builder(), Progress()) == b"engine 1"
+
+
+def build_slowly(timing):
+    with (timing.parent / "builds").open("a") as file:
+        file.write("x")
+    time.sleep(0.5)
+    return b"engine", {}
+
+
+def get_slowly(folder, results):
+    results.put(EngineCache(folder).get(KEY, build_slowly, Progress()))
+
+
+def test_processes_at_the_same_time_build_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [
+        context.Process(target=get_slowly, args=(tmp_path / "engines", results)) for _ in range(3)
+    ]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=60) for _ in processes] == [b"engine"] * 3
+    for process in processes:
+        process.join()
+    assert (tmp_path / "engines" / "builds").read_text() == "x"

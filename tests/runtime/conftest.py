@@ -1,0 +1,30 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import pytest
+
+from ssdiff_trt.runtime.backends.tensorrt.backend import TensorRT
+from ssdiff_trt.runtime.bundle.manifest import graph_io
+from ssdiff_trt.runtime.bundle.store import open_bundle
+from tests.support.engines import BANDS, TILE, step
+from tests.support.fake_gpu import FakeCuda, FakeEngine, fake_tensorrt
+from tests.support.imagery import make_bundle
+
+
+@pytest.fixture
+def make_backend(tmp_path):
+    """A backend on paper, and its GPU."""
+    bundle = open_bundle(make_bundle(tmp_path, "paper", BANDS, TILE))
+    io = graph_io("step", bundle.manifest.model)
+    specs = {spec.name: spec for part in io for spec in part}
+
+    def make(batch=4, room=1 << 40, captures=True, progress=None, graphs=True, **engine):
+        cuda = FakeCuda(room, captures)
+        network = engine.pop("network", step)
+        fake = FakeEngine(cuda, specs, network, **engine)
+        trt = fake_tensorrt(fake)
+        backend = TensorRT(b"", trt, cuda, bundle, "fp32", batch, progress, graphs)
+        return backend, cuda
+
+    return make

@@ -1,0 +1,297 @@
+"""A run, from two rasters to one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.rpc import RPC
+from rasterio.transform import Affine
+
+from ssdiff_trt.runtime.raster.output import convert
+from tests.support.backends import StandIn
+from tests.support.rasters import PAN_GRID, UTM, interpolated, read_raster, smooth
+from tests.support.scenes import holes, shifted
+
+
+def test_output_is_on_pan_s_grid_with_ms_s_bands_and_type(make_pair, run):
+    names = ("blue", "green", "red", "nir")
+    pair = make_pair(ms={"descriptions": names})
+    result = run(pair)
+    with rasterio.open(result.output) as file:
+        assert (file.height, file.width, file.count) == (160, 192, 4)
+        assert file.crs == UTM
+        assert file.transform == PAN_GRID
+        assert file.dtypes == ("uint16",) * 4
+        assert file.descriptions == names
+        assert file.nodata is None
+        assert file.mask_flag_enums == ([MaskFlags.all_valid],) * 4
+        assert file.profile["tiled"]
+        assert file.compression.name == "deflate"
+    np.testing.assert_allclose(
+        read_raster(result.output), interpolated(read_raster(pair[1])), atol=1
+    )
+
+
+def test_output_of_a_part_lies_where_the_part_lies(make_pair, run):
+    pair = make_pair(ms={"transform": shifted(8, 20)})
+    result = run(pair)
+    with rasterio.open(result.output) as file:
+        assert (file.height, file.width) == (152, 172)
+        assert file.transform == PAN_GRID * Affine.translation(20, 8)
+    expected = interpolated(read_raster(pair[1]))[:, :152, :172]
+    # The last tiles mirror PAN and not MS, so all but the far edges agree.
+    np.testing.assert_allclose(
+        read_raster(result.output)[:, :140, :160], expected[:, :140, :160], atol=1
+    )
+
+
+def test_a_subpixel_shift_of_ms_is_made_up_for(make_pair, run):
+    pair = make_pair(ms={"transform": shifted(0.5, 0.25)})
+    result = run(pair)
+    assert result.position == (2.0, 1.75)
+    expected = interpolated(read_raster(pair[1]), (2.0, 1.75))
+    np.testing.assert_allclose(read_raster(result.output), expected, atol=1)
+
+
+def test_pan_smaller_than_the_ms_pixels_it_touches_gives_an_output_of_its_size(make_pair, run):
+    pair = make_pair(pan={"pixels": smooth((1, 158, 190))})
+    result = run(pair)
+    assert result.size == (158, 190)
+    expected = interpolated(read_raster(pair[1]))[:, :158, :190]
+    np.testing.assert_allclose(read_raster(result.output), expected, atol=1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 192), (20, 24), (64, 64), (68, 400)])
+def test_scenes_smaller_than_a_tile_and_odd_ones(make_pair, run, height, width):
+    pair = make_pair(height, width)
+    result = run(pair)
+    assert result.size == (height, width)
+    expected = interpolated(read_raster(pair[1]))
+    np.testing.assert_allclose(read_raster(result.output), expected, atol=1)
+
+
+def test_bytes_do_not_depend_on_batch_window_or_threads(make_pair, run):
+    """With the real network; the noise is large at t = 999, so a tile's place shows."""
+    pair = make_pair(200, 232)
+    first = run(pair, backend="onnxruntime", batch=1, threads=1)
+    reference = read_raster(first.output)
+    for name, options in {
+        "batch": {"batch": 3},
+        "window": {"batch": 16, "window": 64, "threads": 2},
+        "larger window": {"window": 130},
+    }.items():
+        other = run(pair, backend="onnxruntime", name=f"{name}.tif", **options)
+        np.testing.assert_array_equal(read_raster(other.output), reference)
+        assert other.output.read_bytes() == first.output.read_bytes()
+
+
+@pytest.mark.parametrize("window", [1, 64, 150, 4000])
+def test_windows_do_not_show_where_noise_pan_and_nodata_are_in_play(make_pair, run, window):
+    pixels = smooth((4, 60, 70))
+    pixels[:, 20:40, 30:50] = 0
+    pair = make_pair(240, 280, ms={"pixels": pixels, "nodata": 0, "transform": shifted(3, -0.3)})
+    backend = StandIn(pan=0.2, noise=0.01)
+    reference = run(pair, backend, dtype="float32")
+    other = run(pair, backend, name="other.tif", dtype="float32", window=window, batch=7)
+    np.testing.assert_array_equal(read_raster(other.output), read_raster(reference.output))
+
+
+def test_seeds_differ_and_repeat(make_pair, run):
+    pair, backend = make_pair(), StandIn(noise=0.01)
+    images = [
+        read_raster(run(pair, backend, f"{i}.tif", seed=s).output) for i, s in enumerate((1, 1, 2))
+    ]
+    np.testing.assert_array_equal(images[0], images[1])
+    assert (images[0] != images[2]).mean() > 0.5
+
+
+def test_every_tile_is_run_once_and_batches_are_as_asked(make_pair, run):
+    backend = StandIn()
+    result = run(make_pair(), backend, batch=4)
+    assert result.tiles == 3 * 4
+    assert backend.batches == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        ("uint8", [-3, 0.5, 1.5, 254.7, 400], [0, 0, 2, 255, 255]),
+        ("int16", [-40000, -0.6, 32767.4, 40000], [-32768, -1, 32767, 32767]),
+        ("uint32", [-1, 4294967040, 5e9], [0, 4294967040, 4294967295]),
+        ("float32", [-1.5, 0.25], [-1.5, 0.25]),
+    ],
+)
+def test_values_are_rounded_then_clipped_and_never_wrap(dtype, values, expected):
+    converted = convert(np.array(values, np.float32), np.dtype(dtype))
+    assert converted.dtype == dtype
+    assert converted.tolist() == expected
+
+
+def test_dtype_of_the_output_can_be_chosen(make_pair, run):
+    pair = make_pair()
+    exact = read_raster(run(pair, dtype="float32").output)
+    assert exact.dtype == np.float32
+    small = read_raster(run(pair, name="small.tif", dtype="uint8").output)
+    np.testing.assert_array_equal(small, np.rint(exact).clip(0, 255))
+
+
+@pytest.mark.parametrize("how", ["nodata", "zeros", "nan", "mask", "alpha"])
+def test_holes_stay_holes_and_do_not_leak(make_pair, run, how):
+    whole = read_raster(run(make_pair(), name="whole.tif", dtype="float32").output)
+    options = {"nodata": 0} if how == "zeros" else {}
+    result = run(holes(make_pair, how), dtype="uint16", **options)
+    expected = np.zeros((160, 192), bool)
+    expected[40:56, 80:96] = True
+    assert result.invalid_pixels == expected.sum()
+    with rasterio.open(result.output) as file:
+        values = file.read()
+        assert file.nodata == {"nodata": 7, "zeros": 0}.get(how)
+        if how == "alpha":
+            assert file.colorinterp[4] == ColorInterp.alpha
+            np.testing.assert_array_equal(values[4], np.where(expected, 0, 65535))
+        else:
+            np.testing.assert_array_equal(file.dataset_mask() == 0, expected)
+    # Valid pixels beside the hole are made from what is around it and not from what is in it.
+    difference = np.abs(values[:4] - whole)[:, ~expected]
+    assert difference.max() < 120
+    assert np.abs(values[:4] - whole)[:, :20].max() <= 0.5
+
+
+@pytest.mark.parametrize("hidden", [0, 2047, 60000])
+def test_what_lies_in_a_hole_cannot_change_what_lies_outside(make_pair, run, hidden):
+    """With the real network, whose attention sees the whole tile."""
+    images = []
+    for value in (1, hidden):
+        pan, ms = smooth((1, 64, 64), seed=1), smooth((4, 16, 16), seed=2)
+        valid = np.ones((64, 64), bool)
+        valid[24:40, 16:32] = False
+        pan[:, ~valid] = value
+        ms[:, 6:10, 4:8] = value
+        pair = make_pair(
+            pan={"pixels": pan, "mask": valid}, ms={"pixels": ms, "mask": valid[::4, ::4]}
+        )
+        result = run(pair, backend="onnxruntime", name=f"{value}.tif")
+        with rasterio.open(result.output) as file:
+            np.testing.assert_array_equal(file.dataset_mask() > 0, valid)
+            images.append(file.read()[:, valid])
+    np.testing.assert_array_equal(*images)
+
+
+def test_holes_of_pan_count_too_and_empty_tiles_are_skipped(make_pair, run):
+    pixels = smooth((1, 160, 192))
+    pixels[:, :, 100:] = 0
+    result = run(make_pair(pan={"pixels": pixels, "nodata": 0}))
+    with rasterio.open(result.output) as file:
+        assert file.nodata == 0
+        mask = file.dataset_mask() > 0
+    np.testing.assert_array_equal(mask, np.arange(192) < 100 + np.zeros((160, 1)))
+    assert result.empty_tiles == 3  # those from column 128 on
+    assert result.tiles == 9
+
+
+def test_a_valid_pixel_never_gets_the_nodata_value(make_pair, run):
+    pixels = np.full((4, 40, 48), 700, np.uint16)
+    pixels[:, :10] = 5
+    result = run(make_pair(ms={"pixels": pixels, "nodata": 5}), StandIn())
+    with rasterio.open(result.output) as file:
+        valid = file.dataset_mask() > 0
+    assert valid[40:].all()
+    pixels = np.full((4, 40, 48), 700, np.uint16)
+    result = run(
+        make_pair(ms={"pixels": pixels, "nodata": 700}, pan={"nodata": None}), name="n.tif"
+    )
+    assert result.invalid_pixels == 160 * 192
+
+
+def test_nothing_valid_at_all_still_gives_a_file(make_pair, run):
+    result = run(make_pair(ms={"pixels": np.zeros((4, 40, 48), np.uint16), "nodata": 0}))
+    assert result.tiles == 0
+    assert not read_raster(result.output).any()
+
+
+def test_a_turned_ms_image_leaves_its_corners_without_data(make_pair, run):
+    turned = PAN_GRID * Affine.rotation(10) * Affine.scale(4)
+    result = run(make_pair(ms={"transform": turned}))
+    assert result.resampled
+    with rasterio.open(result.output) as file:
+        mask = file.dataset_mask() > 0
+    assert 0.5 < mask.mean() < 0.95
+    assert result.invalid_pixels == (~mask).sum()
+
+
+def test_values_beyond_full_scale_are_counted(make_pair, run):
+    pixels = smooth((4, 40, 48))
+    pixels[1, 3, 5:8] = 3000
+    result = run(make_pair(ms={"pixels": pixels}))
+    assert (result.beyond_pan, result.beyond_ms) == (0, 3)
+    assert read_raster(result.output).max() == 2047
+    result = run(make_pair(ms={"pixels": pixels}), name="other.tif", full_scale=4095)
+    assert result.beyond_ms == 0
+    assert read_raster(result.output).max() > 2900
+
+
+def test_full_scale_comes_from_the_user_the_file_or_the_sensor(make_pair, run):
+    result = run(make_pair())
+    assert (result.ms_scale.value, result.pan_scale.value) == (2047, 2047)
+    assert "sensor" in result.ms_scale.reason
+    result = run(make_pair(ms={"nbits": 12}), name="nbits.tif")
+    assert (result.ms_scale.value, result.pan_scale.value) == (4095, 2047)
+    eight = {"pixels": (smooth((4, 40, 48)) // 8).astype(np.uint8)}
+    result = run(make_pair(ms=eight), name="eight.tif", bands=(1, 2, 3, 4))
+    assert (result.ms_scale.value, result.pan_scale.value) == (255, 2047)
+    np.testing.assert_allclose(read_raster(result.output), interpolated(eight["pixels"]), atol=1)
+    result = run(make_pair(), name="stated.tif", full_scale=5000, pan_full_scale=4000)
+    assert (result.ms_scale.value, result.pan_scale.value) == (5000, 4000)
+
+
+def test_rpcs_and_gcps_of_pan_are_carried_where_there_is_no_geotransform(make_pair, run):
+    rpc = dict.fromkeys(("height_off", "lat_off", "long_off", "line_off", "samp_off"), 1.0)
+    rpc |= {name.replace("off", "scale"): 2.0 for name in rpc}
+    rpc |= {f"{p}_{q}_coeff": [0.5] * 20 for p in ("line", "samp") for q in ("num", "den")}
+    pan, ms = make_pair(pan={"transform": None}, ms={"transform": None})
+    assert read_raster(run((pan, ms), name="plain.tif").output).shape == (4, 160, 192)
+    with rasterio.open(pan, "r+") as file:
+        file.rpcs = RPC(**rpc)
+    result = run((pan, ms))
+    with rasterio.open(result.output) as file:
+        assert file.rpcs.line_num_coeff == [0.5] * 20
+        assert file.transform.is_identity
+
+
+def test_tags_tell_where_the_pixels_come_from(make_pair, run, bundle4):
+    result = run(make_pair(), steps=2, seed=9, sampler="released")
+    with rasterio.open(result.output) as file:
+        tags = file.tags()
+    assert tags["SSDIFF_BUNDLE_SHA256"] == bundle4.sha256
+    assert tags["SSDIFF_MODEL"] == "SSNet generic4"
+    assert tags["SSDIFF_TIMESTEPS"] == "500,0"
+    assert tags["SSDIFF_STEPS"] == "2"
+    assert tags["SSDIFF_SEED"] == "9"
+    assert tags["SSDIFF_SAMPLER"] == "released"
+    assert tags["SSDIFF_VERSION"].startswith("ssdiff-trt ")
+
+
+def test_creation_options_and_cog(make_pair, run):
+    pair = make_pair(320, 320)
+    plain = run(pair, options={"COMPRESS": "LZW", "BLOCKXSIZE": "128", "BLOCKYSIZE": "128"})
+    with rasterio.open(plain.output) as file:
+        assert file.compression.name == "lzw"
+        assert file.block_shapes[0] == (128, 128)
+    cog = run(pair, name="cog.tif", driver="COG", options={"BLOCKSIZE": "128"})
+    with rasterio.open(cog.output) as file:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.block_shapes[0] == (128, 128)
+        assert file.tags()["SSDIFF_SEED"] == "0"
+    np.testing.assert_array_equal(read_raster(cog.output), read_raster(plain.output))
+
+
+def test_quicklook_shows_three_panels(make_pair, run):
+    result = run(make_pair(), quicklook=True)
+    assert result.quicklook.name == "out.png"
+    picture = read_raster(result.quicklook)
+    assert picture.shape[1] > 160
+    assert picture.shape[2] > 3 * 192
+    panels = [picture[0, 40:180, 8 + k * 200 : 8 + k * 200 + 192] for k in range(3)]
+    assert all(panel.std() > 20 for panel in panels)

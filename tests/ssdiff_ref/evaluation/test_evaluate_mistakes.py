@@ -1,0 +1,140 @@
+"""What ``ssdiff-ref evaluate`` refuses to judge, and the sentence it says so in."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from rasterio.transform import Affine
+from scipy.io import savemat
+
+from ssdiff_ref.evaluation.evaluate import evaluate
+from ssdiff_trt.runtime.errors import SSDiffError
+from tests.support.imagery import GRID, pair, write_pair, write_raster
+
+
+def mat(**arrays):
+    def write(folder):
+        savemat(folder / "s.mat", arrays)
+        return [folder / "s.mat"]
+
+    return write
+
+
+def h5(**arrays):
+    def write(folder):
+        with h5py.File(folder / "s.h5", "w") as file:
+            for key, array in arrays.items():
+                file[key] = array
+        return [folder / "s.h5"]
+
+    return write
+
+
+def rasters(pan=(320, 320), bands=4, ms=(80, 80)):
+    def write(folder):
+        return write_pair(folder, np.ones(pan, "uint16"), np.ones((bands, *ms), "uint16"))
+
+    return write
+
+
+ONES = np.ones
+SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "sentence"),
+    [
+        (lambda _: [], {}, "Given was nothing, expected PAN and MS, or one .h5 or .mat file"),
+        (lambda _: ["a.tif"], {}, "Given was a.tif, expected PAN and MS"),
+        (lambda _: ["a.h5", "b.h5"], {}, "Given was a.h5, b.h5, expected"),
+        (lambda _: ["none.h5"], {}, "none.h5 is not a file; check the path"),
+        (lambda _: ["a.tif", "b.tif"], {}, "PAN image cannot be read"),
+        (mat(**SQUARE), {"nodata": 0}, "--nodata does nothing with .*s.mat; leave it out"),
+        (mat(**SQUARE), {"pan_band": 1}, "--pan-band does nothing with"),
+        (mat(**SQUARE), {"methods": ["GSX"]}, "method 'GSX' is unknown, expected one of EXP"),
+        (mat(**SQUARE), {"bundles": ["nowhere"]}, "nowhere is not a bundle"),
+        (mat(**SQUARE), {"sensor": "wv3"}, "has 4 bands, expected the 8 of WorldView-3"),
+        (mat(**SQUARE), {"bands": [1, 2, 3, 5]}, "s.mat has no band 5; it has 4"),
+        (mat(**SQUARE), {"sensor": "generic", "bands": [2]}, "has 1 band, expected 2 or more"),
+        (mat(**SQUARE), {"full_scale": 0}, "A full scale of 0 does not work"),
+        (mat(**SQUARE), {"crop": -1}, "A crop of -1 does not work"),
+        (mat(**SQUARE), {"crop": 30}, r"80 x 80 pixels, expected 91 x 91 .* pass --crop 24 or"),
+        (mat(**SQUARE), {"picture": "p.docx"}, "cannot be drawn as p.docx, expected a name"),
+        (mat(**SQUARE), {"json": "no/where.json"}, "no is not a directory that can be written"),
+        (mat(I_PAN=ONES((9, 9))), {}, "s.mat has I_PAN in it, expected at least ms and pan"),
+        (mat(), {}, "s.mat has nothing in it, expected at least ms and pan"),
+        (
+            mat(I_MS=ONES((80, 80, 4, 2)), I_PAN=ONES((320, 320))),
+            {},
+            r"The ms of s.mat has shape \[80, 80, 4, 2\], expected one scene \[H, W, C\]",
+        ),
+        (
+            mat(I_MS_LR=ONES((80, 80, 4)), I_PAN=ONES((300, 320))),
+            {},
+            r"The pan of s.mat has shape \[1, 1, 300, 320\], expected \[1, 1, 320, 320\]",
+        ),
+        (h5(ms=ONES((1, 4, 80, 80))), {}, "s.h5 has ms in it, expected at least ms and pan"),
+        (h5(ms=ONES((4, 80, 80)), pan=ONES((1, 320, 320))), {}, r"expected \[N, C, H, W\]"),
+        (
+            h5(ms=ONES((2, 4, 16, 16)), pan=ONES((2, 1, 64, 64)), gt=ONES((2, 8, 64, 64))),
+            {},
+            r"The gt of s.h5 has shape \[2, 8, 64, 64\], expected \[2, 4, 64, 64\]",
+        ),
+        (
+            h5(ms=ONES((2, 4, 16, 16)), pan=ONES((2, 1, 64, 64)), gt=ONES((2, 4, 64, 64))),
+            {},
+            "imagery is 64 x 64 pixels, expected 73 x 73 .* pass --crop 16 or less",
+        ),
+        (
+            h5(ms=np.full((2, 4, 80, 80), np.nan), pan=ONES((2, 1, 320, 320))),
+            {},
+            "The MS of scene 1 of s.h5 has 25600 values that are not finite",
+        ),
+        (rasters(bands=3), {}, "has 3 bands, expected the 4 of QuickBird"),
+        (rasters(ms=(40, 40)), {}, "imagery is 40 x 40 pixels, expected 73 x 73 or more"),
+        (rasters((96, 96), ms=(24, 24)), {}, "imagery is 24 x 24 pixels, .*; give a larger scene"),
+        (rasters(), {"nodata": 1}, "No 8 x 8 pixels of MS are valid in both"),
+        (rasters(), {"bands": [1, 2, 3, 9]}, "ms.tif has no band 9"),
+        (rasters(), {"methods": ["GSA"]}, "GSA at reduced resolution: The fused image has"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_a_sentence(
+    tmp_path, monkeypatch, make, options, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SSDiffError, match=sentence):
+        evaluate(make(tmp_path), **{"sensor": "qb", **options})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"inputs": []}, "No fused raster was given"),
+        ({"inputs": ["truth.tif", "truth.tif"]}, "truth.tif is given twice"),
+        ({"methods": ["GSA"]}, "--method does nothing with --reference; leave it out"),
+        ({"sensor": "wv2"}, "has 4 bands, expected the 8 of WorldView-2"),
+        ({"nodata": 7}, "The reference truth.tif has no valid pixel"),
+        ({"inputs": ["small.tif"]}, "small.tif is 80 x 80 pixels, expected the 88 x 96 of"),
+        ({"inputs": ["few.tif"]}, "few.tif has 3 bands, expected the 4 of truth.tif"),
+        ({"inputs": ["off.tif"]}, "off.tif lies up to 0.50 pixels off truth.tif"),
+        ({"inputs": ["abroad.tif"]}, "abroad.tif is in EPSG:32632, expected EPSG:32631"),
+        ({"inputs": ["empty.tif"]}, "empty.tif has no valid pixel where the reference has one"),
+        ({"inputs": ["none.tif"]}, "The fused image cannot be read"),
+        ({"crop": 40}, "imagery is 88 x 96 pixels, expected 111 x 111"),
+    ],
+)
+def test_fused_rasters_that_cannot_be_compared_are_refused(tmp_path, monkeypatch, change, sentence):
+    monkeypatch.chdir(tmp_path)
+    image = pair(0, 4, 96, 88)[1]
+    if "nodata" in change:
+        image[:] = 7
+    write_raster("truth.tif", image)
+    write_raster("small.tif", image[:, :80, :80])
+    write_raster("few.tif", image[:3])
+    write_raster("off.tif", image, GRID * Affine.translation(0.5, 0))
+    write_raster("abroad.tif", image, crs="EPSG:32632")
+    write_raster("empty.tif", image * 0, nodata=0)
+    given = {"inputs": ["truth.tif"], "sensor": "qb", "reference": "truth.tif", **change}
+    with pytest.raises(SSDiffError, match=sentence):
+        evaluate(given.pop("inputs"), **given)

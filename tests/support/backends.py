@@ -1,0 +1,42 @@
+"""Backends that cost nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.support.engines import engine_tiles
+
+
+class StandIn:
+    """A backend that costs nothing: the interpolated bands, plus a little of PAN and the noise.
+
+    What it adds shows in the result, so that mistakes of place, order and seed do too.
+    """
+
+    batch = 5
+    precision = "fp32"
+
+    def __init__(self, pan=0.0, noise=0.0):
+        self.pan, self.noise, self.batches = pan, noise, []
+
+    def sample(self, batches, schedule):
+        for tiles in batches:
+            yield self.images(*tiles)
+
+    def images(self, noise, pan, lms, ms):
+        self.batches.append(len(lms))
+        assert lms.shape == noise.shape == (len(lms), lms.shape[1], 64, 64)
+        assert pan.shape == (len(lms), 1, 64, 64)
+        assert ms.shape == (*lms.shape[:2], 16, 16)
+        image = lms + self.pan * pan + self.noise * noise
+        return image.clip(0, 1).astype(np.float32)
+
+    def describe(self):
+        return "stand-in"
+
+
+def tiles64(count):
+    rng = np.random.default_rng(0)
+    wide = rng.random((count, 4, 64, 64), np.float32)
+    pan = rng.random((count, 1, 64, 64), np.float32)
+    return engine_tiles(0)._replace(noise=wide, pan=pan, lms=wide, ms=wide[:, :, ::4, ::4])

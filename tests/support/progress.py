@@ -1,0 +1,26 @@
+"""Progress that remembers."""
+
+from __future__ import annotations
+
+from ssdiff_trt.runtime.progress import Progress
+
+
+class RecordingProgress(Progress):
+    """Keeps what it was told, and how much work began and was done."""
+
+    def __init__(self, verbose=False):
+        super().__init__(verbose)
+        self.notes, self.warnings = [], []
+        self.total = self.done = 0
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def start(self, what, total):
+        self.total += total
+
+    def advance(self, pieces):
+        self.done += pieces
