@@ -32,7 +32,7 @@ from ssdiff_trt.runtime.errors import SSDiffError, counted
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import require_matplotlib
-from ssdiff_trt.runtime.raster.checks import doubt_values
+from ssdiff_trt.runtime.raster.checks import check_values
 from ssdiff_trt.runtime.raster.output import check_target
 from ssdiff_trt.runtime.raster.radiometry import choose_scale
 from ssdiff_trt.runtime.raster.registration import ShiftChoice, choose_shift, offset
@@ -138,7 +138,7 @@ def collect(
             stated = full_scale if pan_full_scale is None else pan_full_scale
             pan_scale = choose_scale(scene.pan, scene.pan_band, stated, collector.bundle)
             ms_scale = choose_scale(scene.ms, scene.bands[0], full_scale, collector.bundle)
-            doubt_values(scene, pan_scale, ms_scale, progress)
+            check_values(scene, pan_scale, ms_scale, progress)
             left = len(pairs) - index  # pairs that share what is still to be found
             collector.take(
                 scene,

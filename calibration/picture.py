@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdiff_trt.calibration.quantisation import group_name
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.quicklook import colour_bands
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def draw_samples(
         states.hist(state.ravel(), bins, density=True, histtype="step", label=f"t = {t}")
     states.set(xlabel="state that the network is given", yscale="log", title="at each timestep")
     states.legend(fontsize=8, ncols=2)
-    with appearing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished)
 
 
@@ -119,7 +119,7 @@ def draw_study(study: Study, title: str, path: Path) -> None:
     inputs.legend(fontsize=8)
     for panel in (error, change, inputs):
         panel.grid(alpha=0.3, axis="x")
-    with appearing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished)
 
 

@@ -11,7 +11,7 @@ from ssdiff_trt.calibration.sensitivity import Study, study
 from ssdiff_trt.runtime.bundle.manifest import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import check_picture
 from ssdiff_trt.runtime.raster.output import check_target
@@ -59,7 +59,7 @@ def study_bundle(
     model = onnx.load(opened.path / opened.graph("denoiser", "fp32", "fused").file)
     found = study(model, known, ranges, budget, progress)
     if json is not None:
-        with appearing(Path(json)) as unfinished:
+        with atomic_write(Path(json)) as unfinished:
             unfinished.write_text(found.model_dump_json(indent=1) + "\n")
     if picture is not None:
         about = known.about

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ssdiff_trt.runtime.bundle.store import CHECKPOINT, GRAPH_CONSTANT, TRANSPOSED, Bundle
 from ssdiff_trt.runtime.errors import SSDiffError, counted
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.schedule import Sampler, Schedule, make_schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
@@ -102,7 +102,7 @@ class Samples:
     def save(self, path: Path) -> None:
         """Write the file; it appears when it is complete."""
         tiles, judged = self.tiles, self.judged
-        with appearing(path) as unfinished:
+        with atomic_write(path) as unfinished:
             np.savez(
                 unfinished,
                 about=np.array(self.about.model_dump_json()),

@@ -20,7 +20,7 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
 )
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
 from ssdiff_trt.runtime.bundle.manifest import Precision
-from ssdiff_trt.runtime.bundle.store import Bundle, is_bundle, made_anew, open_bundle, shipped
+from ssdiff_trt.runtime.bundle.store import Bundle, is_bundle, open_bundle, shipped, user_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.progress import Progress
 
@@ -86,7 +86,7 @@ def export(
         kind = sensor or (source.sensor.name if source else None)
         if kind is None:
             raise SSDiffError("--sensor is missing; say what the weights are for, such as wv3.")
-        target = made_anew(name) if output is None else Path(output)
+        target = user_bundle(name) if output is None else Path(output)
         if output is None:
             progress.note(f"{name} is made anew as {target}, where ssdiff-trt run finds it")
             given["overwrite"] = True

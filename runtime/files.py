@@ -13,7 +13,7 @@ from ssdiff_trt.runtime.errors import SSDiffError
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Where to write the file for now; it gets its name when the block ends well.
 
     Raises:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import SSDiffError, counted
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.interpolator import RATIO, interpolate_with_halo
 from ssdiff_trt.runtime.raster.scene import Scene
 
@@ -127,7 +127,7 @@ def draw_quicklook(scene: Scene, result: Result, path: Path) -> None:
         strict=True,
     ):
         show(panel, shown, title)
-    with appearing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         drawing.savefig(unfinished)
 
 

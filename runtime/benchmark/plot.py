@@ -9,7 +9,7 @@ import numpy as np
 
 from ssdiff_trt.runtime.benchmark.results import Benchmark
 from ssdiff_trt.runtime.errors import counted
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 
 
 def draw(found: Benchmark, path: Path) -> None:
@@ -61,5 +61,5 @@ def draw(found: Benchmark, path: Path) -> None:
         f"{counted(machine.cores, 'core')}{mode}",
         fontsize=10,
     )
-    with appearing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished, dpi=110)

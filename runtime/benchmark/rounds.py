@@ -41,7 +41,7 @@ from ssdiff_trt.runtime.benchmark.results import (
 from ssdiff_trt.runtime.benchmark.worker import REFUSED, Job
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Lines, Progress
 from ssdiff_trt.runtime.quicklook import check_picture
 from ssdiff_trt.runtime.raster.output import check_target
@@ -289,7 +289,7 @@ def _write(
     result: Benchmark, json: str | Path | None, plot: str | Path | None, progress: Progress
 ) -> None:
     if json is not None:
-        with appearing(Path(json)) as unfinished:
+        with atomic_write(Path(json)) as unfinished:
             unfinished.write_text(result.model_dump_json(indent=1) + "\n")
         progress.note(f"{json}: all runs")
     if plot is not None:

@@ -186,7 +186,7 @@ def measure_scene(job: Job) -> SceneRun:
     bundle = open_bundle(job.bundle)
     with closing(Watch(job.device)) as watch:
         began = time.monotonic()
-        waited = Waited(job.open(bundle, None))
+        waited = TimedBackend(job.open(bundle, None))
         load_seconds = time.monotonic() - began
         with watch:
             result = pansharpen(*job.scene, bundle=bundle, backend=waited, overwrite=True)
@@ -202,7 +202,7 @@ def measure_scene(job: Job) -> SceneRun:
     )
 
 
-class Waited:
+class TimedBackend:
     """A backend, and how long it was waited for.
 
     Attributes:

@@ -89,7 +89,7 @@ def is_bundle(path: str | Path) -> bool:
     return (_directory(path) / MANIFEST).is_file()
 
 
-def made_anew(name: str) -> Path:
+def user_bundle(name: str) -> Path:
     """Where a bundle that comes along is, when this user has exported it with more graphs."""
     return cache_folder() / "bundles" / f"{name}.ssdiff"
 
@@ -109,7 +109,7 @@ def open_bundle(path: str | Path) -> Bundle:
     if directory.parent != SHIPPED:
         return original
     try:
-        richer = _open(made_anew(directory.stem), path)
+        richer = _open(user_bundle(directory.stem), path)
     except SSDiffError:
         return original
     same = richer.manifest.provenance.weights_sha256 == original.manifest.files[CHECKPOINT]

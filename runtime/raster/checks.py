@@ -8,7 +8,7 @@ from ssdiff_trt.runtime.raster.radiometry import STATED, Scale, survey
 from ssdiff_trt.runtime.raster.scene import Scene, mask_flags
 
 
-def doubt_values(scene: Scene, pan_scale: Scale, ms_scale: Scale, progress: Progress) -> None:
+def check_values(scene: Scene, pan_scale: Scale, ms_scale: Scale, progress: Progress) -> None:
     """Warn where a sample of the images speaks against what is taken for granted of their values.
 
     Raises:

@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from ssdiff_trt.runtime.errors import SSDiffError
 
-FAULTS = (RasterioError, CPLE_BaseError)
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises when GDAL fails; some of it is not its own class."""
 
 
@@ -29,21 +29,21 @@ def without_georeferencing_warnings() -> Iterator[None]:
 @contextmanager
 def strict_options(driver: str) -> Iterator[None]:
     """Around the creation of a file: refuse options that GDAL would only grumble about."""
-    heard: list[str] = []
+    progress: list[str] = []
     listener = logging.Handler(logging.WARNING)
-    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    listener.emit = lambda record: progress.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("rasterio._env")
     logger.addHandler(listener)
     try:
         with without_georeferencing_warnings():
             yield
-    except (*FAULTS, ValueError, TypeError) as error:
+    except (*GDAL_ERRORS, ValueError, TypeError) as error:
         raise SSDiffError(
             f"{driver} cannot be written like that ({error}); check --co and --dtype."
         ) from error
     finally:
         logger.removeHandler(listener)
-    for message in heard:
+    for message in progress:
         if "creation option" in message:
             reason = message.partition(" in ")[2]
             raise SSDiffError(f"A --co option does not work: {reason}; correct it.")

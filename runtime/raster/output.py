@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.raster.gdal import FAULTS, check_complete, strict_options
+from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete, strict_options
 from ssdiff_trt.runtime.raster.scene import Scene
 
 _LAYOUT = {
@@ -257,7 +257,7 @@ class Output:
         top, left = (r.start for r in self._scene.output)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
         indexes = list(range(1, len(values) + 1))
-        with self._faults_told():
+        with self._translate_write_errors():
             self._file.write(pixels, indexes, window=window)
             if self._alpha:
                 opaque = np.iinfo(self._dtype).max if self._dtype.kind in "ui" else 255
@@ -270,7 +270,7 @@ class Output:
         with self._stack:
             if kind is not None:
                 return
-            with self._faults_told():
+            with self._translate_write_errors():
                 self._file.close()
                 check_complete(self._scratch / "result.tif")
                 result = self._finished(self._scratch / "result.tif")
@@ -282,10 +282,10 @@ class Output:
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     @contextmanager
-    def _faults_told(self) -> Iterator[None]:
+    def _translate_write_errors(self) -> Iterator[None]:
         try:
             yield
-        except (*FAULTS, OSError) as error:
+        except (*GDAL_ERRORS, OSError) as error:
             raise SSDiffError(
                 f"{self.path} cannot be written ({error}); is the disk full?"
             ) from error

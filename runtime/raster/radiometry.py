@@ -11,7 +11,7 @@ from rasterio.windows import Window
 
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.raster.scene import damage_told
+from ssdiff_trt.runtime.raster.scene import translate_read_errors
 
 STATED = "as stated"
 
@@ -72,7 +72,7 @@ def survey(image: DatasetReader, bands: Sequence[int]) -> Survey:
     for row in np.linspace(0, max(image.height - 64, 0), 5, dtype=int):
         for col in np.linspace(0, max(image.width - 64, 0), 5, dtype=int):
             window = Window(col, row, min(64, image.width), min(64, image.height))
-            with damage_told(image, window):
+            with translate_read_errors(image, window):
                 patch = image.read(list(bands), window=window, masked=True)
             patches.append(patch.astype(np.float32).filled(np.nan).reshape(len(bands), -1))
     values = np.concatenate(patches, axis=1)

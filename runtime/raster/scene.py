@@ -26,7 +26,7 @@ from rasterio.windows import Window
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, HALO, RATIO
 from ssdiff_trt.runtime.pixels import Pixels
-from ssdiff_trt.runtime.raster.gdal import FAULTS, without_georeferencing_warnings
+from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, without_georeferencing_warnings
 
 RATIO_TOLERANCE = 0.02
 ON_GRID = 0.1
@@ -249,7 +249,7 @@ def open_raster(path: str | Path, role: str) -> DatasetReader:
     try:
         with without_georeferencing_warnings():
             dataset = rasterio.open(path)
-    except FAULTS as error:
+    except GDAL_ERRORS as error:
         raise SSDiffError(f"The {role} image cannot be read ({error}); check the path.") from error
     if not dataset.count:
         raise SSDiffError(f"The {role} image {path} has no bands; name one of its subdatasets.")
@@ -352,7 +352,7 @@ def _ms_to_pan(pan: DatasetReader, ms: DatasetReader) -> _Points:
         if pan.crs != ms.crs:
             try:
                 x, y = map(np.asarray, transform_points(ms.crs, pan.crs, x, y))
-            except FAULTS as error:
+            except GDAL_ERRORS as error:
                 raise SSDiffError(
                     f"The CRS of {_name(ms)} cannot be converted to that of {_name(pan)} "
                     f"({error}); warp MS to PAN's CRS yourself."
@@ -375,11 +375,11 @@ def _check_ratio(pan: DatasetReader, ms: DatasetReader, to_pan: _Points) -> None
 
 
 @contextmanager
-def damage_told(source: DatasetReader | WarpedVRT, window: Window) -> Iterator[None]:
+def translate_read_errors(source: DatasetReader | WarpedVRT, window: Window) -> Iterator[None]:
     """Around a read: a file that cannot be read there is a mistake of the user's."""
     try:
         yield
-    except FAULTS as error:
+    except GDAL_ERRORS as error:
         rows, cols = window.toranges()
         raise SSDiffError(
             f"{_name(source)} is damaged at rows {rows[0]} to {rows[1]} and columns {cols[0]} to "
@@ -398,7 +398,7 @@ def read_rectangle(
     top, left = max(rows.start, 0), max(cols.start, 0)
     bottom, right = min(rows.stop, source.height), min(cols.stop, source.width)
     window = Window(left, top, right - left, bottom - top)
-    with damage_told(source, window):
+    with translate_read_errors(source, window):
         values = source.read(bands, window=window, out_dtype=np.float32)
     alpha = _alpha_band(source)
     declared = source.nodatavals[bands[0] - 1]

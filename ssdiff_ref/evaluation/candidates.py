@@ -104,7 +104,7 @@ class BundleMethod:
 Method = Callable[[Pair], Image]
 
 
-def choose_contenders(
+def choose_candidates(
     methods: Sequence[str] | None,
     bundles: Sequence[str | Path],
     bands: int,

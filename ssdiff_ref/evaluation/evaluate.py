@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssdiff_ref.evaluation.candidates import BundleMethod, choose_contenders
+from ssdiff_ref.evaluation.candidates import BundleMethod, choose_candidates
 from ssdiff_ref.evaluation.judging import Evaluation, judge, judge_products, smallest_size
 from ssdiff_ref.evaluation.picture import Gallery
 from ssdiff_ref.evaluation.products import open_products
@@ -155,7 +155,7 @@ def evaluate(
         )
         dataset = align(dataset, shift, progress)
         progress.note(f"Full scale {dataset.scale}; MTF of {dataset.sensor.name}")
-        contenders = choose_contenders(
+        contenders = choose_candidates(
             methods, bundles, len(dataset.sensor.bands), dataset.scale.value, progress, precision
         )
         settings["bundles"] = {

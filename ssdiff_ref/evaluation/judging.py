@@ -120,9 +120,9 @@ def judge(
             for trial in _trials(sample, dataset.sensor):
                 shown = gallery if index == 0 else None
                 if shown and trial.truth is not None:
-                    shown.hang(trial.truth, crop, pan=trial.pair.pan)
+                    shown.set_reference(trial.truth, crop, pan=trial.pair.pan)
                 for name, method in methods.items():
-                    with _blaming(name, trial.resolution, index, dataset):
+                    with _translate_errors(name, trial.resolution, index, dataset):
                         fused = method(trial.pair)
                         scores = trial.score(fused, dataset.scale.value, crop)
                     evaluation.add(trial.resolution, name, scores)
@@ -176,7 +176,7 @@ def judge_products(
         products.sensor, products.scale, crop, range(height), range(width), scenes=1
     )
     if gallery:
-        gallery.hang(reference, crop, valid=products.valid)
+        gallery.set_reference(reference, crop, valid=products.valid)
     for name, fused in products.fused.items():
         scores = reduced_resolution_scores(
             fused, reference, products.scale.value, crop, products.valid
@@ -232,7 +232,9 @@ def _survey(dataset: Dataset) -> int:
 
 
 @contextmanager
-def _blaming(method: str, resolution: Resolution, index: int, dataset: Dataset) -> Iterator[None]:
+def _translate_errors(
+    method: str, resolution: Resolution, index: int, dataset: Dataset
+) -> Iterator[None]:
     """Say in errors who was judged, and on what."""
     try:
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ssdiff_ref.quality.checks import Image, Mask, as_mask
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.quicklook import colour_bands, figure, show, stretch
 from ssdiff_trt.runtime.sensors import Sensor
 
@@ -37,7 +37,7 @@ class Gallery:
         self._bands = colour_bands(sensor.bands)
         self._images: list[tuple[str, Image, Image]] = []
 
-    def hang(
+    def set_reference(
         self,
         reference: Image,
         crop: int,
@@ -104,7 +104,7 @@ class Gallery:
         across = drawing.get_figwidth() * drawing.dpi
         axis = drawing.add_axes((1 - (_MARGIN - 12) / across, 0.1, 16 / across, 0.8))
         drawing.colorbar(maps, cax=axis, extend="max", label="RMS error of the bands, in DN")
-        with appearing(path) as part:
+        with atomic_write(path) as part:
             drawing.savefig(part)
 
 

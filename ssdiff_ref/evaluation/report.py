@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssdiff_ref.evaluation.judging import Evaluation, Resolution, Scores
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 
 RESOLUTIONS: tuple[Resolution, ...] = ("reduced", "full")
 _LOW = ("SAM", "ERGAS", "D_lambda", "D_s")
@@ -94,7 +94,7 @@ def write_json(evaluation: Evaluation, settings: Mapping[str, Any], path: Path) 
         "settings": settings,
         "version": version("ssdiff-trt"),
     }
-    with appearing(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 
@@ -106,7 +106,7 @@ def _finite(content: Any) -> Any:
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """Write every score of every scene, one a line: scene, resolution, method, metric, value."""
-    with appearing(path) as part, part.open("w", newline="") as file:
+    with atomic_write(path) as part, part.open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(("scene", "resolution", "method", "metric", "value"))
         for resolution in RESOLUTIONS:

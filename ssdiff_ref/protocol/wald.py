@@ -24,7 +24,7 @@ from ssdiff_ref.quality.filters import BICUBIC_BEFORE, BICUBIC_SUPPORT, REACH, d
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.raster.gdal import FAULTS, check_complete
+from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete
 from ssdiff_trt.runtime.raster.output import check_target, encode, holds
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import Sensor
@@ -90,7 +90,7 @@ def simulate(
                 for layer in layers:
                     _write(made / layer.name, scene, layer, tags)
                     check_complete(made / layer.name)
-            except (*FAULTS, OSError) as error:
+            except (*GDAL_ERRORS, OSError) as error:
                 raise SSDiffError(
                     f"{folder} cannot be written ({error}); is the disk full?"
                 ) from error

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from ssdiff_ref.training.trainer import LOSSES, VALIDATION
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 
 PICTURE = "curves.png"
 
@@ -45,5 +45,5 @@ def draw_curves(folder: Path) -> None:
         panel.set_xlabel("iteration")
     for panel in panels:
         panel.grid(alpha=0.3)
-    with appearing(folder / PICTURE) as unfinished:
+    with atomic_write(folder / PICTURE) as unfinished:
         figure.savefig(unfinished, dpi=110)

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 
 ARRAYS = (".h5", ".hdf5")
 """Suffixes of PanCollection files."""
@@ -164,7 +164,7 @@ def pack(pictures: Sequence[Picture], path: Path) -> None:
         f"picture{index}": np.diff(picture.pixels, axis=-1, prepend=picture.pixels.dtype.type(0))
         for index, picture in enumerate(pictures)
     }
-    with appearing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         np.savez_compressed(unfinished, told=np.array(json.dumps(told)), **arrays)  # type: ignore[arg-type]
 
 

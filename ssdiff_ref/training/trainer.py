@@ -28,7 +28,7 @@ from ssdiff_ref.training.pairs import Supply
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.validation import Scores, Validation
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import T, alphas_cumprod
 
@@ -208,7 +208,7 @@ class Trainer:
             self._since_best += 1
             return told
         self.best, self._since_best = scores, 0
-        with appearing(self.folder / BEST) as unfinished:
+        with atomic_write(self.folder / BEST) as unfinished:
             save_checkpoint(self.average, unfinished)
         return f"{told}; the best so far"
 
@@ -223,9 +223,9 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        with appearing(self.folder / STATE) as unfinished:
+        with atomic_write(self.folder / STATE) as unfinished:
             torch.save(state, unfinished)
-        with appearing(self.folder / LAST) as unfinished:
+        with atomic_write(self.folder / LAST) as unfinished:
             save_checkpoint(self.average, unfinished)
 
     def _resume(self) -> None:
@@ -264,5 +264,5 @@ def _cut(path: Path, iteration: int) -> None:
         return
     with path.open(newline="") as file:
         header, *rows = list(csv.reader(file))
-    with appearing(path) as unfinished, unfinished.open("w", newline="") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
         csv.writer(file).writerows([header, *(row for row in rows if float(row[0]) <= iteration)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.raster.checks import doubt_values
+from ssdiff_trt.runtime.raster.checks import check_values
 from ssdiff_trt.runtime.raster.registration import LEAST_SHARE, offset
 from ssdiff_trt.runtime.raster.scene import Scene
 
@@ -54,7 +54,7 @@ def tell_assumptions(scene: Scene, result: Result, progress: Progress) -> None:
             "--timesteps, or choose another --precision"
         )
     _warn_of_band_order(scene, manifest.sensor.bands, progress)
-    doubt_values(scene, result.pan_scale, result.ms_scale, progress)
+    check_values(scene, result.pan_scale, result.ms_scale, progress)
 
 
 def _tell_shift(scene: Scene, result: Result, progress: Progress) -> None:

@@ -69,12 +69,12 @@ def test_the_same_seed_gives_the_same_samples(low4, samples4, tmp_path):
 
 
 def test_samples_keep_to_their_size_and_are_drawn(low4, tmp_path):
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     path = tmp_path / "small.npz"
     limit = 1.0
-    collect(PAIR, path, bundle=low4, full_scale=10000, megabytes=limit, progress=heard)
+    collect(PAIR, path, bundle=low4, full_scale=10000, megabytes=limit, progress=progress)
     assert path.stat().st_size < limit * 1e6 * 1.01
-    assert f"{len(load(path, low4).tiles.pan)} tiles to calibrate by" in heard.notes[-1]
+    assert f"{len(load(path, low4).tiles.pan)} tiles to calibrate by" in progress.notes[-1]
     assert path.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -82,7 +82,7 @@ def test_the_picture_has_no_hole_in_it_if_that_can_be_avoided(tmp_path):
     truth[:, :30] = 0
     valid[::90, :150] = False
     gallery = Gallery(SENSORS["qb"])
-    gallery.hang(truth, 21, valid=valid)
+    gallery.set_reference(truth, 21, valid=valid)
     rows, cols = gallery.window
     assert valid[rows, cols].all()
     assert rows.stop - rows.start == cols.stop - cols.start == 64

@@ -9,7 +9,7 @@ import pytest
 import ssdiff_trt.export.command as command
 from ssdiff_trt.export.command import export
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
-from ssdiff_trt.runtime.bundle.store import bundle_for, made_anew, open_bundle, shipped
+from ssdiff_trt.runtime.bundle.store import bundle_for, open_bundle, shipped, user_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.progress import Progress
 from tests.support.progress import RecordingProgress
@@ -30,17 +30,17 @@ def exported(monkeypatch, tmp_path):
 
 
 def test_without_weights_those_that_come_along_are_made_anew(exported):
-    heard = RecordingProgress()
-    assert len(list(export(fp16=True, progress=heard))) == len(shipped())
+    progress = RecordingProgress()
+    assert len(list(export(fp16=True, progress=progress))) == len(shipped())
     assert [call["weights"] for call in exported] == shipped()
     old = open_bundle("generic8").manifest
     last = exported[-1]
-    assert last["output"] == str(made_anew("generic8"))
+    assert last["output"] == str(user_bundle("generic8"))
     assert (last["sensor"], last["timesteps"]) == (old.sensor.name, old.sampler.timesteps)
     assert (last["precisions"], last["overwrite"]) == (("fp16",), True)
     assert last["licence"] == "Apache-2.0"
-    assert str(made_anew("generic4")) in heard.notes[0]
-    assert heard.notes[1].startswith("No engine in fp16 is built here (")
+    assert str(user_bundle("generic4")) in progress.notes[0]
+    assert progress.notes[1].startswith("No engine in fp16 is built here (")
 
 
 def test_what_is_said_counts_more_than_the_bundle(exported):
@@ -88,11 +88,11 @@ def test_engines_for_other_gpus_come_along_in_the_bundle(low4, monkeypatch, tmp_
     copy = tmp_path / "copy.ssdiff"
     shutil.copytree(low4.path, copy)
     monkeypatch.setattr(command, "export_bundle", lambda *a, **o: open_bundle(copy))
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     options = {"engine": "tensorrt-rtx", "gpus": "sm86,sm89", "fp16": True}
-    (bundle,) = export(weights=str(low4.path), output=str(copy), progress=heard, **options)
+    (bundle,) = export(weights=str(low4.path), output=str(copy), progress=progress, **options)
     assert len(list((copy / "engines").glob("*.engine"))) == 2
-    assert heard.notes[0].startswith("Engine for sm86 in fp16: ")
+    assert progress.notes[0].startswith("Engine for sm86 in fp16: ")
     plan = command.Plan(bundle, "tensorrt-rtx", "fp16", "sm89")
     assert EngineCache(tmp_path / "none", [copy / "engines"]).find(plan.key, Progress())
     open_bundle(copy)  # engines are no part of what the manifest holds to be true
@@ -100,7 +100,7 @@ def test_engines_for_other_gpus_come_along_in_the_bundle(low4, monkeypatch, tmp_
 
 def test_a_run_takes_the_richer_bundle_only_while_it_is_the_same(monkeypatch, tmp_path):
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path))
-    richer = made_anew("generic4")
+    richer = user_bundle("generic4")
     richer.parent.mkdir()
     shutil.copytree(open_bundle("generic4").path, richer)
     assert bundle_for(4).path != richer  # made from other weights, for all that its manifest says

@@ -212,12 +212,12 @@ def _read(path):
 
 
 def test_other_timesteps_than_the_calibrated_are_doubted(int8, make_pair, tmp_path):
-    pair, heard = make_pair(64, 64), RecordingProgress()
-    given = {"bundle": int8, "backend": "onnxruntime", "precision": "int8", "progress": heard}
+    pair, progress = make_pair(64, 64), RecordingProgress()
+    given = {"bundle": int8, "backend": "onnxruntime", "precision": "int8", "progress": progress}
     pansharpen(*pair, tmp_path / "a.tif", **given)
-    assert not [text for text in heard.warnings if "calibrated" in text]
+    assert not [text for text in progress.warnings if "calibrated" in text]
     pansharpen(*pair, tmp_path / "b.tif", timesteps=(500,), **given)
-    (warning,) = (text for text in heard.warnings if "calibrated" in text)
+    (warning,) = (text for text in progress.warnings if "calibrated" in text)
     assert warning.startswith("int8 is calibrated for t = 999, 68")
 
 
@@ -234,11 +234,11 @@ def test_tensorrt_rtx_builds_int8(int8, form, monkeypatch):
     monkeypatch.setattr(
         "ssdiff_trt.runtime.backends.tensorrt.engine.form_for", lambda flavour, trt: form
     )
-    heard = RecordingProgress()
-    engine, layers = Plan(int8, "tensorrt-rtx", "int8", "sm86").build(heard)
+    progress = RecordingProgress()
+    engine, layers = Plan(int8, "tensorrt-rtx", "int8", "sm86").build(progress)
     assert len(engine) > 1_000_000
     assert layers["QUANTIZE INT8"] == layers["DEQUANTIZE HALF"] > 60
-    assert not heard.warnings
+    assert not progress.warnings
 
 
 def test_graphs_over_budget_are_refused(int8, samples4, tmp_path, monkeypatch):
@@ -322,19 +322,19 @@ def test_int8_is_never_taken_unasked(int8):
 
 
 def test_a_study_is_a_table_a_picture_and_a_file(low4, samples4, tmp_path):
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     found = study_bundle(
         samples4,
         bundle=str(low4.path),
         json=str(tmp_path / "s.json"),
         picture=str(tmp_path / "s.png"),
-        progress=heard,
+        progress=progress,
     )
     written = json.loads((tmp_path / "s.json").read_text())
     assert written["plan"] == list(found.plan)
     assert len(written["ranges"]["by_timestep"]["spatial.0.conv0/Conv"]) == 2
     assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
-    assert heard.total == heard.done > 18
+    assert progress.total == progress.done > 18
     with pytest.raises(SSDiffError, match=r"s.json exists; give another --json"):
         study_bundle(samples4, bundle=str(low4.path), json=str(tmp_path / "s.json"))
     with pytest.raises(SSDiffError, match=r"cannot be drawn as s.foo, expected a name that ends"):

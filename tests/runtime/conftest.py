@@ -14,7 +14,7 @@ from tests.support.imagery import make_bundle
 
 @pytest.fixture
 def make_backend(tmp_path):
-    """A backend on paper, and its GPU."""
+    """A fake backend, and its GPU."""
     bundle = open_bundle(make_bundle(tmp_path, "paper", BANDS, TILE))
     io = graph_io("step", bundle.manifest.model)
     specs = {spec.name: spec for part in io for spec in part}

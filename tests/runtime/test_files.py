@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "a.txt"
-    with appearing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("all of it")
         assert not path.exists()
     assert path.read_text() == "all of it"
@@ -19,7 +19,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 
 def test_a_file_that_fails_leaves_nothing(tmp_path):
     def write():
-        with appearing(tmp_path / "a.txt") as unfinished:
+        with atomic_write(tmp_path / "a.txt") as unfinished:
             unfinished.write_text("half")
             raise KeyError
 
@@ -33,6 +33,6 @@ def test_a_place_that_cannot_be_written_to_is_told(tmp_path):
         pytest.raises(
             SSDiffError, match=r"none cannot be written to \(No such file or directory\)"
         ),
-        appearing(tmp_path / "none" / "a.txt"),
+        atomic_write(tmp_path / "none" / "a.txt"),
     ):
         pass

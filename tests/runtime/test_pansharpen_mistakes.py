@@ -179,17 +179,17 @@ def test_a_result_that_appears_meanwhile_is_kept(make_pair, run, tmp_path):
 
 def test_what_looks_wrong_is_told_before_or_after(make_pair, run):
     names = ("red", "green", "blue", "nir")
-    heard = RecordingProgress()
-    run(make_pair(ms={"descriptions": names}), progress=heard, dtype="uint8")
-    assert "called red, green, blue, nir and the bundle expects blue, green" in heard.warnings[0]
-    assert "did not fit into the type of the result" in heard.warnings[1]
-    heard = RecordingProgress()
+    progress = RecordingProgress()
+    run(make_pair(ms={"descriptions": names}), progress=progress, dtype="uint8")
+    assert "called red, green, blue, nir and the bundle expects blue, green" in progress.warnings[0]
+    assert "did not fit into the type of the result" in progress.warnings[1]
+    progress = RecordingProgress()
     pixels = smooth((1, 160, 192)) * 3
     pixels[:, :40] = 0
-    run(make_pair(pan={"pixels": pixels}, ms={"nodata": 65535}), name="b.tif", progress=heard)
-    assert "of a sample of PAN is 0 and nothing is declared" in heard.warnings[0]
-    assert "the largest PAN value in a sample is" in heard.warnings[1]
-    assert "valid pixels of PAN not within 0 and full scale 2047" in heard.warnings[2]
+    run(make_pair(pan={"pixels": pixels}, ms={"nodata": 65535}), name="b.tif", progress=progress)
+    assert "of a sample of PAN is 0 and nothing is declared" in progress.warnings[0]
+    assert "the largest PAN value in a sample is" in progress.warnings[1]
+    assert "valid pixels of PAN not within 0 and full scale 2047" in progress.warnings[2]
 
 
 def test_reflectance_is_refused_until_full_scale_is_stated(make_pair, run):

@@ -10,7 +10,7 @@ BANDS, TILE = 4, 32
 
 
 def residual(x_t, pan, lms, ms, t):
-    """A network of paper that mixes all that it is given."""
+    """A network in numpy that mixes all that it is given."""
     wide = ms.repeat(4, axis=2).repeat(4, axis=3)
     told = t.reshape(-1, 1, 1, 1) / np.float32(1000)
     return (

@@ -1,4 +1,4 @@
-"""A GPU of paper: device memory, streams and engines that keep what they were told.
+"""A fake GPU: device memory, streams and engines that keep what they were told.
 
 Work is queued on streams and done when somebody waits for it, no sooner, so that a missing wait or
 a buffer that is used too early shows in the numbers. Its clock ticks a millisecond for each call of

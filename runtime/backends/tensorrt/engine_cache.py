@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.files import appearing
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Progress
 
 
@@ -107,9 +107,9 @@ class EngineCache:
         """Keep an engine; the record appears last."""
         sha256 = hashlib.sha256(engine).hexdigest()
         record = Record(key=key, sha256=sha256, layers=layers, seconds=round(seconds, 2))
-        with appearing(self.folder / f"{key.digest}.engine") as path:
+        with atomic_write(self.folder / f"{key.digest}.engine") as path:
             path.write_bytes(engine)
-        with appearing(self.folder / f"{key.digest}.json") as path:
+        with atomic_write(self.folder / f"{key.digest}.json") as path:
             path.write_text(record.model_dump_json(indent=1) + "\n")
 
     def _reason(self, key: EngineKey) -> str:

@@ -58,32 +58,32 @@ def machine(monkeypatch):
     ],
 )
 def test_auto_takes_the_best_that_is_there_and_says_why(machine, low4, there, taken, why):
-    opened, heard = machine(installed=there, cuda_provider=True), RecordingProgress()
-    open_backend("auto", low4, batch=16, progress=heard)
+    opened, progress = machine(installed=there, cuda_provider=True), RecordingProgress()
+    open_backend("auto", low4, batch=16, progress=progress)
     assert opened == [(taken, "fp16", 16)]
-    assert heard.notes == [f"Backend {taken}: {why}"]
+    assert progress.notes == [f"Backend {taken}: {why}"]
 
 
 def test_a_gpu_that_nothing_drives_leaves_the_cpu_and_is_told(machine, bundle4):
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     machine()
-    backend = open_backend("auto", bundle4, progress=heard)
+    backend = open_backend("auto", bundle4, progress=progress)
     assert "on the CPU, fp32" in backend.describe()
-    assert heard.notes == [
+    assert progress.notes == [
         "Backend onnxruntime, on the CPU: no TensorRT is installed, and this ONNX Runtime has no "
         "CUDA"
     ]
 
 
 def test_without_a_gpu_nobody_is_bothered(machine, bundle4):
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     machine(gpu=False, installed=("tensorrt",))
-    assert "on the CPU, fp32" in open_backend("auto", bundle4, progress=heard).describe()
-    assert not heard.notes
+    assert "on the CPU, fp32" in open_backend("auto", bundle4, progress=progress).describe()
+    assert not progress.notes
 
 
 def test_a_bundle_without_fp16_runs_in_fp32_and_says_how_to_get_it(machine, bundle4):
-    opened, heard = machine(), RecordingProgress()
-    open_backend("tensorrt", bundle4, progress=heard)
+    opened, progress = machine(), RecordingProgress()
+    open_backend("tensorrt", bundle4, progress=progress)
     assert opened == [("tensorrt", "fp32", None)]
-    assert "has no graphs in fp16; ssdiff-export --fp16 makes them" in heard.notes[0]
+    assert "has no graphs in fp16; ssdiff-export --fp16 makes them" in progress.notes[0]

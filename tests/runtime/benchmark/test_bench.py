@@ -27,7 +27,7 @@ from ssdiff_trt.runtime.benchmark.results import (
 from ssdiff_trt.runtime.benchmark.rounds import bench
 from ssdiff_trt.runtime.benchmark.statistics import percentile, ratio
 from ssdiff_trt.runtime.benchmark.tables import number, print_comparison, print_tables
-from ssdiff_trt.runtime.benchmark.worker import Waited, measure
+from ssdiff_trt.runtime.benchmark.worker import TimedBackend, measure
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.schedule import make_schedule
 from tests.support.backends import StandIn, tiles64
@@ -158,7 +158,7 @@ def test_a_gpu_is_timed_by_its_own_clock(make_backend):
     assert isinstance(backend, TimedByDevice)
     assert not isinstance(StandIn(), TimedByDevice)
     found = measure(backend, engine_tiles(4), STEPS, 5, 0, Watch("gpu"))
-    assert found.device_ms == (3.0,) * 5  # the GPU of paper takes a millisecond for each step
+    assert found.device_ms == (3.0,) * 5  # the fake GPU takes a millisecond for each step
     assert found.tiles == 5 * 4
     assert len(cuda.graphs) == 2  # one for each slot: nothing is captured while time is taken
 
@@ -166,7 +166,7 @@ def test_a_gpu_is_timed_by_its_own_clock(make_backend):
 def test_what_a_scene_does_itself_is_not_the_networks_time(monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr(worker.time, "perf_counter", lambda: next(clock))
-    waited = Waited(Paper())
+    waited = TimedBackend(Paper())
     assert len(list(waited.sample([tiles64(1), tiles64(1)], STEPS))) == 2
     # A tick between any two looks at the clock: 3 calls of 3 ticks each, less 3 for the batches.
     assert waited.seconds == 3 * 3 - 3
@@ -349,10 +349,10 @@ def test_mistakes_are_told_before_anything_is_measured(monkeypatch, tmp_path, op
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setattr(rounds, "_SETTLE", 0.05)
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     with pytest.raises(SSDiffError, match=sentence):
-        bench(**QUICK | options, progress=heard)
-    assert heard.total == 0
+        bench(**QUICK | options, progress=progress)
+    assert progress.total == 0
     assert os.listdir(tmp_path) == []
 
 
@@ -426,21 +426,21 @@ def test_without_torch_there_is_no_reference(monkeypatch):
 
 def test_what_does_not_work_here_is_left_out_and_told(monkeypatch):
     monkeypatch.setattr(rounds, "_SETTLE", 0.05)
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     others = PAPER | {"missing": f"{__name__}:open_nothing"}
-    found = bench(backends=(), others=others, steps=(1,), progress=heard, **QUICK)
+    found = bench(backends=(), others=others, steps=(1,), progress=progress, **QUICK)
     assert {case.contender for case in found.cases} == {"paper fp32"}
-    assert "left out is missing in auto: It is not there; get it." in heard.warnings
-    assert heard.done == heard.total == 2 * 2
+    assert "left out is missing in auto: It is not there; get it." in progress.warnings
+    assert progress.done == progress.total == 2 * 2
 
 
 def test_a_machine_with_other_work_gets_a_warning(monkeypatch):
     monkeypatch.setattr(rounds, "_SETTLE", 0.05)
     monkeypatch.setattr(rounds, "others_cores", lambda before, after: 0.7)
-    heard = RecordingProgress()
-    found = bench(backends=(), others=PAPER, steps=(1,), progress=heard, **QUICK)
+    progress = RecordingProgress()
+    found = bench(backends=(), others=PAPER, steps=(1,), progress=progress, **QUICK)
     busy = f"other programs kept 0.7 of {found.environment.cores} cores busy"
-    told = [warning for warning in heard.warnings if busy in warning]
+    told = [warning for warning in progress.warnings if busy in warning]
     assert [warning.split(",")[0] for warning in told] == [
         "Before the start",
         "While it was measured",

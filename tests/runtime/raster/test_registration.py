@@ -148,15 +148,15 @@ def test_a_run_moves_ms_onto_pan(tmp_path, run, shift):
     still = run(write_displaced(tmp_path, (0, 0)), name="still.tif", dtype="float32")
     assert still.shift == (0, 0)
     pair = write_displaced(tmp_path, shift)
-    heard = RecordingProgress(verbose=True)
-    moved = run(pair, name="moved.tif", dtype="float32", progress=heard)
+    progress = RecordingProgress(verbose=True)
+    moved = run(pair, name="moved.tif", dtype="float32", progress=progress)
     assert moved.shift == pytest.approx(shift, abs=0.03)
     assert error(moved) == pytest.approx(error(still), rel=0.05)
     left = run(pair, name="left.tif", dtype="float32", shift="none")
     assert error(left) > 3 * error(still)
     assert left.measured_shift is None
     rows, cols = moved.shift
-    (told,) = [note for note in heard.notes if "moved onto PAN" in note]
+    (told,) = [note for note in progress.notes if "moved onto PAN" in note]
     assert told.startswith(
         f"MS lies {rows:+.2f} rows and {cols:+.2f} columns of PAN off where its georeferencing "
         "says (measured, ±0.0"
@@ -207,10 +207,10 @@ def test_what_is_warped_is_moved_too(tmp_path, run):
 
 
 def test_a_shift_that_is_too_large_is_told_and_not_made_up_for(tmp_path, run):
-    heard = RecordingProgress(verbose=True)
-    result = run(write_displaced(tmp_path, (4.6, 0)), progress=heard)
+    progress = RecordingProgress(verbose=True)
+    result = run(write_displaced(tmp_path, (4.6, 0)), progress=progress)
     assert result.shift == (0, 0)
-    (warning,) = [text for text in heard.warnings if "too far to be sure" in text]
+    (warning,) = [text for text in progress.warnings if "too far to be sure" in text]
     assert warning.startswith("MS seems to lie +4.6")
     assert "--shift ROWS,COLS" in warning
 

@@ -13,7 +13,7 @@ import rasterio
 from scipy.io import savemat
 
 from ssdiff_ref.classical.baselines import COMPARED, METHODS
-from ssdiff_ref.evaluation.candidates import choose_contenders
+from ssdiff_ref.evaluation.candidates import choose_candidates
 from ssdiff_ref.evaluation.evaluate import evaluate
 from ssdiff_ref.evaluation.report import print_tables
 from ssdiff_ref.protocol.pair import Pair
@@ -110,11 +110,11 @@ def test_nodata_is_cut_away_and_what_is_left_is_judged_as_if_it_were_all(tmp_pat
     spoilt_ms[:, :10, 50] = 0
     spoilt_pan[300:, :30] = 0
     inputs = write_pair(tmp_path, spoilt_pan, spoilt_ms, nodata=0)
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     options = {"sensor": "qb", "methods": ["GSA", "EXP"]}
-    found = evaluate(inputs, **options, progress=heard)
+    found = evaluate(inputs, **options, progress=progress)
     assert (found.rows, found.cols) == (range(40, 392), range(32, 416))
-    assert any("rows 40 to 391 and columns 32 to 415 of PAN" in note for note in heard.notes)
+    assert any("rows 40 to 391 and columns 32 to 415 of PAN" in note for note in progress.notes)
     (tmp_path / "cut").mkdir()
     cut = write_pair(tmp_path / "cut", pan[40:392, 32:], ms[:, 10:98, 8:])
     assert evaluate(cut, **options).scores == found.scores
@@ -137,10 +137,10 @@ def test_pan_of_another_full_scale_is_brought_to_that_of_ms(tmp_path):
     pan, ms = pair(0, 4, 80, 80)
     coarse = np.rint(ms / 8).astype("uint8")
     inputs = write_pair(tmp_path, pan, coarse, photometric="minisblack")
-    heard = RecordingProgress()
-    found = evaluate(inputs, sensor="qb", methods=["EXP"], progress=heard)
+    progress = RecordingProgress()
+    found = evaluate(inputs, sensor="qb", methods=["EXP"], progress=progress)
     assert found.scale.value == 255
-    assert any("PAN, of full scale 2047" in note for note in heard.notes)
+    assert any("PAN, of full scale 2047" in note for note in progress.notes)
     same = Pair.of(pan * (255 / 2047), coarse, SENSORS["qb"])
     expected = full_resolution_scores(same.lms, same.pan, same.lms, same.sensor)
     assert found.scores["full"]["EXP"] == [pytest.approx(expected, rel=1e-6)]
@@ -279,14 +279,16 @@ def test_mat_files_of_either_naming_and_version_are_the_same_scene(tmp_path, nam
 
 
 def test_scenes_with_a_displaced_ms_are_counted(tmp_path):
-    heard = RecordingProgress()
-    options = {"sensor": "qb", "crop": 10, "methods": ["EXP"], "progress": heard}
+    progress = RecordingProgress()
+    options = {"sensor": "qb", "crop": 10, "methods": ["EXP"], "progress": progress}
     sound = evaluate([write_h5(tmp_path / "s.h5", 3)], **options)
-    assert (sound.displaced, heard.warnings) == (0, [])
+    assert (sound.displaced, progress.warnings) == (0, [])
     path = write_h5(tmp_path / "d.h5", 4, phase=(1, 2), displaced=(0, 3))
     found = evaluate([path], **options, json=tmp_path / "s.json")
     assert found.displaced == 2
-    assert heard.warnings[0].startswith("2 of 4 scenes have MS that was decimated at another phase")
+    assert progress.warnings[0].startswith(
+        "2 of 4 scenes have MS that was decimated at another phase"
+    )
     assert json.loads((tmp_path / "s.json").read_text())["displaced_scenes"] == 2
 
 
@@ -315,7 +317,7 @@ def upsampling(monkeypatch):
 
 def test_a_bundle_gets_ms_where_every_other_method_gets_it(tmp_path, upsampling):
     bundle = make_bundle(tmp_path, "plain", 4)
-    contenders = choose_contenders(["EXP"], [bundle], 4, 2047, Progress())
+    contenders = choose_candidates(["EXP"], [bundle], 4, 2047, Progress())
     assert list(contenders) == ["EXP", "ssdiff:plain"]
     given = Pair.of(*pair(0, 4, 40, 32), SENSORS["qb"])
     np.testing.assert_allclose(contenders["ssdiff:plain"](given), given.lms, rtol=2e-6)
@@ -333,23 +335,23 @@ def test_a_bundle_gets_pan_where_ms_is(tmp_path, monkeypatch):
         "ssdiff_ref.evaluation.candidates.open_backend",
         lambda name, bundle, precision: OfPan(bundle),
     )
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     bundle = make_bundle(tmp_path, "plain", 4)
-    method = choose_contenders([], [bundle], 4, 2047, heard)["ssdiff:plain"]
+    method = choose_candidates([], [bundle], 4, 2047, progress)["ssdiff:plain"]
     shift = 0.6, -1.4
     pan, ms = displaced((shift[0] + 0.5, shift[1] + 0.5), 48, 48)  # at 4 n + 2, and displaced
     given = Pair.of(pan, ms, SENSORS["qb"])
     np.testing.assert_allclose(method(given)[0], pan, rtol=1e-6)
-    assert heard.notes == []  # without a truth there is nothing that PAN has to be brought to
+    assert progress.notes == []  # without a truth there is nothing that PAN has to be brought to
     fused = method(replace(given, has_truth=True))
     np.testing.assert_allclose(fused[0], bring_onto_ms(pan, shift), atol=6)
-    (note,) = heard.notes
+    (note,) = progress.notes
     assert note.startswith("ssdiff:plain: MS lies +0.6")
     assert note.endswith("PAN is moved")
     pan, ms = displaced((0.5, 0.5), 48, 48)
     sound = replace(Pair.of(pan, ms, SENSORS["qb"]), has_truth=True)
     np.testing.assert_allclose(method(sound)[0], pan, rtol=1e-6)
-    assert len(heard.notes) == 1
+    assert len(progress.notes) == 1
 
 
 def test_bundles_are_judged_beside_classical_methods(tmp_path, upsampling):
@@ -384,9 +386,11 @@ def test_all_methods_get_an_aligned_pair(tmp_path, shift):
     inputs = write_pair(tmp_path, *as_written(displaced((0, 0), 80, 80)))
     sound = evaluate(inputs, **options, shift=(0.0, 0.0))
     inputs = write_pair(tmp_path, *as_written(displaced(shift, 80, 80)))
-    heard = RecordingProgress()
-    found = evaluate(inputs, **options, shift="auto", json=tmp_path / "scores.json", progress=heard)
-    assert any("PAN is moved" in note for note in heard.notes)
+    progress = RecordingProgress()
+    found = evaluate(
+        inputs, **options, shift="auto", json=tmp_path / "scores.json", progress=progress
+    )
+    assert any("PAN is moved" in note for note in progress.notes)
     assert json.loads((tmp_path / "scores.json").read_text())["settings"]["shift"] == "auto"
     left = evaluate(inputs, **options)
     for method in options["methods"]:

@@ -1,4 +1,4 @@
-"""The TensorRT backend above the CUDA calls, on a GPU of paper."""
+"""The TensorRT backend above the CUDA calls, on a fake GPU."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ def test_denoise_gives_the_clamped_residual(make_backend):
 
 
 def test_what_cannot_be_captured_runs_step_by_step_and_says_so(make_backend):
-    heard = RecordingProgress()
-    backend, cuda = make_backend(captures=False, progress=heard)
+    progress = RecordingProgress()
+    backend, cuda = make_backend(captures=False, progress=progress)
     schedule, some = make_schedule((999, 20)), engine_tiles(4, 8)
     (images,) = backend.sample([some], schedule)
     np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
-    assert heard.warnings == ["No CUDA graph (capture is not permitted); running step by step"]
+    assert progress.warnings == ["No CUDA graph (capture is not permitted); running step by step"]
     assert "launch" not in cuda.calls
     assert "step by step" in backend.describe()
 
@@ -114,12 +114,12 @@ def test_an_enqueue_that_is_refused_stops_the_run(make_backend, refused):
 
 
 def test_out_of_memory_halves_the_batch_once_and_says_so(make_backend):
-    heard = RecordingProgress()
+    progress = RecordingProgress()
     tile_bytes = 4 * TILE * TILE * (3 * BANDS + 1) + 4 * BANDS * (TILE // 4) ** 2
     room = 2 * 5 * tile_bytes + 10_000  # for 5 tiles in both slots
-    backend, cuda = make_backend(batch=8, room=room, progress=heard)
+    backend, cuda = make_backend(batch=8, room=room, progress=progress)
     assert backend.batch == 4
-    assert "Taking 4 tiles at a time, not 8" in heard.warnings[0]
+    assert "Taking 4 tiles at a time, not 8" in progress.warnings[0]
     assert len(cuda.blocks) == 2 * 5  # and what did not fit was given back
     schedule, some = make_schedule((999,)), engine_tiles(8, 9)
     (images,) = backend.sample([some], schedule)

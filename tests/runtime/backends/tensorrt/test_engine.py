@@ -23,15 +23,15 @@ trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_engines_build_in_every_precision(low4, precision):
-    heard = RecordingProgress()
-    engine, layers = Plan(low4, "tensorrt-rtx", precision, "sm86").build(heard)
+    progress = RecordingProgress()
+    engine, layers = Plan(low4, "tensorrt-rtx", precision, "sm86").build(progress)
     assert len(engine) > 2_000_000
     name = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}[precision]
     assert layers[f"CONVOLUTION {name}"] >= 35
     assert layers[f"ATTENTION_INPUT {name}"] == 5
     assert layers["NORMALIZATION FLOAT"] == 19  # never lowered
-    assert heard.total == heard.done > 0
-    assert not heard.warnings  # no fused kernel was missing
+    assert progress.total == progress.done > 0
+    assert not progress.warnings  # no fused kernel was missing
 
 
 def test_the_key_tells_engines_apart(low4):

@@ -42,11 +42,11 @@ def cache(tmp_path):
 
 
 def test_an_engine_is_built_once_and_told_of(cache):
-    build, heard = Builder(), RecordingProgress()
-    assert cache.get(KEY, build, heard) == b"engine 1"
-    assert cache.get(KEY, build, heard) == b"engine 1"
+    build, progress = Builder(), RecordingProgress()
+    assert cache.get(KEY, build, progress) == b"engine 1"
+    assert cache.get(KEY, build, progress) == b"engine 1"
     assert build.built == 1
-    assert heard.notes == ["Building an engine in fp16 for Orin, sm87; it is kept for next time"]
+    assert progress.notes == ["Building an engine in fp16 for Orin, sm87; it is kept for next time"]
 
 
 @pytest.mark.parametrize(
@@ -64,21 +64,21 @@ def test_an_engine_is_built_once_and_told_of(cache):
 def test_an_engine_for_anything_else_is_not_taken_and_the_difference_is_told(
     cache, field, value, told
 ):
-    build, heard = Builder(), RecordingProgress()
-    cache.get(KEY, build, heard)
+    build, progress = Builder(), RecordingProgress()
+    cache.get(KEY, build, progress)
     wanted = KEY.model_copy(update={field: value})
-    assert cache.get(wanted, build, heard) == b"engine 2"
-    assert f"(the nearest one there is: {told}" in heard.notes[-1]
-    assert cache.get(KEY, build, heard) == b"engine 1"  # the other one is still there
+    assert cache.get(wanted, build, progress) == b"engine 2"
+    assert f"(the nearest one there is: {told}" in progress.notes[-1]
+    assert cache.get(KEY, build, progress) == b"engine 1"  # the other one is still there
 
 
 def test_an_engine_that_is_not_the_recorded_one_is_refused_and_built_anew(cache):
-    build, heard = Builder(), RecordingProgress()
-    cache.get(KEY, build, heard)
+    build, progress = Builder(), RecordingProgress()
+    cache.get(KEY, build, progress)
     path = cache.folder / f"{KEY.digest}.engine"
     path.write_bytes(b"engine 1, tampered with")
-    assert cache.get(KEY, build, heard) == b"engine 2"
-    assert "is not the one that was built (its sha256 differs)" in heard.warnings[0]
+    assert cache.get(KEY, build, progress) == b"engine 2"
+    assert "is not the one that was built (its sha256 differs)" in progress.warnings[0]
     assert path.read_bytes() == b"engine 2"
 
 
