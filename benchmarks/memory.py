@@ -29,9 +29,9 @@ GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
 RUN = r"""
 import re, sys
 from pathlib import Path
-from runtime.process import share_cores_and_memory
+from ssdiff_trt.cli.process import share_cores_and_memory
 share_cores_and_memory()
-from runtime.pansharpen import pansharpen
+from ssdiff_trt import pansharpen
 from tests.conftest import StandIn
 pansharpen(*sys.argv[1:4], backend=StandIn(pan=0.2))
 # Not getrusage, whose peak starts with what the parent process had.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,24 +26,29 @@ from ssdiff_trt.calibration.samples import (
     judging_noise,
     weights_digest,
 )
+from ssdiff_trt.runtime.assumptions import assume
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.backends.registry import open_backend
-from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
-from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.errors import InputError, SSDiffError, counted
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
+from ssdiff_trt.runtime.options import PairOptions, SamplingOptions, check_seed
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import require_matplotlib
-from ssdiff_trt.runtime.raster.checks import check_values
 from ssdiff_trt.runtime.raster.output import check_target
-from ssdiff_trt.runtime.raster.radiometry import choose_scale
-from ssdiff_trt.runtime.raster.registration import ShiftChoice, choose_shift, offset
+from ssdiff_trt.runtime.raster.registration import offset
 from ssdiff_trt.runtime.raster.scene import Scene
-from ssdiff_trt.runtime.schedule import Sampler, Schedule, make_schedule, sample
+from ssdiff_trt.runtime.result import choose_schedule
+from ssdiff_trt.runtime.schedule import Sampler, Schedule, sample
 from ssdiff_trt.runtime.sensors import Sensor
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 from ssdiff_trt.runtime.tiles.inputs import fill, prepare
-from ssdiff_trt.runtime.tiles.noise import check_seed
 from ssdiff_trt.runtime.tiles.tiling import Axis, Window
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ssdiff_trt.runtime.options import PairArguments
 
 _CANDIDATES = 8
 """Tiles looked at for each one that is taken, in a large scene."""
@@ -58,12 +64,6 @@ def collect(
     *,
     bundle: str | Path | Bundle | None = None,
     sensor: str | None = None,
-    bands: Sequence[int] | None = None,
-    pan_band: int | None = None,
-    nodata: float | None = None,
-    full_scale: float | None = None,
-    pan_full_scale: float | None = None,
-    shift: ShiftChoice = "auto",
     timesteps: Sequence[int] | None = None,
     sampler: Sampler | None = None,
     tiles: int = 64,
@@ -73,6 +73,7 @@ def collect(
     picture: bool = True,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **pair: Unpack[PairArguments],
 ) -> Samples:
     """Run a bundle's own sampler over tiles of real scenes and keep what its network is given.
 
@@ -81,8 +82,7 @@ def collect(
         output: ``.npz`` to write.
         bundle: whose trajectories; by default the one that comes along for the number of bands.
         sensor: whose MTF blurs MS for the tiles to judge by; the bundle's by default.
-        bands, pan_band, nodata, full_scale, pan_full_scale, shift: of all pairs, as in
-            :func:`ssdiff_trt.runtime.pansharpen.pansharpen`.
+        pair: fields of :class:`ssdiff_trt.runtime.options.PairOptions`, of all pairs.
         timesteps: of the trajectories; the bundle's by default. INT8 is calibrated for these.
         sampler: likewise.
         tiles: most tiles to calibrate by, over all pairs; each is recorded at every timestep.
@@ -107,7 +107,7 @@ def collect(
     for name, value, least in (("tiles", tiles, LEAST_TILES), ("judged", judged, LEAST_JUDGED)):
         if value < least:
             raise SSDiffError(f"--{name} {value} does not work; give {least} or more.")
-    check_seed(seed)
+    options, seed = PairOptions(**pair), check_seed(seed)
     if target.suffix != SUFFIX:
         raise SSDiffError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")
     picture_target = target.with_suffix(".png")
@@ -118,31 +118,27 @@ def collect(
     collector: _Collector | None = None
     pairs = list(zip(rasters[::2], rasters[1::2], strict=True))
     for index, (pan, ms) in enumerate(pairs):
-        with Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene:
-            if collector is None:
-                opened = bundle_for(len(scene.bands), bundle)
-                schedule = make_schedule(
-                    timesteps or opened.manifest.sampler.timesteps,
-                    sampler or opened.manifest.sampler.name,
-                )
-                collector = _Collector(opened, schedule, sensor, seed, progress)
-            elif len(scene.bands) != (expected := collector.bundle.manifest.model.bands):
-                raise SSDiffError(
+        with Scene(pan, ms, options) as scene:
+            expected = collector.bundle.manifest.model.bands if collector else len(scene.bands)
+            if len(scene.bands) != expected:
+                raise InputError(
                     f"{ms} gives {counted(len(scene.bands), 'band')}, expected the {expected} of "
-                    "the pair before; choose them with --bands, or collect it on its own."
+                    "the pair before; choose them with `bands`, or collect it on its own."
                 )
-            moved, _ = choose_shift(shift, scene)
-            if any(moved):
-                scene.move(*moved)
-                progress.note(f"MS of {Path(ms).name} lies {offset(moved)} off; it is moved")
-            stated = full_scale if pan_full_scale is None else pan_full_scale
-            pan_scale = choose_scale(scene.pan, scene.pan_band, stated, collector.bundle)
-            ms_scale = choose_scale(scene.ms, scene.bands[0], full_scale, collector.bundle)
-            check_values(scene, pan_scale, ms_scale, progress)
+            taken = assume(scene, collector.bundle if collector else bundle, options)
+            if any(taken.shift):
+                progress.note(f"MS of {Path(ms).name} is moved by {offset(taken.shift)}")
+            for warning in taken.warnings:
+                progress.warn(warning)
+            if collector is None:
+                schedule = choose_schedule(
+                    taken.bundle, SamplingOptions(timesteps=timesteps, sampler=sampler)
+                )
+                collector = _Collector(taken.bundle, schedule, sensor, seed, progress)
             left = len(pairs) - index  # pairs that share what is still to be found
             collector.take(
-                scene,
-                (pan_scale.value, ms_scale.value),
+                taken.source,
+                (taken.pan_scale.value, taken.ms_scale.value),
                 candidates=_CANDIDATES * -(-tiles // len(pairs)),
                 judged=-(-(judged - len(collector.judged)) // left),
             )

@@ -10,9 +10,9 @@ import rasterio
 from numpy.typing import NDArray
 
 from ssdiff_ref.quality.metrics import reduced_resolution_scores
+from ssdiff_trt import pansharpen
 from ssdiff_trt.runtime.bundle.store import bundle_for
 from ssdiff_trt.runtime.interpolator import interpolate
-from ssdiff_trt.runtime.pansharpen import pansharpen
 from ssdiff_trt.runtime.progress import choose
 from ssdiff_trt.runtime.quicklook import colour_bands, figure, show, stretch
 

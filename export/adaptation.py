@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
 from ssdiff_trt.export.bundle import check_bundle_target, defaults_of, export_bundle
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.raster.registration import ShiftChoice
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ssdiff_trt.runtime.options import PairArguments
 
 
 def adapt(
@@ -22,16 +26,11 @@ def adapt(
     *,
     bundle: str | Path | None = None,
     sensor: str = "generic",
-    bands: Sequence[int] | None = None,
-    pan_band: int | None = None,
-    nodata: float | None = None,
-    full_scale: float | None = None,
-    pan_full_scale: float | None = None,
-    shift: ShiftChoice = "auto",
     minutes: float = 8,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **pair: Unpack[PairArguments],
 ) -> Bundle | None:
     """Adapt a bundle to a scene and export the result, if it is better.
 
@@ -42,7 +41,7 @@ def adapt(
         bundle: to start from; by default the one that comes along for the number of bands.
         minutes: to train for at most; exporting takes another.
         overwrite: replace an existing bundle.
-        sensor, bands, pan_band, nodata, full_scale, pan_full_scale, shift, seed, progress: as in
+        sensor, seed, progress, pair: as in
             :func:`ssdiff_ref.training.adaptation.adapt_weights`.
 
     Returns:
@@ -63,15 +62,10 @@ def adapt(
             Path(folder) / f"{target.stem}.safetensors",
             bundle=bundle,
             sensor=sensor,
-            bands=bands,
-            pan_band=pan_band,
-            nodata=nodata,
-            full_scale=full_scale,
-            pan_full_scale=pan_full_scale,
-            shift=shift,
             minutes=minutes,
             seed=seed,
             progress=progress,
+            **pair,
         )
         progress.note(f"{result.bundle.manifest.name} on the blocks kept apart: {result.before}")
         progress.note(f"{'adapted'.ljust(len(result.bundle.manifest.name))}: {result.after}")

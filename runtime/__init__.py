@@ -1,4 +1,5 @@
 """Running SSDiff: bundles, backends, tiles, rasters. Needs no PyTorch.
 
-:func:`ssdiff_trt.runtime.pansharpen.pansharpen` is the whole of it as one function.
+:mod:`ssdiff_trt.runtime.pansharpen` is the run, :mod:`ssdiff_trt.runtime.pansharpener` the class
+around it that users call.
 """

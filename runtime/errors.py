@@ -1,12 +1,50 @@
-"""The one error class that a user's mistake raises, and words for its sentence."""
+"""Errors that a user can cause, warnings, and words for their sentences.
+
+A message says what was found, what was expected and what to do. Where it names a parameter, it
+puts it into backquotes: ```nodata``` or ```nodata=0```; the commands show that as ``--nodata 0``.
+"""
+
+from __future__ import annotations
 
 
 class SSDiffError(Exception):
-    """A mistake in what the user gave, told in one sentence.
+    """A mistake in what the user gave, or a machine that cannot do what was asked.
 
-    The sentence says what was found, what was expected and what to do. Commands print it without
-    a traceback and exit with status 2. Anything else that escapes is a defect of the program.
+    Commands print the message without a traceback and exit with status 2. Anything else that is
+    raised is a defect of the program.
     """
+
+
+class InputError(SSDiffError, ValueError):
+    """Imagery or an argument cannot be used.
+
+    Attributes:
+        parameter: name of the parameter whose value is wrong, if it is one.
+    """
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class BundleError(SSDiffError):
+    """A bundle is missing, damaged or made for something else."""
+
+
+class ParityError(SSDiffError):
+    """Two computations that should agree do not."""
+
+
+class BackendError(SSDiffError):
+    """An inference engine or a device is missing, refuses, or gives no finite values."""
+
+
+class OutputError(SSDiffError):
+    """A result cannot be written."""
+
+
+class SSDiffWarning(UserWarning):
+    """Something about the imagery or the machine that may make the result wrong."""
 
 
 def counted(number: int, noun: str) -> str:

@@ -6,36 +6,74 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import OutputError
+
+
+def check_parent(path: Path) -> None:
+    """That a file can be made there; folders that are missing can be made too.
+
+    Raises:
+        OutputError: if not.
+    """
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise OutputError(f"{parent} is not a directory that can be written to.")
+
+
+@contextmanager
+def scratch_folder(path: Path, parameter: str | None = None) -> Iterator[Path]:
+    """A temporary folder beside a file, so that moving a result to its name is one step.
+
+    Missing folders above the file are made, and removed again where the block ends in an exception.
+
+    Args:
+        path: of the file.
+        parameter: that names the file, for the message.
+
+    Raises:
+        OutputError: if nothing can be written there.
+    """
+    remedy = f"another `{parameter}`" if parameter else f"another place for {path.name}"
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise OutputError(
+            f"Nothing can be written to {path.parent} ({error.strerror}); give {remedy}."
+        ) from error
+    try:
+        with folder as scratch:
+            yield Path(scratch)
+    except BaseException:
+        with suppress(OSError):  # something else was put there meanwhile
+            for made in missing:
+                made.rmdir()
+        raise
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Where to write the file for now; it gets its name when the block ends well.
+    """Where to write the file for now; it gets its name when the block ends without an exception.
 
     Raises:
-        SSDiffError: if nothing can be written beside it.
+        OutputError: if nothing can be written beside it.
     """
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise SSDiffError(
-            f"{path.parent} cannot be written to ({error.strerror}); give another place for "
-            f"{path.name}."
-        ) from error
-    with folder as scratch:
-        unfinished = Path(scratch) / path.name
+    with scratch_folder(path) as scratch:
+        unfinished = scratch / path.name
         yield unfinished
         os.replace(unfinished, path)
 
 
 def cache_folder() -> Path:
-    """Where this user keeps what can be made again: ``SSDIFF_CACHE``, or the system's place."""
-    if given := os.environ.get("SSDIFF_CACHE"):
-        return Path(given)
+    """This user's folder for what can be made again: ``SSDIFF_CACHE``, or the system's place."""
+    if folder := os.environ.get("SSDIFF_CACHE"):
+        return Path(folder)
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
     else:

@@ -1,59 +1,75 @@
-"""Telling how work goes: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Progress: a bar with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+import warnings
+from collections.abc import Callable
+
+from ssdiff_trt.runtime.errors import SSDiffWarning
 
 
 class Progress:
-    """Says nothing. The other kinds say the same things, aloud.
-
-    Args:
-        verbose: whether :meth:`detail` counts.
-    """
-
-    def __init__(self, verbose: bool = False) -> None:
-        self.verbose = verbose
-        self._total = 0
+    """Receives progress updates and messages. This one shows nothing; subclasses print."""
 
     def note(self, text: str) -> None:
-        """Something to know."""
+        """Show a line of information."""
 
     def detail(self, text: str) -> None:
-        """Something to know for those who asked for more."""
-        if self.verbose:
-            self.note(text)
+        """Show a line of information to those who asked for more."""
 
     def warn(self, text: str) -> None:
-        """Something that may be wrong."""
-        self.note(f"Warning: {text}")
+        """Show a warning; here, issue a Python warning."""
+        warnings.warn(text, SSDiffWarning, stacklevel=3)
 
     def start(self, what: str, total: int) -> None:
-        """Work of ``total`` pieces begins."""
+        """Begin work of ``total`` pieces."""
 
     def advance(self, pieces: int) -> None:
-        """So many more are done."""
+        """Count pieces that are done."""
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """The work is over."""
+        """End the work."""
 
 
-class Warnings(Progress):
-    """Warnings alone, on standard error."""
+class Printed(Progress):
+    """Prints messages on standard error.
 
-    def warn(self, text: str) -> None:
-        print(f"Warning: {text}", file=sys.stderr, flush=True)
+    Args:
+        verbose: whether to show details.
+        words: turns a message of the library into that of a command.
+    """
 
-
-class Lines(Progress):
-    """Plain lines on standard error, one for every tenth of the work."""
+    def __init__(self, verbose: bool = False, words: Callable[[str], str] = str) -> None:
+        self.verbose, self._words = verbose, words
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        self._print(self._words(text))
+
+    def detail(self, text: str) -> None:
+        if self.verbose:
+            self.note(text)
+
+    def warn(self, text: str) -> None:
+        self._print(f"Warning: {self._words(text)}")
+
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+class Warnings(Printed):
+    """Prints warnings alone."""
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+
+class Lines(Printed):
+    """Prints plain lines, one for every tenth of the work."""
 
     def start(self, what: str, total: int) -> None:
         self._what, self._total, self._done, self._began = what, total, 0, time.monotonic()
@@ -64,14 +80,14 @@ class Lines(Progress):
             spent = time.monotonic() - self._began
             left = spent / self._done * (self._total - self._done)
             share = 100 * self._done // self._total
-            self.note(f"{self._what}: {self._done}/{self._total} ({share} %), {left:.0f} s left")
+            self._print(f"{self._what}: {self._done}/{self._total} ({share} %), {left:.0f} s left")
 
 
-class Bar(Progress):
-    """A bar on the terminal."""
+class Bar(Printed):
+    """Shows a bar on the terminal."""
 
-    def __init__(self, verbose: bool = False) -> None:
-        super().__init__(verbose)
+    def __init__(self, verbose: bool = False, words: Callable[[str], str] = str) -> None:
+        super().__init__(verbose, words)
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -93,8 +109,8 @@ class Bar(Progress):
             console=self._console,
         )
 
-    def note(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def start(self, what: str, total: int) -> None:
         self._task = self._bar.add_task(what, total=total)
@@ -107,8 +123,10 @@ class Bar(Progress):
         self._bar.stop()
 
 
-def choose(quiet: bool = False, verbose: bool = False) -> Progress:
+def choose(
+    quiet: bool = False, verbose: bool = False, words: Callable[[str], str] = str
+) -> Progress:
     """The kind that fits where standard error goes."""
     if quiet:
-        return Warnings()
-    return Bar(verbose) if sys.stderr.isatty() else Lines(verbose)
+        return Warnings(words=words)
+    return Bar(verbose, words) if sys.stderr.isatty() else Lines(verbose, words)

@@ -13,13 +13,13 @@ from rasterio.windows import Window
 from ssdiff_trt.runtime.errors import SSDiffError, counted
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.interpolator import RATIO, interpolate_with_halo
+from ssdiff_trt.runtime.raster.output import check_target
 from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from ssdiff_trt.runtime.result import Result
 
 _SIDE = 512  # pixels of the scene that a picture shows at full resolution
 
@@ -94,19 +94,34 @@ def show(panel: Axes, image: NDArray[np.floating], title: str) -> None:
     panel.set_title(title, fontsize=10, pad=4)
 
 
-def draw_quicklook(scene: Scene, result: Result, path: Path) -> None:
-    """Draw a run.
+def quicklook_path(output: Path, scene: Scene, overwrite: bool) -> Path:
+    """Where the quicklook of a run goes, checked before the run.
+
+    Raises:
+        SSDiffError: if it cannot be drawn, or exists and may not be replaced.
+    """
+    require_matplotlib()
+    path = output.with_suffix(".png")
+    check_target(path, (scene.pan.name, scene.ms.name), overwrite)
+    return path
+
+
+def draw_quicklook(result: Result) -> Path:
+    """Draw PAN, interpolated MS and the result beside the result, while its pair is open.
 
     It shows the part of the scene with the most valid pixels among nine, at full resolution.
     """
-    rows, cols = scene.output
-    with rasterio.open(result.output) as fused:
+    plan = result.plan
+    source, names = plan.source, plan.bundle.manifest.sensor.bands
+    assert plan.output is not None
+    rows, cols = source.output
+    with rasterio.open(plan.output) as fused:
         window, valid = _best_window(fused)
-        bands = [b + 1 for b in colour_bands(result.bundle.manifest.sensor.bands)]
+        bands = [b + 1 for b in colour_bands(names)]
         image = fused.read(bands, window=window, out_dtype=np.float32)
     top, left = rows.start + window.row_off, cols.start + window.col_off
-    # The scene is read on its own grid: begin at a whole MS pixel and cut what is too much.
-    skip_row, skip_col = (top - scene.rows.start) % RATIO, (left - scene.cols.start) % RATIO
+    # The source is read on its own grid: begin at a whole MS pixel and cut what is too much.
+    skip_row, skip_col = (top - source.rows.start) % RATIO, (left - source.cols.start) % RATIO
     read_rows, read_cols = (
         range(start - skip, start - skip + -(-(size + skip) // RATIO) * RATIO)
         for start, skip, size in (
@@ -114,21 +129,23 @@ def draw_quicklook(scene: Scene, result: Result, path: Path) -> None:
             (left, skip_col, window.width),
         )
     )
-    pixels = scene.read(read_rows, read_cols)
+    pixels = source.read(read_rows, read_cols)
     cut = np.s_[..., skip_row : skip_row + window.height, skip_col : skip_col + window.width]
-    lms = interpolate_with_halo(pixels.ms[[b - 1 for b in bands]], scene.position)[cut]
+    lms = interpolate_with_halo(pixels.ms[[b - 1 for b in bands]], source.position)[cut]
     (pan,) = stretch([pixels.pan[cut][None]], valid)
     lms, image = stretch([lms, image], valid)
     drawing, panels = figure(3, window.height, window.width)
     for panel, shown, title in zip(
         panels,
         (pan, lms, np.where(valid, image, 1)),
-        ("PAN", "MS, interpolated", f"SSDiff, {counted(len(result.schedule.steps), 'step')}"),
+        ("PAN", "MS, interpolated", f"SSDiff, {counted(len(plan.schedule.steps), 'step')}"),
         strict=True,
     ):
         show(panel, shown, title)
+    path = plan.output.with_suffix(".png")
     with atomic_write(path) as unfinished:
         drawing.savefig(unfinished)
+    return path
 
 
 def _best_window(image: rasterio.DatasetReader) -> tuple[Window, NDArray[np.bool_]]:

@@ -6,8 +6,9 @@ import pytest
 from filelock import FileLock
 
 from ssdiff_trt.runtime.bundle.store import bundle_for, open_bundle
-from ssdiff_trt.runtime.pansharpen import pansharpen
+from ssdiff_trt.runtime.pansharpener import pansharpen
 from tests.support.backends import StandIn
+from tests.support.progress import RecordingProgress
 from tests.support.rasters import EXAMPLE, PairMaker
 
 
@@ -109,7 +110,8 @@ def make_pair(tmp_path):
 @pytest.fixture
 def run(tmp_path, bundle4):
     def run(pair, backend=None, name="out.tif", **options):
-        options = {"bundle": bundle4, "backend": backend or StandIn()} | options
+        given = {"bundle": bundle4, "progress": RecordingProgress()}
+        options = given | {"backend": backend or StandIn()} | options
         return pansharpen(*pair, tmp_path / name, **options)
 
     return run

@@ -16,6 +16,7 @@ def open_backend(
     precision: PrecisionChoice = "auto",
     threads: int | None = None,
     batch: int | None = None,
+    device: int | None = None,
     progress: Progress | None = None,
 ) -> Backend:
     """Make a backend ready to run a bundle.
@@ -26,6 +27,7 @@ def open_backend(
         precision: of the network; ``auto`` is fp16 on a GPU where the bundle has it, else fp32.
         threads: of the CPU; all cores by default.
         batch: most tiles at a time, on a GPU.
+        device: GPU to use, counted from 0; the first by default.
         progress: told what was chosen and why, and how building goes.
 
     Raises:

@@ -180,7 +180,7 @@ def _while(repeats: int, seconds: float) -> Iterator[int]:
 
 def measure_scene(job: Job) -> SceneRun:
     """A scene, from its files to a file."""
-    from ssdiff_trt.runtime.pansharpen import pansharpen
+    from ssdiff_trt.runtime.pansharpener import pansharpen
 
     assert job.scene is not None
     bundle = open_bundle(job.bundle)
@@ -197,8 +197,8 @@ def measure_scene(job: Job) -> SceneRun:
         host_bytes=peak_host_bytes(),
         device_bytes=watch.device_bytes,
         pixels=result.size[0] * result.size[1],
-        tiles=result.tiles,
-        steps=len(result.schedule.steps),
+        tiles=result.counts.tiles,
+        steps=len(result.plan.schedule.steps),
     )
 
 

@@ -1,38 +1,113 @@
-"""TODO."""
+"""Checks of the values and bands of a pair, on a sample of its pixels.
+
+Each check returns warnings, one sentence each; none changes anything. A new check is a function
+here and a line in :func:`check_values`.
+"""
 
 from __future__ import annotations
 
-from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.raster.radiometry import STATED, Scale, survey
-from ssdiff_trt.runtime.raster.scene import Scene, mask_flags
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.interpolator import HALO, RATIO
+from ssdiff_trt.runtime.raster.radiometry import STATED, Scale
+from ssdiff_trt.runtime.sources import Source, ValueType
+
+_PATCHES = 5
+"""Patches along each axis."""
+_SIDE = 64
+"""Pixels of MS on a side of a patch."""
 
 
-def check_values(scene: Scene, pan_scale: Scale, ms_scale: Scale, progress: Progress) -> None:
-    """Warn where a sample of the images speaks against what is taken for granted of their values.
+@dataclass(frozen=True)
+class Survey:
+    """What a sample of an image holds."""
+
+    largest: float
+    """Largest value; 0 if no pixel of the sample is valid."""
+    zeros: float
+    """Share of the valid pixels that are exactly 0 in every band, 0..1."""
+
+
+def check_values(source: Source, pan_scale: Scale, ms_scale: Scale) -> list[str]:
+    """Warnings where a sample of the pixels contradicts the assumed full scale or nodata.
 
     Raises:
-        SSDiffError: if the images are reflectance in 0..1 and nobody said so.
+        InputError: if the values are reflectance in 0..1 and no full scale was stated.
     """
-    for role, image, used, scale in (
-        ("PAN", scene.pan, [scene.pan_band], pan_scale),
-        ("MS", scene.ms, scene.bands, ms_scale),
-    ):
-        found = survey(image, used)
-        if found.zeros > 0.01 and scene.nodata is None and not mask_flags(image, used):
-            progress.warn(
-                f"{found.zeros:.0%} of a sample of {role} is 0 and nothing is declared as no data; "
-                "if these pixels are empty, pass --nodata 0"
-            )
-        if not found.largest or scale.reason == STATED:
-            continue
-        if image.dtypes[used[0] - 1].startswith("float") and found.largest <= 2 < scale.value:
-            raise SSDiffError(
-                f"{role} holds fractions, up to {found.largest:.3g} in a sample, and full scale "
-                f"would be {scale}; say what full scale is, for reflectance --full-scale 1."
-            )
-        if not 0.02 * scale.value < found.largest <= scale.value:
-            progress.warn(
-                f"the largest {role} value in a sample is {found.largest:.4g} and full scale is "
-                f"taken to be {scale.value:g}; if the data has another, pass --full-scale"
-            )
+    pan, ms = survey(source)
+    return [
+        warning
+        for values, sample, scale in (
+            (source.pan_values, pan, pan_scale),
+            (source.ms_values, ms, ms_scale),
+        )
+        for check in (_undeclared_holes, _implausible_scale)
+        for warning in check(values, sample, scale)
+    ]
+
+
+def check_band_order(names: Sequence[str], expected: Sequence[str]) -> list[str]:
+    """A warning where bands have the expected names in another order."""
+    found = [name.lower() for name in names]
+    if set(found) != set(expected) or found == list(expected):
+        return []
+    return [
+        f"the bands of MS are named {', '.join(found)} and the bundle expects "
+        f"{', '.join(expected)}; order them with `bands`"
+    ]
+
+
+def _undeclared_holes(values: ValueType, sample: Survey, scale: Scale) -> Iterator[str]:
+    if sample.zeros > 0.01 and not values.holes_declared:
+        yield (
+            f"{sample.zeros:.0%} of the sampled {values.role} pixels are 0 and no nodata is "
+            "declared; if these pixels are empty, pass `nodata=0`"
+        )
+
+
+def _implausible_scale(values: ValueType, sample: Survey, scale: Scale) -> Iterator[str]:
+    if not sample.largest or scale.reason == STATED:
+        return
+    if values.dtype.startswith("float") and sample.largest <= 2 < scale.value:
+        raise InputError(
+            f"{values.role} holds fractions, up to {sample.largest:.3g} in a sample, and full "
+            f"scale would be {scale}; state full scale, for reflectance `full_scale=1`."
+        )
+    if not 0.02 * scale.value < sample.largest <= scale.value:
+        yield (
+            f"the largest {values.role} value in a sample is {sample.largest:.4g} and the assumed "
+            f"full scale is {scale.value:g}; if the data has another, pass `full_scale`"
+        )
+
+
+def survey(source: Source) -> tuple[Survey, Survey]:
+    """PAN and MS in 25 patches spread over a source."""
+    pan, ms = [], []
+    for rows in _spread(source.rows):
+        for cols in _spread(source.cols):
+            pixels = source.read(rows, cols)
+            inner = np.s_[..., HALO:-HALO, HALO:-HALO]
+            pan.append(pixels.pan[None, pixels.pan_valid])
+            ms.append(pixels.ms[inner][:, pixels.ms_valid[inner]])
+    return _survey(np.concatenate(pan, axis=1)), _survey(np.concatenate(ms, axis=1))
+
+
+def _spread(grid: range) -> list[range]:
+    """Parts of an axis of the grid, as rows or columns of PAN."""
+    coarse = len(grid) // RATIO
+    side = min(_SIDE, coarse)
+    starts = dict.fromkeys(np.linspace(0, coarse - side, _PATCHES, dtype=int).tolist())
+    first = (grid.start + RATIO * start for start in starts)
+    return [range(start, start + RATIO * side) for start in first]
+
+
+def _survey(values: NDArray[np.float32]) -> Survey:
+    """A survey of valid pixels ``[C, n]``."""
+    if not values.size:
+        return Survey(0, 0)
+    return Survey(float(values.max()), float(np.mean((values == 0).all(axis=0))))

@@ -12,7 +12,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import OutputError
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises when GDAL fails; some of it is not its own class."""
@@ -29,24 +29,24 @@ def without_georeferencing_warnings() -> Iterator[None]:
 @contextmanager
 def strict_options(driver: str) -> Iterator[None]:
     """Around the creation of a file: refuse options that GDAL would only grumble about."""
-    progress: list[str] = []
+    messages: list[str] = []
     listener = logging.Handler(logging.WARNING)
-    listener.emit = lambda record: progress.append(record.getMessage())  # type: ignore[method-assign]
+    listener.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("rasterio._env")
     logger.addHandler(listener)
     try:
         with without_georeferencing_warnings():
             yield
     except (*GDAL_ERRORS, ValueError, TypeError) as error:
-        raise SSDiffError(
-            f"{driver} cannot be written like that ({error}); check --co and --dtype."
+        raise OutputError(
+            f"{driver} cannot be written like that ({error}); check `creation_options` and `dtype`."
         ) from error
     finally:
         logger.removeHandler(listener)
-    for message in progress:
+    for message in messages:
         if "creation option" in message:
             reason = message.partition(" in ")[2]
-            raise SSDiffError(f"A --co option does not work: {reason}; correct it.")
+            raise OutputError(f"A creation option does not work: {reason}; correct it.")
 
 
 def check_complete(path: Path) -> None:

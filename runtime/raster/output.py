@@ -1,11 +1,10 @@
-"""Writing the result: on PAN's grid, with MS's bands, and only when it is complete."""
+"""The raster that a run writes: on PAN's grid, with MS's bands, and only when it is complete."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from rasterio.io import DatasetWriter
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import OutputError
+from ssdiff_trt.runtime.files import check_parent, scratch_folder
+from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete, strict_options
 from ssdiff_trt.runtime.raster.scene import Scene
 
@@ -32,8 +33,6 @@ _LAYOUT = {
 _COG_LAYOUT = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BIGTIFF": "IF_SAFER"}
 _NO_OPTIONS = {"driver", "width", "height", "count", "dtype", "crs", "transform", "nodata", "mode"}
 _SIDECARS = (".ovr", ".msk", ".aux.xml")
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-DRIVERS = ("GTiff", "COG")
 
 
 def convert(values: NDArray[np.floating], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -74,6 +73,17 @@ def _beside(nodata: Any) -> Any:
     return nodata + 1 if nodata < np.iinfo(nodata.dtype).max else nodata - 1
 
 
+def count_clipped(
+    values: NDArray[np.floating], valid: NDArray[np.bool_], dtype: np.dtype[Any]
+) -> int:
+    """Values ``[C, H, W]`` of valid pixels ``[H, W]`` that :func:`convert` clips."""
+    if dtype.kind == "f":
+        return 0
+    limits = np.iinfo(dtype)
+    above, below = values >= limits.max + 0.5, values < limits.min - 0.5
+    return int(((above | below) & valid).sum())
+
+
 def holds(dtype: np.dtype[Any], value: float) -> bool:
     """Whether a type has that value, to mean no data."""
     if dtype.kind == "f":
@@ -82,70 +92,55 @@ def holds(dtype: np.dtype[Any], value: float) -> bool:
 
 
 def check_target(
-    path: Path, sources: Iterable[str | Path], overwrite: bool, option: str = "--output"
+    path: Path, sources: Iterable[str | Path], overwrite: bool, parameter: str = "output"
 ) -> None:
-    """That a file can be written there, and is none that it is made from."""
-    if path.exists() and not overwrite:
-        raise SSDiffError(f"{path} exists; give another {option} or pass --overwrite.")
+    """That a file can be written there, and is none that it is made from.
+
+    Folders above it are made when it is written.
+
+    Raises:
+        OutputError: if not.
+    """
     if path.is_dir():
-        raise SSDiffError(f"{path} is a directory; name a file for the result.")
+        raise OutputError(f"{path} is a directory; name a file for the result.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; give another `{parameter}` or pass `overwrite`.")
     for source in sources:
         if path.exists() and Path(source).exists() and path.samefile(source):
-            raise SSDiffError(f"{path} is one of the inputs; give another {option}.")
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise SSDiffError(f"{path.parent} is not a directory that can be written to.")
+            raise OutputError(f"{path} is one of the inputs; give another `{parameter}`.")
+    check_parent(path)
 
 
-class Output:
-    """The result of a scene, written window by window under a temporary name.
-
-    Used as a context manager: the file gets its name when the block ends well and all of it is on
-    the disk, and is removed otherwise.
+class RasterOutput:
+    """A GeoTIFF on the grid of a scene: a sink.
 
     Args:
         path: of the result, ``.tif`` or ``.tiff``.
-        scene: what it is made from; gives grid, georeferencing, bands and how validity is told.
-        dtype: a name of :data:`DTYPES`, or None for that of MS.
-        driver: a name of :data:`DRIVERS`.
-        options: creation options of the driver, over this class's own.
-        tags: written into the file.
-        overwrite: whether ``path`` may exist.
+        scene: the pair that the result is made from; gives its grid, georeferencing, bands and how
+            invalid pixels are marked.
+        options: type, driver, creation options, and whether ``path`` may exist.
 
     Raises:
-        SSDiffError: when the result cannot be written there like that.
+        OutputError: when the result cannot be written there like that.
 
     Attributes:
+        path: of the result. Of a link, what it leads to; the link stays.
         clipped: values of valid pixels that the output type could not hold, so far.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        scene: Scene,
-        *,
-        dtype: str | None = None,
-        driver: str = "GTiff",
-        options: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        # A link stays a link: what it leads to is replaced.
+    def __init__(self, path: str | Path, scene: Scene, options: OutputOptions) -> None:
         self.path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
-        self._overwrite = overwrite
-        check_target(self.path, (scene.pan.name, scene.ms.name), overwrite)
+        self._overwrite = options.overwrite
+        check_target(self.path, (scene.pan.name, scene.ms.name), options.overwrite)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
-            raise SSDiffError(
+            raise OutputError(
                 f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
             )
-        for kind, name, known in (("dtype", dtype, DTYPES), ("driver", driver, DRIVERS)):
-            if name is not None and name not in known:
-                raise SSDiffError(f"The {kind} {name!r} is unknown; choose {', '.join(known)}.")
-        self._scene, self._driver = scene, driver
-        self._options = {key.upper(): value for key, value in (options or {}).items()}
+        self._scene, self._driver = scene, options.driver
+        self._options = {key.upper(): value for key, value in options.creation_options.items()}
         if odd := sorted(key for key in self._options if key.lower() in _NO_OPTIONS):
-            raise SSDiffError(f"{odd[0]} is no creation option of {driver}; leave it out.")
-        self._dtype = np.dtype(dtype or scene.ms.dtypes[scene.bands[0] - 1])
-        self._tags = dict(tags or {})
+            raise OutputError(f"{odd[0]} is no creation option of {self._driver}; leave it out.")
+        self._dtype = np.dtype(options.dtype or scene.ms.dtypes[scene.bands[0] - 1])
         self._nodata = self._choose_nodata()
         flags = scene.mask_flags
         holes = flags or scene.resampled or scene.may_have_nan
@@ -163,23 +158,26 @@ class Output:
                 return float(value)
         return None
 
-    def __enter__(self) -> Output:
-        with ExitStack() as stack:
-            self._scratch = Path(stack.enter_context(self._make_scratch()))
-            self._try_options()
-            self._file = stack.enter_context(self._create())
-            self._stack = stack.pop_all()
-        return self
-
-    def _make_scratch(self) -> tempfile.TemporaryDirectory[str]:
-        """Beside the result, so that giving it its name is one step."""
-        try:
-            return tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
-        except OSError as error:
-            raise SSDiffError(
-                f"Nothing can be written to {self.path.parent} ({error.strerror}); "
-                "give another --output."
-            ) from error
+    @contextmanager
+    def open(self, tags: Mapping[str, str]) -> Iterator[RasterOutput]:
+        """See :class:`ssdiff_trt.runtime.sources.Sink`. The file gets its name when all of it is on
+        the disk."""
+        with scratch_folder(self.path, "output") as scratch:
+            self._try_options(scratch)
+            path, self.clipped = scratch / "result.tif", 0
+            with self._create(path, tags) as self._file:
+                yield self
+                with self._translate_write_errors():
+                    self._file.close()
+            with self._translate_write_errors():
+                check_complete(path)
+                result = self._finished(path)
+                check_complete(result)
+                if not self._overwrite and self.path.exists():
+                    raise OutputError(f"{self.path} was created by another program; it is kept.")
+                os.replace(result, self.path)
+                for suffix in _SIDECARS:  # of the file that was replaced
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def _layout(self) -> dict[str, str]:
         """Creation options of the GeoTIFF."""
@@ -188,9 +186,9 @@ class Output:
             layout["PREDICTOR"] = "3" if self._dtype.kind == "f" else "2"
         return layout | (self._options if self._driver == "GTiff" else {})
 
-    def _try_options(self) -> None:
-        """Write a small file like the result, since some options fail only when all is done."""
-        trial = self._scratch / "trial.tif"
+    def _try_options(self, scratch: Path) -> None:
+        """Write a small file like the result, since some options fail only at the end."""
+        trial = scratch / "trial.tif"
         size = {"height": 64, "width": 64, "count": self._bands, "dtype": self._dtype}
         with strict_options(self._driver):
             with rasterio.open(trial, "w", driver="GTiff", **size, **self._layout()) as file:
@@ -208,7 +206,7 @@ class Output:
         rasterio.shutil.copy(path, cog, driver="COG", **_COG_LAYOUT | self._options)
         return cog
 
-    def _create(self) -> DatasetWriter:
+    def _create(self, path: Path, tags: Mapping[str, str]) -> DatasetWriter:
         scene = self._scene
         rows, cols = scene.output
         profile: dict[str, Any] = {
@@ -223,7 +221,6 @@ class Output:
         if georeferenced:
             profile["transform"] = scene.pan.transform * Affine.translation(cols.start, rows.start)
         with strict_options(self._driver):
-            path = self._scratch / "result.tif"
             file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
         colours = [scene.ms.colorinterp[band - 1] for band in scene.bands]
         colours = [ColorInterp.undefined if c == ColorInterp.alpha else c for c in colours]
@@ -235,24 +232,14 @@ class Output:
             file.rpcs = scene.pan.rpcs
         if not georeferenced and scene.pan.gcps[0]:
             file.gcps = scene.pan.gcps
-        file.update_tags(**self._tags)
+        file.update_tags(**tags)
         return file
 
     def write(
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> None:
-        """Write a rectangle.
-
-        Args:
-            rows: rows of PAN, within the scene's output.
-            cols: columns, likewise.
-            values: digital numbers ``[C, rows, cols]``.
-            valid: ``[rows, cols]``.
-        """
-        if self._dtype.kind != "f":
-            limits = np.iinfo(self._dtype)
-            above, below = values >= limits.max + 0.5, values < limits.min - 0.5
-            self.clipped += int(((above | below) & valid).sum())
+        """See :class:`ssdiff_trt.runtime.sources.Writer`."""
+        self.clipped += count_clipped(values, valid, self._dtype)
         pixels = encode(values, valid, self._dtype, self._nodata)
         top, left = (r.start for r in self._scene.output)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
@@ -266,26 +253,11 @@ class Output:
                 with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # of this thread, whichever it is
                     self._file.write_mask(valid, window=window)
 
-    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        with self._stack:
-            if kind is not None:
-                return
-            with self._translate_write_errors():
-                self._file.close()
-                check_complete(self._scratch / "result.tif")
-                result = self._finished(self._scratch / "result.tif")
-                check_complete(result)
-                if not self._overwrite and self.path.exists():
-                    raise SSDiffError(f"{self.path} appeared meanwhile, and was left as it is.")
-                os.replace(result, self.path)
-                for suffix in _SIDECARS:  # of what was there before
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-
     @contextmanager
     def _translate_write_errors(self) -> Iterator[None]:
         try:
             yield
         except (*GDAL_ERRORS, OSError) as error:
-            raise SSDiffError(
+            raise OutputError(
                 f"{self.path} cannot be written ({error}); is the disk full?"
             ) from error

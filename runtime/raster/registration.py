@@ -18,15 +18,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import HALO, PROTOCOL_POSITION, RATIO
-from ssdiff_trt.runtime.pixels import Pixels
-from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.options import ShiftChoice
+from ssdiff_trt.runtime.sources import Pixels, Source
 
 LARGEST = 4.0
 """Pixels of PAN beyond which a shift is no longer trusted."""
@@ -49,8 +48,6 @@ _STEP = 0.7  # of what the fits ask for: where MS is sharper than assumed they a
 _OUTLIER = 1.0  # pixels of PAN that a block may be off the others
 _RELIEF = 0.1  # pixels of PAN by which blocks differ, however well they are fitted
 
-ShiftChoice = Literal["auto", "none"] | tuple[float, float]
-"""What to do about a shift; rows and columns of PAN state it."""
 Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Read = Callable[[range, range], Pixels]
@@ -95,58 +92,49 @@ class Shift:
         return self.seen and max(abs(self.rows), abs(self.cols)) <= LARGEST
 
 
-def choose_shift(stated: ShiftChoice, scene: Scene) -> tuple[tuple[float, float], Shift | None]:
-    """By how much to move MS, in rows and columns of PAN, and what was measured, if it was.
+def choose_shift(choice: ShiftChoice, source: Source) -> tuple[tuple[float, float], Shift | None]:
+    """Rows and columns of PAN to move MS by, and the measured shift, if it was measured.
 
     Args:
-        stated: ``auto`` to measure, and move MS where that is reliable; ``none``; or rows and
+        choice: ``auto`` to measure, and move MS where that is reliable; ``none``; or rows and
             columns.
-        scene: not moved yet.
+        source: not moved yet.
 
     Raises:
-        SSDiffError: on anything else, or where a file is damaged.
+        InputError: where a file is damaged.
     """
-    if stated == "auto":
-        found = measure_scene(scene)
+    if choice == "auto":
+        found = measure_source(source)
         return (found.rounded if found.reliable else (0.0, 0.0)), found
-    if stated == "none":
+    if choice == "none":
         return (0.0, 0.0), None
-    return check_stated(stated), None
-
-
-def check_stated(shift: tuple[float, float]) -> tuple[float, float]:
-    """That a shift which somebody states is one."""
-    if not all(map(math.isfinite, shift)):
-        raise SSDiffError(
-            f"A shift of {shift[0]:g},{shift[1]:g} does not work; give two numbers, in pixels of "
-            "PAN."
-        )
-    return shift
+    rows, cols = choice
+    return (float(rows), float(cols)), None
 
 
 NOTHING = Shift(0.0, 0.0, math.inf, 0.0)
 
 
-def measure_scene(scene: Scene) -> Shift:
-    """Measure how far MS lies off where the scene has it.
+def measure_source(source: Source) -> Shift:
+    """Measure how far MS lies off where the source has it.
 
     It looks at :data:`_BLOCKS` blocks at most, so memory and time do not grow with the scene.
 
     Raises:
-        SSDiffError: where a file is damaged.
+        InputError: where a file is damaged.
     """
-    rows, cols = scene.whole
+    rows, cols = source.whole
 
     def read(ms_rows: range, ms_cols: range) -> Pixels:
         fine = (
             range(whole.start + RATIO * part.start, whole.start + RATIO * part.stop)
             for whole, part in ((rows, ms_rows), (cols, ms_cols))
         )
-        pixels = scene.read(*fine)
+        pixels = source.read(*fine)
         inner = np.s_[..., HALO:-HALO, HALO:-HALO]
         return replace(pixels, ms=pixels.ms[inner], ms_valid=pixels.ms_valid[inner])
 
-    return _measure(read, len(rows) // RATIO, len(cols) // RATIO, scene.position)
+    return _measure(read, len(rows) // RATIO, len(cols) // RATIO, source.position)
 
 
 def measure_arrays(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.fill import fillnodata
 
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
-from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.sources import Source
 from ssdiff_trt.runtime.tiles.batch import Tiles
 from ssdiff_trt.runtime.tiles.noise import noise
 from ssdiff_trt.runtime.tiles.tiling import Window
@@ -61,23 +61,23 @@ def fill(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def prepare(
-    scene: Scene, window: Window, seed: int, pan_scale: float, ms_scale: float
+    source: Source, window: Window, seed: int, pan_scale: float, ms_scale: float
 ) -> WindowInputs:
     """Read a window and make the inputs of its tiles.
 
     Args:
-        scene: the pair of rasters.
+        source: the pair.
         window: rows and columns count from the start of the scene's grid.
         seed: of the noise.
         pan_scale: full scale of PAN.
         ms_scale: full scale of MS.
     """
-    top, left = scene.rows.start, scene.cols.start
+    top, left = source.rows.start, source.cols.start
     seen_rows, seen_cols = window.read
     rows = range(top + seen_rows.start, top + seen_rows.stop)
     cols = range(left + seen_cols.start, left + seen_cols.stop)
-    pixels = scene.read(rows, cols)
-    field = noise(seed, len(scene.bands), rows, cols)
+    pixels = source.read(rows, cols)
+    field = noise(seed, len(source.bands), rows, cols)
     inner_valid = pixels.ms_valid[HALO:-HALO, HALO:-HALO]
     valid = pixels.pan_valid & inner_valid.repeat(RATIO, axis=0).repeat(RATIO, axis=1)
 
@@ -94,12 +94,12 @@ def prepare(
         noises.append(field[(..., *fine)])
         pans.append(fill(pixels.pan[(None, *fine)], pixels.pan_valid[fine]))
         coarse.append(fill(pixels.ms[(..., *wide)], pixels.ms_valid[wide]))
-    shape = len(places), len(scene.bands)
+    shape = len(places), len(source.bands)
     haloed = np.array(coarse, np.float32).reshape(*shape, low, low) / np.float32(ms_scale)
     tiles = Tiles(
         noise=np.array(noises, np.float32).reshape(*shape, tile, tile),
         pan=np.array(pans, np.float32).reshape(-1, 1, tile, tile) / np.float32(pan_scale),
-        lms=interpolate_with_halo(haloed, scene.position),
+        lms=interpolate_with_halo(haloed, source.position),
         ms=np.ascontiguousarray(haloed[..., HALO:-HALO, HALO:-HALO]),
     )
 

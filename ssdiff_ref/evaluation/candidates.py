@@ -1,52 +1,50 @@
-"""Who is judged: classical methods, and bundles behind the same call."""
+"""Candidates of an evaluation: classical methods, and bundles behind the same call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-import rasterio
-from rasterio.transform import Affine
 
 from ssdiff_ref.classical.baselines import COMPARED, METHODS, find_method
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.protocol.simulation import bring_onto_ms
 from ssdiff_ref.quality.checks import Image
-from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
-from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.arrays import ArrayOutput, ArrayPair
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
-from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
-from ssdiff_trt.runtime.pansharpen import pansharpen
+from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.options import ExecutionOptions, PairOptions, SamplingOptions
+from ssdiff_trt.runtime.pansharpener import Pansharpener
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.registration import measure_arrays, offset
+from ssdiff_trt.runtime.result import make_plan
 
 SHIPPED = "default"
-"""Stands for the bundle that comes along for the number of bands."""
+"""Stands for the shipped bundle for the number of bands."""
 _EDGE = 12
 """Pixels of MS, more than the interpolator's halo."""
 
 
 class BundleMethod:
-    """A bundle as a method of pairs, by what a user gets: a run from rasters to a raster.
+    """A bundle as a method of pairs: a run on arrays.
 
-    It interpolates MS itself, so the ``lms`` of a pair is not used. The pair goes on around its
-    edges as the protocol's ``lms`` does, so that what is interpolated is that very ``lms``, and
-    its edges are not held against a method that never saw it.
+    It interpolates MS itself, so the ``lms`` of a pair is not used. Edges are wrapped as in the
+    protocol's ``lms``, so that the interpolated MS is that very ``lms`` and a result is not judged
+    by an edge that it never saw.
 
-    As in a run, the shift between PAN and MS is measured and made up for; but the truth lies where
-    MS does, so PAN is brought onto MS. Without a truth the pair is taken as it is: D_s compares
-    with PAN and D_lambda with MS, each where it is, and punishes any move.
+    As in a run, the shift between PAN and MS is measured and corrected; but the truth lies where
+    MS does, so PAN is moved onto MS. Without a truth the pair is taken as it is: D_s compares with
+    PAN and D_lambda with MS, each where it is, and any move makes them worse.
 
     Args:
         bundle: opened; for the bands of the pairs to come.
         full_scale: of the pairs, both PAN and MS.
-        progress: gets the warnings of the runs.
-        precision: of the network; see :func:`ssdiff_trt.runtime.backends.registry.open_backend`.
-        sampling: ``timesteps``, ``sampler`` or ``seed`` of the runs, if not the bundle's.
+        progress: receives the warnings of the runs.
+        execution: of the runs.
+        sampling: of the runs; the bundle's by default.
     """
 
     def __init__(
@@ -54,51 +52,44 @@ class BundleMethod:
         bundle: Bundle,
         full_scale: float,
         progress: Progress,
-        precision: PrecisionChoice = "auto",
-        **sampling: Any,
+        execution: ExecutionOptions | None = None,
+        sampling: SamplingOptions | None = None,
     ) -> None:
-        self.bundle, self._full_scale, self._sampling = bundle, full_scale, sampling
-        self._progress = _WarningsOf(f"ssdiff:{bundle.manifest.name}", progress)
-        self._backend = open_backend("auto", bundle, precision=precision)
+        self.bundle, self._progress = bundle, progress
+        self._name = f"ssdiff:{bundle.manifest.name}"
+        self._pair = PairOptions(full_scale=full_scale, shift="none")
+        self._sampling = sampling or SamplingOptions()
+        self._sharpener = Pansharpener(bundle, **asdict(execution or ExecutionOptions()))
+        self._sharpener.network(bundle)  # fails now, not after other candidates have been judged
 
     def __call__(self, pair: Pair) -> Image:
-        pan, ms = self._aligned(pair), _wrapped(pair.ms, _EDGE)
-        pan = _wrapped(pan, RATIO * _EDGE)
-        pan_grid = Affine.translation(0, pan.shape[0]) * Affine.scale(1, -1)
-        # A run takes MS where its georeferencing says. In the protocol's data, as in all that
-        # networks are trained on, pixel n of MS lies on pixel 4 n + 2 of PAN, half a pixel further
-        # than in grids that fit; every other method relies on it, so here it is told.
-        half = PROTOCOL_POSITION - GROUND_POSITION
-        ms_grid = pan_grid * Affine.translation(half, half) * Affine.scale(RATIO)
-        with TemporaryDirectory() as folder:
-            files = [Path(folder) / name for name in ("pan.tif", "ms.tif", "fused.tif")]
-            _write(files[0], pan[None], pan_grid)
-            _write(files[1], ms, ms_grid)
-            pansharpen(
-                *files,
-                bundle=self.bundle,
-                backend=self._backend,
-                full_scale=self._full_scale,
-                shift="none",
-                progress=self._progress,
-                **self._sampling,
-            )
-            with rasterio.open(files[2]) as file:
-                result: Image = file.read(out_dtype=np.float64)
+        pan, ms = _wrapped(self._aligned(pair), RATIO * _EDGE), _wrapped(pair.ms, _EDGE)
+        # In the protocol's data, as in all that networks are trained on, pixel n of MS lies on
+        # pixel 4 n + 2 of PAN, half a pixel further than in grids that fit.
+        position = PROTOCOL_POSITION, PROTOCOL_POSITION
+        source = ArrayPair(pan.astype(np.float32), ms.astype(np.float32), position=position)
+        sink = ArrayOutput(source)
+        plan = make_plan(source, self.bundle, self._pair, self._sampling, sink=sink)
+        result = self._sharpener.run(plan, Progress())
+        for warning in result.warnings:
+            self._progress.warn(f"{self._name}: {warning}")
+        assert sink.image is not None
         fine = RATIO * _EDGE
-        return result[:, fine:-fine, fine:-fine]
+        image: Image = sink.image[:, fine:-fine, fine:-fine].astype(np.float64)
+        return image
 
     def _aligned(self, pair: Pair) -> Image:
         """PAN where the truth is."""
         if not pair.has_truth:
             return pair.pan
-        found = measure_arrays(pair.pan, pair.ms)
-        if not found.reliable:
+        shift = measure_arrays(pair.pan, pair.ms)
+        if not shift.reliable:
             return pair.pan
-        self._progress.say(
-            f"MS lies {offset(found.rounded)} off (measured, ±{found.error:.2f}); PAN is moved"
+        self._progress.note(
+            f"{self._name}: MS lies {offset(shift.rounded)} off (measured, ±{shift.error:.2f}); "
+            "PAN is moved"
         )
-        return bring_onto_ms(pair.pan, found.rounded)
+        return bring_onto_ms(pair.pan, shift.rounded)
 
 
 Method = Callable[[Pair], Image]
@@ -110,18 +101,18 @@ def choose_candidates(
     bands: int,
     full_scale: float,
     progress: Progress,
-    precision: PrecisionChoice = "auto",
+    execution: ExecutionOptions | None = None,
 ) -> dict[str, Method]:
     """Methods by the names that tables give them, bundles as ``ssdiff:NAME``.
 
     Args:
         methods: names of classical ones, in any case; ``COMPARED`` of
             :mod:`ssdiff_ref.classical.baselines` if None.
-        bundles: directories, names of bundles that come along, or :data:`SHIPPED`.
-        bands: of the imagery.
+        bundles: directories, names of shipped bundles, or :data:`SHIPPED`.
+        bands: number of bands of the imagery.
         full_scale: of the imagery.
-        progress: gets the warnings of the bundles' runs.
-        precision: of the bundles' networks.
+        progress: receives the warnings of the bundles' runs.
+        execution: of the bundles' runs.
 
     Raises:
         SSDiffError: on an unknown method, or a bundle that cannot be used or is for other bands.
@@ -133,44 +124,14 @@ def choose_candidates(
         bundle = bundle_for(bands, None if str(given) == SHIPPED else given)
         name = f"ssdiff:{bundle.manifest.name}"
         if name in chosen:
-            raise SSDiffError(
+            raise InputError(
                 f"Two bundles are called {bundle.manifest.name}, expected different names; export "
                 "one of them under another."
             )
-        chosen[name] = BundleMethod(bundle, full_scale, progress, precision)
+        chosen[name] = BundleMethod(bundle, full_scale, progress, execution)
     return chosen
-
-
-class _WarningsOf(Progress):
-    """Passes on warnings alone, and says whose they are."""
-
-    def __init__(self, name: str, to: Progress) -> None:
-        super().__init__()
-        self._name, self._to = name, to
-
-    def warn(self, text: str) -> None:
-        self._to.warn(f"{self._name}: {text}")
-
-    def say(self, text: str) -> None:
-        """What the run itself does not know."""
-        self._to.note(f"{self._name}: {text}")
 
 
 def _wrapped(image: Image, edge: int) -> Image:
     """``[..., H, W]`` with an edge of so many pixels from the other side."""
     return np.pad(image, [(0, 0)] * (image.ndim - 2) + [(edge, edge)] * 2, mode="wrap")
-
-
-def _write(path: Path, values: Image, grid: Affine) -> None:
-    count, height, width = values.shape
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        count=count,
-        height=height,
-        width=width,
-        dtype="float32",
-        transform=grid,
-    ) as file:
-        file.write(values.astype(np.float32))

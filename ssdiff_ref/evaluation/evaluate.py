@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssdiff_ref.evaluation.candidates import BundleMethod, choose_candidates
 from ssdiff_ref.evaluation.judging import Evaluation, judge, judge_products, smallest_size
 from ssdiff_ref.evaluation.picture import Gallery
 from ssdiff_ref.evaluation.products import open_products
-from ssdiff_ref.evaluation.report import write_csv, write_json
+from ssdiff_ref.evaluation.report import as_json, write_csv
 from ssdiff_ref.protocol.alignment import align
 from ssdiff_ref.protocol.array_files import SUFFIXES, open_arrays
 from ssdiff_ref.protocol.datasets import open_pair
-from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
 from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.options import (
+    ExecutionOptions,
+    PairOptions,
+    ShiftChoice,
+    none_left,
+    take,
+)
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import check_picture
 from ssdiff_trt.runtime.raster.output import check_target
-from ssdiff_trt.runtime.raster.registration import ShiftChoice
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ssdiff_trt.runtime.options import EvaluateArguments
 
 
 def evaluate(
@@ -30,18 +41,12 @@ def evaluate(
     bundles: Sequence[str | Path] = (),
     methods: Sequence[str] | None = None,
     crop: int = 21,
-    bands: Sequence[int] | None = None,
-    pan_band: int | None = None,
-    nodata: float | None = None,
-    full_scale: float | None = None,
-    pan_full_scale: float | None = None,
-    shift: ShiftChoice = "none",
-    precision: PrecisionChoice = "auto",
     json: str | Path | None = None,
     csv: str | Path | None = None,
     picture: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **options: Unpack[EvaluateArguments],
 ) -> Evaluation:
     """Judge bundles and classical methods on imagery, or fused rasters by a reference.
 
@@ -68,23 +73,17 @@ def evaluate(
             Brovey.
         crop: the DLPan-Toolbox's ``dim_cut``: this many pixels at the bottom and right and one
             less at the top and left do not count at reduced resolution.
-        bands: of the imagery, in the sensor's order, counted from 1; all but alpha by default.
-        pan_band: band of PAN, needed when it has several.
-        nodata: value that means no data, whatever the files say.
-        full_scale: digital number that PSNR and SSIM take as the peak and bundles divide by; see
-            :func:`ssdiff_trt.runtime.raster.radiometry.choose_scale` for the default.
-        pan_full_scale: that of PAN, if it differs.
-        shift: rows and columns of PAN by which MS lies off it, or ``auto`` to measure that, for
-            all methods to get an aligned pair; see :func:`ssdiff_ref.protocol.alignment.align`.
-            With ``none`` all get the pair as it is; at reduced resolution bundles then make up for
-            what they measure, as a run does.
-        precision: of the bundles' networks; see
-            :func:`ssdiff_trt.runtime.backends.registry.open_backend`.
         json: file for the mean scores and the settings.
         csv: file for every score of every scene.
         picture: file for a picture of the first scene at reduced resolution.
         overwrite: replace these files where they exist.
-        progress: told how work goes.
+        progress: receives progress updates.
+        options: fields of :class:`ssdiff_trt.runtime.options.PairOptions` and
+            :class:`ssdiff_trt.runtime.options.ExecutionOptions`, the latter for bundles. Full
+            scale is the peak of PSNR and SSIM, and what bundles divide by. ``shift`` is ``none`` by
+            default: all methods get the pair as it is, and at reduced resolution bundles correct
+            the shift that they measure, as a run does; otherwise all get an aligned pair, see
+            :func:`ssdiff_ref.protocol.alignment.align`.
 
     Returns:
         The scores, ``ssdiff:NAME`` for bundles.
@@ -93,21 +92,24 @@ def evaluate(
         SSDiffError: when the input cannot be used, before long work begins.
     """
     progress = progress or Progress()
+    arguments: dict[str, Any] = {"shift": "none", **options}
+    pair, execution = take(PairOptions, arguments), take(ExecutionOptions, arguments)
+    none_left(arguments, "evaluate")
     _check_use(
         inputs,
         reference,
         fusing={
-            "--bundle": bundles,
-            "--method": methods,
-            "--precision": None if precision == "auto" else precision,
+            "bundle": bundles,
+            "method": methods,
+            "precision": None if execution.precision == "auto" else execution.precision,
         },
-        pair={"--pan-band": pan_band, "--pan-full-scale": pan_full_scale},
-        rasters={"--nodata": nodata},
-        shift=shift,
+        pair={"pan_band": pair.pan_band, "pan_full_scale": pair.pan_full_scale},
+        rasters={"nodata": pair.nodata},
+        shift=pair.shift,
     )
     targets = {
         option: Path(path)
-        for option, path in (("--json", json), ("--csv", csv), ("--picture", picture))
+        for option, path in (("json", json), ("csv", csv), ("picture", picture))
         if path is not None
     }
     for option, target in targets.items():
@@ -117,15 +119,20 @@ def evaluate(
     settings: dict[str, Any] = {
         "inputs": [str(path) for path in inputs],
         "reference": str(reference) if reference else None,
-        "bands": list(bands) if bands else None,
-        "pan_band": pan_band,
-        "nodata": nodata,
-        "shift": shift,
-        "precision": precision,
+        "bands": list(pair.bands) if pair.bands else None,
+        "pan_band": pair.pan_band,
+        "nodata": pair.nodata,
+        "shift": pair.shift,
+        "precision": execution.precision,
     }
     if reference is not None:
         products = open_products(
-            inputs, reference, sensor, bands=bands, nodata=nodata, full_scale=full_scale
+            inputs,
+            reference,
+            sensor,
+            bands=pair.bands,
+            nodata=pair.nodata,
+            full_scale=pair.full_scale,
         )
         share = products.valid.mean()
         progress.note(f"Full scale {products.scale}; {share:.1%} of the pixels are valid in all")
@@ -133,17 +140,13 @@ def evaluate(
         evaluation = judge_products(products, crop=crop, gallery=gallery)
     else:
         dataset = (
-            open_arrays(inputs[0], sensor, bands=bands, full_scale=full_scale)
+            open_arrays(inputs[0], sensor, bands=pair.bands, full_scale=pair.full_scale)
             if len(inputs) == 1
             else open_pair(
                 inputs[0],
                 inputs[1],
                 sensor,
-                bands=bands,
-                pan_band=pan_band,
-                nodata=nodata,
-                full_scale=full_scale,
-                pan_full_scale=pan_full_scale,
+                pair,
                 smallest=smallest_size(crop),
                 progress=progress,
             )
@@ -153,20 +156,22 @@ def evaluate(
             f"{dataset.name}: {dataset.count} scene{'s' * (dataset.count > 1)} of "
             f"{len(dataset.cols)} x {len(dataset.rows)} pixels of PAN, {kind}"
         )
-        dataset = align(dataset, shift, progress)
+        dataset = align(dataset, pair.shift, progress)
         progress.note(f"Full scale {dataset.scale}; MTF of {dataset.sensor.name}")
-        contenders = choose_candidates(
-            methods, bundles, len(dataset.sensor.bands), dataset.scale.value, progress, precision
+        candidates = choose_candidates(
+            methods, bundles, len(dataset.sensor.bands), dataset.scale.value, progress, execution
         )
         settings["bundles"] = {
             name: {"path": str(method.bundle.path), "sha256": method.bundle.sha256}
-            for name, method in contenders.items()
+            for name, method in candidates.items()
             if isinstance(method, BundleMethod)
         }
         gallery = Gallery(dataset.sensor) if picture is not None else None
-        evaluation = judge(dataset, contenders, crop=crop, gallery=gallery, progress=progress)
+        evaluation = judge(dataset, candidates, crop=crop, gallery=gallery, progress=progress)
+    evaluation.settings.update(settings)
     if json is not None:
-        write_json(evaluation, settings, Path(json))
+        with atomic_write(Path(json)) as unfinished:
+            unfinished.write_text(as_json(evaluation) + "\n", encoding="utf-8")
     if csv is not None:
         write_csv(evaluation, Path(csv))
     if gallery and picture is not None:
@@ -190,7 +195,7 @@ def _check_use(
     useless: Mapping[str, object] = {}
     if reference is not None:
         moving = None if shift == "none" else shift
-        use, useless = "--reference", {**fusing, **pair, "--shift": moving}
+        use, useless = "`reference`", {**fusing, **pair, "shift": moving}
         if not inputs:
             raise SSDiffError("No fused raster was given, expected one or more; name them.")
     elif len(inputs) == 1 and arrays:
@@ -199,8 +204,8 @@ def _check_use(
         given = ", ".join(map(str, inputs)) or "nothing"
         raise SSDiffError(
             f"Given was {given}, expected PAN and MS, or one .h5 or .mat file, or fused rasters "
-            "with --reference; give one of these."
+            "with `reference`; give one of these."
         )
     for option, value in useless.items():
         if value not in (None, ()):
-            raise SSDiffError(f"{option} does nothing with {use}; leave it out.")
+            raise SSDiffError(f"`{option}` does nothing with {use}; leave it out.")

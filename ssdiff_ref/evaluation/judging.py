@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class Evaluation:
         default_factory=lambda: {"reduced": {}, "full": {}}
     )
     """By resolution and method, one for each scene. Empty where nothing could be judged."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """How the scores came about, for their file."""
     displaced: int = 0
     """Scenes whose MS was decimated at another phase than (2, 2)."""
 

@@ -13,8 +13,10 @@ from rasterio.io import DatasetReader
 from ssdiff_ref.protocol.datasets import sensor_scale
 from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.raster.radiometry import Scale, raster_scale
-from ssdiff_trt.runtime.raster.scene import ON_GRID, choose_bands, open_raster, read_rectangle
+from ssdiff_trt.runtime.raster.image import Bands, choose_bands, open_raster, read_rectangle
+from ssdiff_trt.runtime.raster.placement import ON_GRID
+from ssdiff_trt.runtime.raster.radiometry import Scale, choose_scale
+from ssdiff_trt.runtime.raster.scene import value_type
 from ssdiff_trt.runtime.sensors import Sensor
 
 
@@ -37,7 +39,7 @@ def open_products(
     reference: str | Path,
     sensor: str,
     *,
-    bands: Sequence[int] | None = None,
+    bands: Bands | None = None,
     nodata: float | None = None,
     full_scale: float | None = None,
 ) -> Products:
@@ -76,7 +78,8 @@ def open_products(
                     f"{image.name} has {len(choose_bands(image, bands))} bands, expected the "
                     f"{len(chosen)} of {truth.name}; choose the same of both with --bands."
                 )
-        scale = raster_scale(truth, chosen[0], full_scale) or sensor_scale(optics)
+        values_of = value_type("reference", truth, chosen[0], holes_declared=False)
+        scale = choose_scale(values_of, full_scale, sensor_scale(optics))
         values, valid = _read(truth, chosen, nodata)
         if not valid.any():
             raise SSDiffError(

@@ -74,8 +74,8 @@ def _number(metric: str, value: float) -> str:
     return f"{value:.{_DECIMALS.get(metric, 4)}f}"
 
 
-def write_json(evaluation: Evaluation, settings: Mapping[str, Any], path: Path) -> None:
-    """Write mean scores by resolution, method and metric, and how they came about.
+def as_json(evaluation: Evaluation) -> str:
+    """Mean scores by resolution, method and metric, and how they came about.
 
     Scores that no number can tell, such as the PSNR of an image without error, are null.
     """
@@ -91,11 +91,10 @@ def write_json(evaluation: Evaluation, settings: Mapping[str, Any], path: Path) 
             "rows": [evaluation.rows.start, evaluation.rows.stop],
             "columns": [evaluation.cols.start, evaluation.cols.stop],
         },
-        "settings": settings,
+        "settings": evaluation.settings,
         "version": version("ssdiff-trt"),
     }
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    return json.dumps(_finite(content), indent=2, allow_nan=False)
 
 
 def _finite(content: Any) -> Any:

@@ -11,8 +11,9 @@ from functools import cache
 
 from ssdiff_ref.protocol.datasets import Dataset, Sample
 from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.options import ShiftChoice
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.raster.registration import ShiftChoice, check_stated, measure_arrays, offset
+from ssdiff_trt.runtime.raster.registration import measure_arrays, offset
 
 
 def align(dataset: Dataset, shift: ShiftChoice, progress: Progress) -> Dataset:
@@ -32,8 +33,6 @@ def align(dataset: Dataset, shift: ShiftChoice, progress: Progress) -> Dataset:
     """
     if shift == "none":
         return dataset
-    if shift != "auto":
-        check_stated(shift)
     if dataset.simulated:
         raise SSDiffError(
             f"--shift does nothing with {dataset.name}, which has its truth with it; leave it out."

@@ -16,9 +16,11 @@ from scipy.io.matlab import MatReadError
 from ssdiff_ref.protocol.datasets import Dataset, Sample, sensor_scale
 from ssdiff_ref.quality.checks import Image, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
+from ssdiff_trt.runtime.arrays import choose_bands
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import RATIO
-from ssdiff_trt.runtime.raster.radiometry import known_scale
+from ssdiff_trt.runtime.raster.radiometry import choose_scale
+from ssdiff_trt.runtime.sources import ValueType
 
 SUFFIXES = (".h5", ".hdf5", ".mat")
 
@@ -40,7 +42,7 @@ def open_arrays(
     path: str | Path,
     sensor: str,
     *,
-    bands: Sequence[int] | None = None,
+    bands: Sequence[int | str] | None = None,
     full_scale: float | None = None,
 ) -> Dataset:
     """A PanCollection ``.h5`` or a DLPan-Toolbox ``.mat`` as a dataset.
@@ -66,10 +68,7 @@ def open_arrays(
     stacks = _open_mat(path) if path.suffix == ".mat" else _open_h5(path)
     _check_shapes(path, stacks.shapes)
     count, available = stacks.shapes["ms"][:2]
-    chosen = [band - 1 for band in bands or range(1, available + 1)]
-    for band in chosen:
-        if not 0 <= band < available:
-            raise SSDiffError(f"{path.name} has no band {band + 1}; it has {available}.")
+    chosen = [band - 1 for band in choose_bands(bands, available, path.name)]
     optics = fit_sensor(sensor, len(chosen))
     # Pairs as the sensor took them are cut like rasters; simulated scenes are taken as they come.
     multiple = 1 if "gt" in stacks.shapes else BLOCK
@@ -91,7 +90,9 @@ def open_arrays(
         name=path.name,
         count=count,
         sensor=optics,
-        scale=known_scale(full_scale, stacks.dtype, stacks.bits) or sensor_scale(optics),
+        scale=choose_scale(
+            ValueType("MS", stacks.dtype, stacks.bits), full_scale, sensor_scale(optics)
+        ),
         rows=rows,
         cols=cols,
         simulated="gt" in stacks.shapes,

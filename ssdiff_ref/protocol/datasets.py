@@ -6,7 +6,7 @@ the sensor took them, or simulated ones that come with their truth (``gt``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,9 +20,11 @@ from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, HALO, PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.raster.radiometry import Scale, raster_scale
-from ssdiff_trt.runtime.raster.scene import ON_GRID, Scene
+from ssdiff_trt.runtime.raster.placement import ON_GRID
+from ssdiff_trt.runtime.raster.radiometry import Scale, choose_scales
+from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import Sensor
 
 _MS_MULTIPLE = BLOCK // RATIO
@@ -135,12 +137,8 @@ def open_pair(
     pan: str | Path,
     ms: str | Path,
     sensor: str,
+    options: PairOptions,
     *,
-    bands: Sequence[int] | None = None,
-    pan_band: int | None = None,
-    nodata: float | None = None,
-    full_scale: float | None = None,
-    pan_full_scale: float | None = None,
     smallest: int = 1,
     progress: Progress,
 ) -> Dataset:
@@ -155,18 +153,14 @@ def open_pair(
     Raises:
         SSDiffError: when the two do not make a pair, or nothing in them is valid.
     """
-    with Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene:
+    with Scene(pan, ms, options) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
-        pan_scale, scale = (
-            raster_scale(image, band, stated) or sensor_scale(optics)
-            for image, band, stated in (
-                (
-                    scene.pan,
-                    scene.pan_band,
-                    full_scale if pan_full_scale is None else pan_full_scale,
-                ),
-                (scene.ms, scene.bands[0], full_scale),
-            )
+        pan_scale, scale = choose_scales(
+            scene.pan_values,
+            scene.ms_values,
+            sensor_scale(optics),
+            full_scale=options.full_scale,
+            pan_full_scale=options.pan_full_scale,
         )
         whole = read_whole(scene)
         position, resampled = scene.position, scene.resampled

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
@@ -23,12 +23,18 @@ from ssdiff_ref.quality.checks import Mask, fit_sensor
 from ssdiff_ref.quality.filters import BICUBIC_BEFORE, BICUBIC_SUPPORT, REACH, decimate
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete
 from ssdiff_trt.runtime.raster.output import check_target, encode, holds
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import Sensor
 from ssdiff_trt.runtime.tiles.inputs import fill
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ssdiff_trt.runtime.options import ReadArguments
 
 FILES = ("pan.tif", "ms.tif", "reference.tif")
 
@@ -39,11 +45,9 @@ def simulate(
     output: str | Path,
     *,
     sensor: str = "generic",
-    bands: Sequence[int] | None = None,
-    pan_band: int | None = None,
-    nodata: float | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **reading: Unpack[ReadArguments],
 ) -> Path:
     """Degrade a pair of rasters by Wald's protocol, so that MS is the truth for what comes out.
 
@@ -60,11 +64,9 @@ def simulate(
         ms: multispectral raster with 4 times the pixel size.
         output: directory to write into; made if it is not there.
         sensor: whose MTF blurs MS, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
-        bands: of ``ms``, in the sensor's order, counted from 1; all but alpha by default.
-        pan_band: band of ``pan``, needed when it has several.
-        nodata: value that means no data in both, whatever the files say.
         overwrite: replace the three files where they exist.
-        progress: told what was assumed.
+        progress: receives progress updates.
+        reading: fields of :class:`ssdiff_trt.runtime.options.ReadOptions`.
 
     Returns:
         The directory.
@@ -75,7 +77,7 @@ def simulate(
     """
     progress, folder = progress or Progress(), Path(output)
     _check_folder(folder, (pan, ms), overwrite)
-    with Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene:
+    with Scene(pan, ms, ReadOptions(**reading)) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
         layers = _degrade(scene, optics)
         tags = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,13 +24,20 @@ from ssdiff_ref.training.scene_pairs import (
 )
 from ssdiff_ref.training.trainer import BEST, Trainer
 from ssdiff_ref.training.validation import Scores, Validation
-from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
+from ssdiff_trt.runtime.assumptions import assume
+from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.raster.radiometry import Scale, choose_scale
-from ssdiff_trt.runtime.raster.registration import ShiftChoice, choose_shift, offset
+from ssdiff_trt.runtime.raster.radiometry import Scale
+from ssdiff_trt.runtime.raster.registration import offset
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import Sensor
 from ssdiff_trt.runtime.tiles.inputs import fill
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ssdiff_trt.runtime.options import PairArguments
 
 _PATCH, _BATCH = 32, 8
 _RATE = 1e-4
@@ -65,15 +72,10 @@ def adapt_weights(
     *,
     bundle: str | Path | None = None,
     sensor: str = "generic",
-    bands: Sequence[int] | None = None,
-    pan_band: int | None = None,
-    nodata: float | None = None,
-    full_scale: float | None = None,
-    pan_full_scale: float | None = None,
-    shift: ShiftChoice = "auto",
     minutes: float = 8,
     seed: int = 0,
     progress: Progress | None = None,
+    **pair: Unpack[PairArguments],
 ) -> Adaptation:
     """Train weights on for one scene, at a quarter of its resolution (Wald's protocol).
 
@@ -86,32 +88,25 @@ def adapt_weights(
         weights: ``.safetensors`` to write.
         bundle: whose weights to start from; by default the one that comes along for the bands.
         sensor: whose MTF blurs MS, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
-        bands: of ``ms``, in the network's order, counted from 1; all but alpha by default.
-        pan_band: band of ``pan``, needed when it has several.
-        nodata: value that means no data in both, whatever the files say.
-        full_scale: digital number that both images are divided by; see
-            :func:`ssdiff_trt.runtime.raster.radiometry.choose_scale` for the default.
-        pan_full_scale: that of ``pan``, if it differs.
-        shift: rows and columns of PAN by which MS lies off PAN; ``auto`` measures it.
         minutes: to train for at most.
         seed: of everything random.
-        progress: told how work goes.
+        progress: receives progress updates.
+        pair: fields of :class:`ssdiff_trt.runtime.options.PairOptions`.
 
     Raises:
         SSDiffError: when the scene is no pair, or too small.
     """
     progress = progress or Progress()
-    with Scene(pan, ms, bands=bands, pan_band=pan_band, nodata=nodata) as scene:
-        moved, _ = choose_shift(shift, scene)
-        if any(moved):
-            progress.note(f"MS lies {offset(moved)} off where its georeferencing says; it is moved")
-            scene.move(*moved)
-        opened = bundle_for(len(scene.bands), bundle)
+    options = PairOptions(**pair)
+    with Scene(pan, ms, options) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
-        stated = full_scale if pan_full_scale is None else pan_full_scale
-        pan_scale = choose_scale(scene.pan, scene.pan_band, stated, opened)
-        ms_scale = choose_scale(scene.ms, scene.bands[0], full_scale, opened)
-        reduced = _reduce(scene, optics, pan_scale, ms_scale)
+        taken = assume(scene, bundle, options)
+        if any(taken.shift):
+            progress.note(f"MS is moved by {offset(taken.shift)}")
+        for warning in taken.warnings:
+            progress.warn(warning)
+        opened, ms_scale = taken.bundle, taken.ms_scale
+        reduced = _reduce(taken.source, optics, taken.pan_scale, ms_scale)
     net = load_checkpoint(opened.path).net
     generator = Generator()
     split = split_blocks(reduced.valid)

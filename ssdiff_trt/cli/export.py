@@ -6,32 +6,55 @@ from typing import Any
 
 import click
 
+from ssdiff_trt.cli.main import progress_for, run
 from ssdiff_trt.cli.options import (
+    FILE,
+    FOLDER,
     SETTINGS,
+    BundleName,
+    examples,
+    json_option,
     loss_option,
+    one_option,
     overwrite_option,
     ranges_option,
-    run,
-    sampling_options,
     verbosity_options,
+    write_json,
 )
+from ssdiff_trt.runtime.options import ExecutionOptions, SamplingOptions
 from ssdiff_trt.runtime.sensors import SENSORS
 
 
-@click.command(context_settings=SETTINGS)
+@click.command(
+    context_settings=SETTINGS,
+    epilog=examples(
+        "ssdiff-export --fp16",
+        "ssdiff-export --weights mine.safetensors --sensor wv3 -o mine.ssdiff",
+        "ssdiff-export --int8 --calibration samples.npz",
+        "ssdiff-export --fp16 --engine tensorrt-rtx --gpu sm86,sm89",
+    ),
+)
 @click.version_option(package_name="ssdiff-trt")
 @click.option(
-    "--weights", help="Checkpoint, .safetensors or .pt; or a bundle, also by the name of one."
+    "--weights",
+    type=BundleName(),
+    help="Checkpoint, .safetensors or .pt, of the released configuration (dim 32, dim_head 16); or "
+    "a bundle, also by name.",
 )
 @click.option(
-    "--sensor", type=click.Choice(list(SENSORS)), help="What they are for; default: the bundle's."
+    "--sensor",
+    type=click.Choice(list(SENSORS)),
+    help="Sensor that the weights are for; default: the bundle's.",
 )
-@click.option("-o", "--output", help="Bundle to make, NAME.ssdiff.")
-@click.option("--fp16", is_flag=True, help="Also graphs in FP16, with FP32 where it matters.")
-@click.option("--bf16", is_flag=True, help="Also graphs in BF16, likewise.")
+@click.option("-o", "--output", type=FOLDER, metavar="BUNDLE", help="Bundle to write, NAME.ssdiff.")
+@click.option("--fp16", is_flag=True, help="Also graphs in FP16, with FP32 where it is needed.")
+@click.option("--bf16", is_flag=True, help="Also graphs in BF16, with FP32 where it is needed.")
 @click.option("--int8", is_flag=True, help="Also graphs in INT8, if they pass; needs samples.")
 @click.option(
-    "--calibration", metavar="FILE", help="Samples for --int8, by ssdiff-calibrate collect."
+    "--calibration",
+    type=FILE,
+    metavar="FILE",
+    help="Samples for --int8, from ssdiff-calibrate collect.",
 )
 @ranges_option
 @loss_option
@@ -40,7 +63,7 @@ from ssdiff_trt.runtime.sensors import SENSORS
     type=click.Choice(["auto", "tensorrt", "tensorrt-rtx", "none"]),
     default="auto",
     show_default=True,
-    help="Also build engines; auto: if there is a GPU and a TensorRT.",
+    help="Engines to build; auto: for the GPU here, if there is one and a TensorRT.",
 )
 @click.option(
     "--gpu",
@@ -50,30 +73,42 @@ from ssdiff_trt.runtime.sensors import SENSORS
     "needs no GPU here.",
 )
 @click.option(
-    "--tile", type=int, default=64, show_default=True, help="Pixels of a tile, a multiple of 16."
+    "--tile",
+    type=int,
+    default=64,
+    show_default=True,
+    help="Pixels of a tile, a multiple of 16.",
 )
-@click.option("--full-scale", type=float, help="Digital number of full scale, if not the sensor's.")
-@sampling_options
-@click.option("--training-data", help="What the weights were trained on, for the manifest.")
-@click.option("--licence", help="Of the weights, for the manifest.")
+@click.option(
+    "--full-scale",
+    type=float,
+    metavar="DN",
+    help="Digital number of full scale; default: the sensor's.",
+)
+@one_option(SamplingOptions, "sampler", "Default sampler of the bundle; default: consistent.")
+@one_option(SamplingOptions, "timesteps", "Default timesteps of the bundle, such as 999,68.")
+@click.option("--training-data", help="Training data of the weights, for the manifest.")
+@click.option("--licence", help="Licence of the weights, for the manifest.")
+@one_option(ExecutionOptions, "device")
+@one_option(ExecutionOptions, "threads")
+@json_option
 @overwrite_option
 @verbosity_options
-def cli(quiet: bool, verbose: bool, **parameters: Any) -> None:
-    """Export SSDiff weights as a bundle for ssdiff-trt, and prove that it computes the same.
+def cli(quiet: bool, verbose: bool, json: str | None, **parameters: Any) -> None:
+    """Export SSDiff weights as a bundle for ssdiff-trt, and check that it computes the same.
 
-    Without --weights, the bundles that come along are made anew, with the precisions asked for,
-    where ssdiff-trt run finds them.
+    Without --weights, the shipped bundles are exported again with the precisions asked for, where
+    ssdiff-trt run finds them.
     """
+    from ssdiff_trt.cli.info import describe
     from ssdiff_trt.export.command import export
-    from ssdiff_trt.runtime.progress import choose
 
-    for bundle in export(progress=choose(quiet, verbose), **parameters):
-        if not quiet:
-            from ssdiff_trt.cli.info import describe
-
+    for bundle in export(progress=progress_for(quiet, verbose), **parameters):
+        write_json(bundle.manifest.model_dump_json(indent=2), json)
+        if not quiet and json != "-":
             describe(bundle)
 
 
 def main() -> None:
     """Entry point."""
-    run(cli)
+    run(cli, "ssdiff-export")

@@ -1,31 +1,24 @@
-"""What every command of the project does alike: options, errors, exit codes."""
+"""Options that commands share. Those of a run are made from the fields of its option groups."""
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from dataclasses import MISSING, Field, fields
+from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime import options as groups
+from ssdiff_trt.runtime.sensors import SENSORS
 
-INTERRUPTED = 130
-_EXTRAS = {
-    "h5py": "evaluate",
-    "matplotlib": "picture",
-    "onnx": "calibrate",
-    "onnxruntime": "cpu",
-    "onnxscript": "export",
-    "safetensors": "calibrate",
-    "scipy": "evaluate",
-    "tomli": "train",
-    "torch": "export",
-}
-"""Packages that not every installation has, and the extra that brings them."""
 Function = TypeVar("Function", bound=Callable[..., Any])
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+Decorator = Callable[[Function], Function]
+SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+    "auto_envvar_prefix": "SSDIFF",
+}
 
 
 def integers(
@@ -40,6 +33,20 @@ def integers(
         raise click.BadParameter(
             f"{value!r} is not a list of whole numbers; write them like 4,3,2.", ctx, param
         ) from None
+
+
+def band_list(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int | str, ...] | None:
+    """Option callback for bands by number or name, such as 4,3,2 or nir,red,green."""
+    if value is None:
+        return None
+    bands = [part.strip() for part in value.split(",")]
+    if not all(bands):
+        raise click.BadParameter(
+            f"{value!r} is not a list of bands; write it like 3,2,1 or red,green,blue.", ctx, param
+        )
+    return tuple(int(band) if band.isdecimal() else band for band in bands)
 
 
 def shift_choice(
@@ -95,13 +102,38 @@ def share(ctx: click.Context, param: click.Parameter, value: str) -> float:
             raise ValueError
         return float(number) / (100 if percent else 1)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no share; write one like 1%.", ctx, param) from None
+        raise click.BadParameter(
+            f"{value!r} is not a share; write one like 1%.", ctx, param
+        ) from None
 
 
-def together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+class BundleName(click.ParamType[str]):
+    """A bundle: a directory, or the name of a shipped one. Completion offers both."""
+
+    name = "bundle"
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from ssdiff_trt.runtime.bundle.store import shipped
+
+        names = (*self._words, *shipped())
+        offers = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [*offers, CompletionItem(incomplete, type="dir")]
+
+
+FILE = click.Path()
+"""A file, for completion; what it has to be is checked by the library."""
+FOLDER = click.Path(file_okay=False)
+
+
+def together(*options: Decorator[Any]) -> Decorator[Any]:
     """Several options as one decorator, shown in this order."""
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: Any) -> Any:
         for option in reversed(options):
             function = option(function)
         return function
@@ -109,131 +141,126 @@ def together(*options: Callable[[Function], Function]) -> Callable[[Function], F
     return decorate
 
 
-def shift_option(default: str, text: str) -> Callable[[Function], Function]:
-    """The option for a shift between PAN and MS."""
-    return click.option(
-        "--shift",
-        callback=shift_choice,
-        default=default,
-        show_default=True,
-        metavar="auto|none|ROWS,COLS",
-        help=text,
+_SPECIAL: dict[str, dict[str, Any]] = {
+    "bands": {"callback": band_list, "metavar": "BAND,BAND,..."},
+    "pan_band": {"type": int, "metavar": "N"},
+    "nodata": {"type": float, "metavar": "VALUE"},
+    "full_scale": {"type": float, "metavar": "DN"},
+    "pan_full_scale": {"type": float, "metavar": "DN"},
+    "shift": {"callback": shift_choice, "metavar": "auto|none|ROWS,COLS"},
+    "steps": {"type": int, "metavar": "N"},
+    "timesteps": {"callback": integers, "metavar": "T,T,..."},
+    "sampler": {"type": click.Choice(groups.SAMPLERS)},
+    "backend": {"type": click.Choice(groups.BACKENDS)},
+    "precision": {"type": click.Choice(groups.PRECISIONS)},
+    "device": {"type": int, "metavar": "N"},
+    "threads": {"type": int, "metavar": "N"},
+    "batch": {"type": int, "metavar": "N"},
+    "dtype": {"type": click.Choice(groups.DTYPES)},
+    "driver": {"type": click.Choice(groups.DRIVERS, case_sensitive=False)},
+    "creation_options": {"callback": key_values, "multiple": True, "metavar": "KEY=VALUE"},
+    "overwrite": {"is_flag": True},
+}
+"""What the command line adds to a field of the groups."""
+_NAMES = {"bands": ("-b", "--bands"), "creation_options": ("--co", "creation_options")}
+
+
+def group_options(group: type, *, without: tuple[str, ...] = (), **changes: Any) -> Decorator[Any]:
+    """The options of a group.
+
+    Args:
+        group: a class of :mod:`ssdiff_trt.runtime.options`.
+        without: fields that the command does not have.
+        changes: texts in place of those of the fields.
+    """
+    return together(
+        *(
+            field_option(field, changes.get(field.name))
+            for field in fields(group)
+            if field.name not in without
+        )
     )
 
 
-# As in ssdiff_trt.runtime.backends.protocol, which would take numpy to import.
-BACKEND = click.Choice(["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime"])
-PRECISION = click.Choice(["auto", "fp32", "fp16", "bf16", "int8"])
-backend_option = click.option(
-    "--backend",
-    type=BACKEND,
-    default="auto",
+def field_option(field: Field[Any], text: str | None = None, default: Any = None) -> Decorator[Any]:
+    """The option of a field, with its default and documentation, or others."""
+    if default is None and field.default is not MISSING:
+        default = field.default
+    return click.option(
+        *_NAMES.get(field.name, (f"--{field.name.replace('_', '-')}",)),
+        default=() if field.name == "creation_options" else default,
+        show_default=default is not None and default is not False,
+        help=text or field.metadata["help"],
+        **_SPECIAL.get(field.name, {"type": type(default)}),
+    )
+
+
+def one_option(
+    group: type, name: str, text: str | None = None, default: Any = None
+) -> Decorator[Any]:
+    """The option of one field of a group."""
+    (field,) = (field for field in fields(group) if field.name == name)
+    return field_option(field, text, default)
+
+
+pair_options = group_options(groups.PairOptions)
+sampling_options = group_options(groups.SamplingOptions)
+execution_options = group_options(groups.ExecutionOptions)
+output_options = group_options(groups.OutputOptions)
+overwrite_option = one_option(groups.OutputOptions, "overwrite")
+sensor_option = click.option(
+    "--sensor",
+    type=click.Choice(list(SENSORS)),
+    default="generic",
     show_default=True,
-    help="What runs the network; auto: the best one that works here, and it says which.",
+    help="Sensor that acquired the imagery; its MTF is used.",
 )
-precision_option = click.option(
-    "--precision",
-    type=PRECISION,
-    default="auto",
-    show_default=True,
-    help="Of the network; auto: fp16 on a GPU, if the bundle has it, else fp32, and never int8.",
+json_option = click.option(
+    "--json", type=FILE, metavar="FILE", help="Also write the results as JSON; - prints them."
 )
 loss_option = click.option(
     "--max-ergas-loss",
     callback=share,
     default="1%",
     show_default=True,
-    help="What INT8 may cost of ERGAS, and of SAM.",
+    metavar="SHARE",
+    help="Largest loss of ERGAS, and of SAM, that INT8 may cause.",
 )
 ranges_option = click.option(
     "--ranges",
     type=click.Choice(["minmax", "percentile", "entropy"]),
     default="minmax",
     show_default=True,
-    help="How INT8 takes its ranges from the samples.",
+    help="Method that finds the ranges of INT8 from the samples.",
 )
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 verbosity_options = together(
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings."),
-    click.option("-v", "--verbose", is_flag=True, help="Say more."),
-)
-sampling_options = together(
-    click.option(
-        "--sampler",
-        type=click.Choice(["consistent", "released"]),
-        help="consistent: as the network is trained. released: as the authors' code samples.",
-    ),
-    click.option(
-        "--timesteps",
-        callback=integers,
-        metavar="N,N,...",
-        help="Explicit timesteps, 0 to 999, such as 999,500.",
-    ),
-)
-input_options = together(
-    click.option(
-        "-b",
-        "--bands",
-        callback=integers,
-        metavar="N,N,...",
-        help="Bands of MS, in the order that the network expects; default: all.",
-    ),
-    click.option("--pan-band", type=int, help="Band of PAN, if it has several."),
-    click.option("--nodata", type=float, help="Value that means no data, whatever the files say."),
-)
-output_options = together(
-    click.option(
-        "--dtype",
-        type=click.Choice(
-            ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
-        ),
-        help="Of the result; default: that of MS. Rounded and clipped, never wrapped.",
-    ),
-    click.option(
-        "--driver",
-        type=click.Choice(["GTiff", "COG"], case_sensitive=False),
-        default="GTiff",
-        show_default=True,
-    ),
-    click.option(
-        "--co",
-        "options",
-        callback=key_values,
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Creation option; repeat.",
-    ),
-    overwrite_option,
+    click.option("-q", "--quiet", is_flag=True, help="Print warnings only."),
+    click.option("-v", "--verbose", is_flag=True, help="Print more details."),
 )
 
 
-def run(command: click.Command) -> NoReturn:
-    """Run a command as a program.
+def bundle_option(text: str, *words: str, **settings: Any) -> Decorator[Any]:
+    """The option for a bundle."""
+    return click.option(
+        *settings.pop("names", ("--bundle",)), type=BundleName(*words), help=text, **settings
+    )
 
-    A user's mistake prints one sentence and exits with 2, an interruption exits with 130; other
-    errors keep their traceback.
-    """
-    for name in ("SIGTERM", "SIGHUP"):  # clean up as after Ctrl-C
-        if number := getattr(signal, name, None):
-            signal.signal(number, lambda received, frame: sys.exit(128 + received))
-    try:
-        status = command.main(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
-    except click.Abort:
-        print("Interrupted; no unfinished output is left.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except SSDiffError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        if (extra := _EXTRAS.get(error.name or "")) is None:
-            raise
-        print(
-            f"Error: {error.name} is not installed; pip install 'ssdiff-trt[{extra}]', or in a "
-            f"clone '.[{extra}]'.",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def write_json(text: str, target: str | None, overwrite: bool = True) -> None:
+    """Write JSON to a file, or to standard output for ``-``; nothing for None."""
+    if target is None:
+        return
+    if target == "-":
+        click.echo(text)
+        return
+    from pathlib import Path
+
+    from ssdiff_trt.runtime.files import atomic_write
+
+    with atomic_write(Path(target)) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")

@@ -6,126 +6,167 @@ from typing import Any
 
 import click
 
+from ssdiff_trt.cli.main import progress_for, run
 from ssdiff_trt.cli.options import (
+    FILE,
+    FOLDER,
     SETTINGS,
-    input_options,
+    BundleName,
+    examples,
+    group_options,
+    json_option,
+    one_option,
     output_options,
     overwrite_option,
-    precision_option,
-    run,
-    shift_option,
+    sensor_option,
     verbosity_options,
+    write_json,
 )
 from ssdiff_trt.cli.train import COMMANDS
+from ssdiff_trt.runtime.options import ExecutionOptions, PairOptions, ReadOptions
 from ssdiff_trt.runtime.sensors import SENSORS
-
-sensors = click.Choice(list(SENSORS))
-sensor_option = click.option(
-    "--sensor",
-    type=sensors,
-    default="generic",
-    show_default=True,
-    help="That took PAN and MS; its MTF is used.",
-)
 
 
 @click.group(context_settings=SETTINGS)
 @click.version_option(package_name="ssdiff-trt")
 def cli() -> None:
-    """Simulate, fuse and judge imagery by the protocols of the field; train weights for it."""
+    """Simulate, fuse and evaluate imagery by the protocols of the field; train weights for it."""
 
 
-@cli.command("simulate")
-@click.argument("pan")
-@click.argument("ms")
+@cli.command(
+    "simulate",
+    epilog=examples("ssdiff-ref simulate pan.tif ms.tif --sensor ge1 -o reduced/"),
+)
+@click.argument("pan", type=FILE)
+@click.argument("ms", type=FILE)
 @click.option(
     "-o",
     "--output",
+    type=FOLDER,
     required=True,
     metavar="DIR",
-    help="Where to write pan.tif, ms.tif and reference.tif.",
+    help="Folder to write pan.tif, ms.tif and reference.tif to.",
 )
 @sensor_option
-@input_options
+@group_options(ReadOptions)
 @overwrite_option
 @verbosity_options
 def simulate_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
-    """Degrade PAN and MS by Wald's protocol, with MS as the truth for what comes out."""
+    """Degrade PAN and MS by Wald's protocol, with MS as the reference for fused results."""
     from ssdiff_ref.protocol.wald import simulate
-    from ssdiff_trt.runtime.progress import choose
 
-    simulate(progress=choose(quiet, verbose), **parameters)
+    simulate(progress=progress_for(quiet, verbose), **parameters)
 
 
-@cli.command("fuse")
-@click.argument("pan")
-@click.argument("ms")
-@click.option("--method", required=True, help="Classical method, such as GSA, in any case.")
-@click.option("-o", "--output", help="Result; default: MS_METHOD.tif, here.")
+@cli.command(
+    "fuse",
+    epilog=examples(
+        "ssdiff-ref fuse pan.tif ms.tif --method gsa",
+        "ssdiff-ref fuse pan.tif ms.tif --method mtf-glp-fs --sensor wv2 -o fused.tif",
+    ),
+)
+@click.argument("pan", type=FILE)
+@click.argument("ms", type=FILE)
+@click.option(
+    "--method", required=True, metavar="NAME", help="Classical method, such as GSA, in any case."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    help="GeoTIFF to write; default: MS_METHOD.tif in the current directory.",
+)
 @sensor_option
-@input_options
+@group_options(PairOptions, without=("full_scale", "pan_full_scale"))
 @output_options
 @verbosity_options
 def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     """Fuse PAN and MS by a classical method, into the same kind of file as ssdiff-trt run."""
     from ssdiff_ref.classical.fusion import fuse
-    from ssdiff_trt.runtime.progress import choose
 
-    fuse(progress=choose(quiet, verbose), **parameters)
+    fuse(progress=progress_for(quiet, verbose), **parameters)
 
 
-@cli.command("evaluate")
-@click.argument("inputs", nargs=-1, metavar="PAN MS | FILE.h5 | FILE.mat | FUSED...")
-@click.option("--sensor", type=sensors, required=True, help="That took the imagery.")
-@click.option("--reference", metavar="REF", help="Judge fused rasters by this one.")
+@cli.command(
+    "evaluate",
+    epilog=examples(
+        "ssdiff-ref evaluate pan.tif ms.tif --sensor ge1 --bundle default --json scores.json",
+        "ssdiff-ref evaluate test_qb_multiExm1.h5 --sensor qb --bundle mine.ssdiff",
+        "ssdiff-ref evaluate fused.tif --reference truth.tif --sensor ge1",
+    ),
+)
+@click.argument("inputs", nargs=-1, type=FILE, metavar="PAN MS | FILE.h5 | FILE.mat | FUSED...")
+@click.option(
+    "--sensor",
+    type=click.Choice(list(SENSORS)),
+    required=True,
+    help="Sensor that acquired the imagery; its MTF is used.",
+)
+@click.option(
+    "--reference", type=FILE, metavar="REF", help="Compare fused rasters with this raster."
+)
 @click.option(
     "--bundle",
     "bundles",
+    type=BundleName("default"),
     multiple=True,
-    help="Bundle to judge, or default for the one that comes along and fits; repeat.",
+    help="Bundle to evaluate; default stands for the shipped one that fits the bands; repeat.",
 )
 @click.option(
     "--method",
     "methods",
     multiple=True,
-    help="Classical method to judge, in any case; repeat. Default: all but plain Brovey.",
+    metavar="NAME",
+    help="Classical method to evaluate, in any case; repeat. Default: all but plain Brovey.",
 )
 @click.option(
     "--crop",
     type=int,
     default=21,
     show_default=True,
-    help="Pixels at the edges that do not count at reduced resolution, as dim_cut.",
+    metavar="N",
+    help="Pixels at the edges left out at reduced resolution, the DLPan-Toolbox's dim_cut.",
 )
-@input_options
-@click.option("--full-scale", type=float, help="Of the data; default: of the file or the sensor.")
-@click.option("--pan-full-scale", type=float, help="That of PAN, if it differs.")
-@shift_option(
-    "none",
-    "PAN pixels by which MS lies off PAN, or auto to measure it: align them for all methods.",
+@group_options(PairOptions, without=("shift",))
+@one_option(
+    PairOptions,
+    "shift",
+    "Shift of MS, in rows and columns of PAN, or auto to measure it: all methods get an aligned "
+    "pair.",
+    default="none",
 )
-@precision_option
-@click.option("--json", metavar="FILE", help="Write mean scores and settings there.")
-@click.option("--csv", metavar="FILE", help="Write the scores of every scene there.")
-@click.option("--picture", metavar="FILE", help="Draw what the methods make of one place there.")
+@one_option(ExecutionOptions, "precision")
+@one_option(ExecutionOptions, "device")
+@one_option(ExecutionOptions, "threads")
+@json_option
+@click.option("--csv", type=FILE, metavar="FILE", help="Write the scores of every scene there.")
+@click.option(
+    "--picture", type=FILE, metavar="FILE", help="Draw the methods' results of one place there."
+)
 @overwrite_option
 @verbosity_options
 def evaluate_command(
-    quiet: bool, verbose: bool, methods: tuple[str, ...], **parameters: Any
+    quiet: bool, verbose: bool, methods: tuple[str, ...], json: str | None, **parameters: Any
 ) -> None:
-    """Judge bundles and classical methods on imagery, or fused rasters by a reference.
+    """Evaluate bundles and classical methods on imagery, or fused rasters against a reference.
 
     \b
-    PAN MS            degraded by Wald's protocol and judged by MS; then as they are
+    PAN MS            degraded by Wald's protocol and compared with MS; then as they are
     FILE.h5 or .mat   of PanCollection or the DLPan-Toolbox
     FUSED...          with --reference: rasters on its grid
     """
     from ssdiff_ref.evaluation.evaluate import evaluate
-    from ssdiff_ref.evaluation.report import print_tables
-    from ssdiff_trt.runtime.progress import choose
+    from ssdiff_ref.evaluation.report import as_json, print_tables
 
-    evaluation = evaluate(methods=methods or None, progress=choose(quiet, verbose), **parameters)
-    if not quiet:
+    evaluation = evaluate(
+        methods=methods or None,
+        json=None if json == "-" else json,
+        progress=progress_for(quiet, verbose),
+        **parameters,
+    )
+    if json == "-":
+        write_json(as_json(evaluation), json)
+    elif not quiet:
         print_tables(evaluation)
 
 
@@ -135,4 +176,4 @@ for command in COMMANDS:
 
 def main() -> None:
     """Entry point."""
-    run(cli)
+    run(cli, "ssdiff-ref")

@@ -6,23 +6,32 @@ from typing import Any
 
 import click
 
+from ssdiff_trt.cli.main import progress_for, run
 from ssdiff_trt.cli.options import (
-    BACKEND,
-    PRECISION,
+    FILE,
     SETTINGS,
-    backend_option,
-    input_options,
+    BundleName,
+    bundle_option,
+    examples,
+    execution_options,
+    group_options,
     integers,
+    json_option,
+    one_option,
     output_options,
     overwrite_option,
-    precision_option,
-    run,
+    pair_options,
     sampling_options,
-    shift_option,
     verbosity_options,
     watts,
+    write_json,
 )
 from ssdiff_trt.cli.process import share_cores_and_memory
+from ssdiff_trt.runtime.options import BACKENDS, PRECISIONS, ExecutionOptions
+
+REFERENCE = "ssdiff_ref.network.backend:open_torch"
+"""The PyTorch reference, for benchmarks."""
+EXECUTION = ("backend", "precision", "device", "threads", "batch")
 
 
 @click.group(context_settings=SETTINGS)
@@ -31,91 +40,125 @@ def cli() -> None:
     """Pansharpen satellite images by diffusion."""
 
 
-@cli.command("run")
-@click.argument("pan")
-@click.argument("ms")
-@click.option("-o", "--output", help="Result; default: MS_pansharpened.tif, here.")
-@click.option("--bundle", help="Bundle to use; default: the one that comes along and fits.")
-@input_options
-@click.option("--full-scale", type=float, help="Of the data; default: of the file or the sensor.")
-@click.option("--pan-full-scale", type=float, help="That of PAN, if it differs.")
-@shift_option(
-    "auto", "PAN pixels by which MS lies further than it says; auto measures and corrects it."
+@cli.command(
+    "run",
+    epilog=examples(
+        "ssdiff-trt run pan.tif ms.tif",
+        "ssdiff-trt run pan.tif ms.tif -o sharp.tif --bands red,green,blue,nir --quicklook",
+        "ssdiff-trt run pan.tif --ms b.tif --ms g.tif --ms r.tif --ms nir.tif -o sharp.tif",
+        "ssdiff-trt run pan.tif ms.tif --driver COG --co COMPRESS=ZSTD --full-scale 10000",
+    ),
 )
-@click.option("--steps", type=int, help="Number of evenly spaced steps; default: the bundle's.")
+@click.argument("pan", type=FILE)
+@click.argument("ms", type=FILE, required=False)
+@click.option(
+    "--ms",
+    "ms_bands",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="In place of MS: one file for each of its bands; repeat.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    help="GeoTIFF to write; default: MS_pansharpened.tif in the current directory.",
+)
+@bundle_option("Bundle to use; default: the shipped one that fits the number of bands.", "default")
+@pair_options
 @sampling_options
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
-@click.option(
-    "--tile-overlap",
-    type=int,
-    default=16,
-    show_default=True,
-    help="Pixels over which tiles fade into each other.",
-)
-@click.option(
-    "--batch",
-    type=int,
-    help="Tiles at a time; default: what suits the backend. More takes more memory.",
-)
-@click.option(
-    "--window", type=int, default=768, show_default=True, help="Pixels read at a time, on a side."
-)
-@click.option("--threads", type=int, help="Threads of the CPU; default: all cores.")
-@backend_option
-@precision_option
+@execution_options
 @output_options
 @click.option("--quicklook", is_flag=True, help="Draw PAN, MS and result in a PNG beside it.")
 @verbosity_options
-def run_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
+def run_command(
+    pan: str,
+    ms: str | None,
+    ms_bands: tuple[str, ...],
+    output: str | None,
+    bundle: str | None,
+    quicklook: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
     """Pansharpen PAN and MS, two rasters of the same place, MS with 4 times the pixel size."""
-    from ssdiff_trt.runtime.pansharpen import pansharpen
-    from ssdiff_trt.runtime.progress import choose
+    from dataclasses import replace
 
-    pansharpen(progress=choose(quiet, verbose), **parameters)
+    from ssdiff_trt.cli.messages import print_plan, print_result
+    from ssdiff_trt.runtime.pansharpener import Pansharpener
+    from ssdiff_trt.runtime.quicklook import draw_quicklook
+
+    if bool(ms) == bool(ms_bands):
+        raise click.UsageError("Missing argument 'MS'; give MS, or --ms for each of its bands.")
+    progress = progress_for(quiet, verbose)
+    execution = {name: options.pop(name) for name in EXECUTION}
+    with (
+        Pansharpener(bundle, progress=progress, **execution) as sharpener,
+        sharpener.plan(pan, ms or ms_bands, output, quicklook=quicklook, **options) as plan,
+    ):
+        print_plan(plan, progress)
+        progress.note(f"Backend: {sharpener.network(plan.bundle).describe()}")
+        result = sharpener.run(plan, progress)
+        if quicklook:
+            result = replace(result, quicklook=draw_quicklook(result))
+    print_result(result, progress)
 
 
-@cli.command("verify")
-@click.argument("bundle")
-@backend_option
-@precision_option
-@click.option("--json", "as_json", is_flag=True, help="Print the deviations as JSON.")
+@cli.command(
+    "verify",
+    epilog=examples(
+        "ssdiff-trt verify generic4 --precision fp16 --backend tensorrt",
+        "ssdiff-trt verify mine.ssdiff --json verification.json",
+    ),
+)
+@click.argument("bundle", type=BundleName())
+@group_options(ExecutionOptions, without=("batch",))
+@json_option
 @verbosity_options
 def verify_command(
-    bundle: str, backend: str, precision: Any, as_json: bool, quiet: bool, verbose: bool
+    bundle: str, json: str | None, quiet: bool, verbose: bool, **execution: Any
 ) -> int:
-    """Prove BUNDLE on this machine: each step against FP32 on the CPU. Exit status 1 if it fails.
+    """Compare each sampling step of BUNDLE on this machine with FP32 on the CPU.
 
-    BUNDLE is a directory or the name of one that comes along.
+    BUNDLE is a directory or the name of a shipped bundle. The exit status is 1 if a step is beyond
+    the limits.
     """
-    from ssdiff_trt.cli.info import print_proof
+    from ssdiff_trt.cli.info import print_verification
     from ssdiff_trt.runtime.parity.verification import verify
-    from ssdiff_trt.runtime.progress import choose
 
-    proof = verify(bundle, backend, precision, choose(quiet, verbose))
-    if as_json:
-        click.echo(proof.model_dump_json(indent=2))
-    elif not quiet:
-        print_proof(proof)
-    return 0 if proof.passed else 1
+    verification = verify(bundle, progress=progress_for(quiet, verbose), **execution)
+    write_json(verification.model_dump_json(indent=2), json)
+    if not quiet and json != "-":
+        print_verification(verification)
+    return 0 if verification.passed else 1
 
 
-@cli.command("bench")
-@click.argument("bundle", default="generic4")
+@cli.command(
+    "bench",
+    epilog=examples(
+        "ssdiff-trt bench --reference --json now.json --plot now.png",
+        "ssdiff-trt bench generic8 --scene pan.tif ms.tif --steps 1,10",
+        "ssdiff-trt bench --compare before.json",
+    ),
+)
+@click.argument("bundle", type=BundleName(), default="generic4")
 @click.option(
     "--backend",
     "backends",
-    type=BACKEND,
+    type=click.Choice(BACKENDS),
     multiple=True,
     default=["auto"],
-    help="What runs the network; repeat to compare. Default: auto.",
+    help="Inference engine; repeat to compare. Default: auto.",
 )
 @click.option(
     "--precision",
     "precisions",
-    type=PRECISION,
+    type=click.Choice(PRECISIONS),
     multiple=True,
     default=["auto"],
-    help="Of the network; repeat to compare. Default: auto.",
+    help="Precision of the network; repeat to compare. Default: auto.",
 )
 @click.option(
     "--batch",
@@ -124,7 +167,7 @@ def verify_command(
     default="1,2,4,8",
     show_default=True,
     metavar="N,N,...",
-    help="Tiles at a time.",
+    help="Numbers of tiles that are computed at a time.",
 )
 @click.option(
     "--steps",
@@ -132,63 +175,93 @@ def verify_command(
     metavar="N,N,...",
     help="Numbers of sampling steps; default: one, and the bundle's.",
 )
-@click.option("--reference", is_flag=True, help="Measure the PyTorch reference beside them.")
+@click.option("--reference", is_flag=True, help="Also measure the PyTorch reference.")
 @click.option(
-    "--scene", nargs=2, metavar="PAN MS", help="Also pansharpen these rasters from end to end."
+    "--scene", nargs=2, type=FILE, metavar="PAN MS", help="Also pansharpen this pair, file to file."
 )
-@click.option("--rounds", default=3, show_default=True, help="Fresh processes for each case.")
-@click.option("--repeats", default=5, show_default=True, help="Least number of runs in each.")
-@click.option("--seconds", default=1.0, show_default=True, help="Least time in each.")
-@click.option("--threads", type=int, help="Threads of the CPU; default: all cores.")
 @click.option(
-    "--budget", callback=watts, metavar="WATTS", help="Tell what takes more than this, as in 30W."
+    "--rounds", default=3, show_default=True, help="Number of fresh processes for each case."
 )
-@click.option("--power-label", help="Name of the power mode; default: a Jetson's own.")
-@click.option("--json", metavar="FILE", help="Write every run and the environment there.")
-@click.option("--plot", metavar="FILE", help="Draw latency and throughput against batch there.")
-@click.option("--compare", metavar="OLD.json", help="Hold it against an older benchmark.")
+@click.option(
+    "--repeats", default=5, show_default=True, help="Smallest number of runs in each process."
+)
+@click.option(
+    "--seconds", default=1.0, show_default=True, help="Smallest time in each process, in seconds."
+)
+@one_option(ExecutionOptions, "device")
+@one_option(ExecutionOptions, "threads")
+@click.option(
+    "--budget",
+    callback=watts,
+    metavar="WATTS",
+    help="Mark candidates with a higher mean power, such as 30W.",
+)
+@click.option(
+    "--power-label", metavar="NAME", help="Name of the power mode; default: a Jetson's own."
+)
+@json_option
+@click.option(
+    "--plot", type=FILE, metavar="FILE", help="Draw latency and throughput against batch size."
+)
+@click.option(
+    "--compare", type=FILE, metavar="OLD.json", help="Compare with an earlier benchmark's JSON."
+)
 @overwrite_option
 @verbosity_options
-def bench_command(quiet: bool, verbose: bool, compare: str | None, **parameters: Any) -> None:
+def bench_command(
+    quiet: bool,
+    verbose: bool,
+    compare: str | None,
+    json: str | None,
+    reference: bool,
+    **parameters: Any,
+) -> None:
     """Measure BUNDLE on this machine: latency, throughput, memory, loading, energy.
 
-    BUNDLE is a directory or the name of one that comes along, by default generic4.
+    BUNDLE is a directory or the name of a shipped bundle, by default generic4.
     """
     from ssdiff_trt.runtime.benchmark.results import read_benchmark
     from ssdiff_trt.runtime.benchmark.rounds import bench
     from ssdiff_trt.runtime.benchmark.tables import print_comparison, print_tables
-    from ssdiff_trt.runtime.progress import choose
 
     older = read_benchmark(compare) if compare else None
-    found = bench(progress=choose(quiet, verbose), **parameters)
-    if not quiet:
-        print_tables(found)
+    benchmark = bench(
+        progress=progress_for(quiet, verbose),
+        reference=REFERENCE if reference else None,
+        json=None if json == "-" else json,
+        **parameters,
+    )
+    if json == "-":
+        write_json(benchmark.model_dump_json(indent=1), json)
+    elif not quiet:
+        print_tables(benchmark)
         if older:
-            print_comparison(found, older)
+            print_comparison(benchmark, older)
 
 
-@cli.command("info")
-@click.argument("bundle", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest itself.")
-def info_command(bundle: str | None, as_json: bool) -> None:
+@cli.command("info", epilog=examples("ssdiff-trt info", "ssdiff-trt info generic4 --json -"))
+@click.argument("bundle", type=BundleName(), required=False)
+@json_option
+def info_command(bundle: str | None, json: str | None) -> None:
     """Check and describe a bundle.
 
-    BUNDLE is a directory or the name of one that comes along; without it, their names are listed.
+    BUNDLE is a directory or the name of a shipped bundle; without it, the shipped ones are listed.
     """
     from ssdiff_trt.cli.info import describe
     from ssdiff_trt.runtime.bundle.store import open_bundle, shipped
 
     if bundle is None:
+        if json is not None:
+            raise click.UsageError("--json describes one bundle; name it.")
         click.echo("\n".join(shipped()))
         return
     opened = open_bundle(bundle)
-    if as_json:
-        click.echo(opened.manifest.model_dump_json(indent=2))
-    else:
+    write_json(opened.manifest.model_dump_json(indent=2), json)
+    if json != "-":
         describe(opened)
 
 
 def main() -> None:
     """Entry point."""
     share_cores_and_memory()
-    run(cli)
+    run(cli, "ssdiff-trt")

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx.numpy_helper import to_array
 
+from ssdiff_trt import pansharpen
 from ssdiff_trt.calibration.quantisation import group_name, quantisable, quantise
 from ssdiff_trt.calibration.ranges import METHODS, measure_ranges
 from ssdiff_trt.calibration.report import study_bundle
@@ -22,7 +23,6 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import Plan
 from ssdiff_trt.runtime.bundle.manifest import Budget, Verdict
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.pansharpen import pansharpen
 from ssdiff_trt.runtime.parity.ladder import deviation
 from ssdiff_trt.runtime.parity.verification import verify
 from ssdiff_trt.runtime.progress import Progress

@@ -10,10 +10,10 @@ import torch
 
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.quality.metrics import ergas, sam
+from ssdiff_trt import pansharpen
 from ssdiff_trt.export.graph import in_form
 from ssdiff_trt.export.precision import Lowered
 from ssdiff_trt.runtime.interpolator import interpolate
-from ssdiff_trt.runtime.pansharpen import pansharpen
 from ssdiff_trt.runtime.parity.ladder import deviation
 from ssdiff_trt.runtime.schedule import make_schedule, sample
 from ssdiff_trt.runtime.tiles.batch import Tiles

@@ -50,7 +50,7 @@ def test_output_of_a_part_lies_where_the_part_lies(make_pair, run):
 def test_a_subpixel_shift_of_ms_is_made_up_for(make_pair, run):
     pair = make_pair(ms={"transform": shifted(0.5, 0.25)})
     result = run(pair)
-    assert result.position == (2.0, 1.75)
+    assert result.plan.source.position == (2.0, 1.75)
     expected = interpolated(read_raster(pair[1]), (2.0, 1.75))
     np.testing.assert_allclose(read_raster(result.output), expected, atol=1)
 
@@ -110,7 +110,7 @@ def test_seeds_differ_and_repeat(make_pair, run):
 def test_every_tile_is_run_once_and_batches_are_as_asked(make_pair, run):
     backend = StandIn()
     result = run(make_pair(), backend, batch=4)
-    assert result.tiles == 3 * 4
+    assert result.counts.tiles == 3 * 4
     assert backend.batches == [4, 4, 4]
 
 
@@ -144,7 +144,7 @@ def test_holes_stay_holes_and_do_not_leak(make_pair, run, how):
     result = run(holes(make_pair, how), dtype="uint16", **options)
     expected = np.zeros((160, 192), bool)
     expected[40:56, 80:96] = True
-    assert result.invalid_pixels == expected.sum()
+    assert result.counts.invalid_pixels == expected.sum()
     with rasterio.open(result.output) as file:
         values = file.read()
         assert file.nodata == {"nodata": 7, "zeros": 0}.get(how)
@@ -187,8 +187,8 @@ def test_holes_of_pan_count_too_and_empty_tiles_are_skipped(make_pair, run):
         assert file.nodata == 0
         mask = file.dataset_mask() > 0
     np.testing.assert_array_equal(mask, np.arange(192) < 100 + np.zeros((160, 1)))
-    assert result.empty_tiles == 3  # those from column 128 on
-    assert result.tiles == 9
+    assert result.counts.empty_tiles == 3  # those from column 128 on
+    assert result.counts.tiles == 9
 
 
 def test_a_valid_pixel_never_gets_the_nodata_value(make_pair, run):
@@ -202,48 +202,60 @@ def test_a_valid_pixel_never_gets_the_nodata_value(make_pair, run):
     result = run(
         make_pair(ms={"pixels": pixels, "nodata": 700}, pan={"nodata": None}), name="n.tif"
     )
-    assert result.invalid_pixels == 160 * 192
+    assert result.counts.invalid_pixels == 160 * 192
 
 
 def test_nothing_valid_at_all_still_gives_a_file(make_pair, run):
     result = run(make_pair(ms={"pixels": np.zeros((4, 40, 48), np.uint16), "nodata": 0}))
-    assert result.tiles == 0
+    assert result.counts.tiles == 0
     assert not read_raster(result.output).any()
 
 
 def test_a_turned_ms_image_leaves_its_corners_without_data(make_pair, run):
     turned = PAN_GRID * Affine.rotation(10) * Affine.scale(4)
     result = run(make_pair(ms={"transform": turned}))
-    assert result.resampled
+    assert result.plan.source.resampled
     with rasterio.open(result.output) as file:
         mask = file.dataset_mask() > 0
     assert 0.5 < mask.mean() < 0.95
-    assert result.invalid_pixels == (~mask).sum()
+    assert result.counts.invalid_pixels == (~mask).sum()
 
 
 def test_values_beyond_full_scale_are_counted(make_pair, run):
     pixels = smooth((4, 40, 48))
     pixels[1, 3, 5:8] = 3000
     result = run(make_pair(ms={"pixels": pixels}))
-    assert (result.beyond_pan, result.beyond_ms) == (0, 3)
+    assert (result.counts.beyond_pan, result.counts.beyond_ms) == (0, 3)
     assert read_raster(result.output).max() == 2047
     result = run(make_pair(ms={"pixels": pixels}), name="other.tif", full_scale=4095)
-    assert result.beyond_ms == 0
+    assert result.counts.beyond_ms == 0
     assert read_raster(result.output).max() > 2900
 
 
 def test_full_scale_comes_from_the_user_the_file_or_the_sensor(make_pair, run):
     result = run(make_pair())
-    assert (result.ms_scale.value, result.pan_scale.value) == (2047, 2047)
-    assert "sensor" in result.ms_scale.reason
+    assert (result.plan.assumptions.ms_scale.value, result.plan.assumptions.pan_scale.value) == (
+        2047,
+        2047,
+    )
+    assert "sensor" in result.plan.assumptions.ms_scale.reason
     result = run(make_pair(ms={"nbits": 12}), name="nbits.tif")
-    assert (result.ms_scale.value, result.pan_scale.value) == (4095, 2047)
+    assert (result.plan.assumptions.ms_scale.value, result.plan.assumptions.pan_scale.value) == (
+        4095,
+        2047,
+    )
     eight = {"pixels": (smooth((4, 40, 48)) // 8).astype(np.uint8)}
     result = run(make_pair(ms=eight), name="eight.tif", bands=(1, 2, 3, 4))
-    assert (result.ms_scale.value, result.pan_scale.value) == (255, 2047)
+    assert (result.plan.assumptions.ms_scale.value, result.plan.assumptions.pan_scale.value) == (
+        255,
+        2047,
+    )
     np.testing.assert_allclose(read_raster(result.output), interpolated(eight["pixels"]), atol=1)
     result = run(make_pair(), name="stated.tif", full_scale=5000, pan_full_scale=4000)
-    assert (result.ms_scale.value, result.pan_scale.value) == (5000, 4000)
+    assert (result.plan.assumptions.ms_scale.value, result.plan.assumptions.pan_scale.value) == (
+        5000,
+        4000,
+    )
 
 
 def test_rpcs_and_gcps_of_pan_are_carried_where_there_is_no_geotransform(make_pair, run):
@@ -275,11 +287,13 @@ def test_tags_tell_where_the_pixels_come_from(make_pair, run, bundle4):
 
 def test_creation_options_and_cog(make_pair, run):
     pair = make_pair(320, 320)
-    plain = run(pair, options={"COMPRESS": "LZW", "BLOCKXSIZE": "128", "BLOCKYSIZE": "128"})
+    plain = run(
+        pair, creation_options={"COMPRESS": "LZW", "BLOCKXSIZE": "128", "BLOCKYSIZE": "128"}
+    )
     with rasterio.open(plain.output) as file:
         assert file.compression.name == "lzw"
         assert file.block_shapes[0] == (128, 128)
-    cog = run(pair, name="cog.tif", driver="COG", options={"BLOCKSIZE": "128"})
+    cog = run(pair, name="cog.tif", driver="COG", creation_options={"BLOCKSIZE": "128"})
     with rasterio.open(cog.output) as file:
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert file.block_shapes[0] == (128, 128)

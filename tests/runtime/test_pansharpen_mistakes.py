@@ -18,7 +18,7 @@ from tests.support.scenes import REFUSALS
 def test_an_existing_output_is_kept_unless_told_otherwise(make_pair, run, tmp_path):
     pair = make_pair()
     (tmp_path / "out.tif").write_text("precious")
-    with pytest.raises(SSDiffError, match="exists; give another --output or pass --overwrite"):
+    with pytest.raises(SSDiffError, match="exists; give another `output` or pass `overwrite`"):
         run(pair)
     assert (tmp_path / "out.tif").read_text() == "precious"
     run(pair, overwrite=True)
@@ -41,30 +41,36 @@ def test_what_is_no_pair_leaves_no_output(make_pair, run, tmp_path, changes, sen
             {"bands": (1, 2, 3)},
             r"gives 3 bands and the bundle generic4 is for 4 \(blue, green, red, nir\)",
         ),
-        ({"steps": 3, "timesteps": [5]}, "Both --steps and --timesteps"),
+        ({"steps": 3, "timesteps": [5]}, "Both `steps` and `timesteps`"),
         ({"timesteps": [1000]}, "not a schedule"),
         ({"seed": -1}, "The seed -1 does not work"),
-        ({"batch": 0}, "--batch 0 does not work"),
+        ({"batch": 0}, "^0 does not work; give a number of 1 or more"),
         ({"tile_overlap": 7}, "tile overlap of 7 pixels does not work"),
         ({"full_scale": 0}, "full scale of 0 does not work"),
         ({"full_scale": 10, "pan_full_scale": 0}, "full scale of 0 does not work"),
         ({"full_scale": float("inf")}, "full scale of inf does not work"),
         ({"bands": (1, 1, 2, 3)}, "name one twice"),
-        ({"nodata": 70000}, "The no-data value 70000 cannot occur in uint16"),
-        ({"nodata": float("nan")}, "The no-data value nan cannot occur in uint16"),
+        ({"nodata": 70000}, "The nodata value 70000 cannot occur in uint16"),
+        ({"nodata": float("nan")}, "The nodata value nan cannot occur in uint16"),
         ({"dtype": "complex64"}, "The dtype 'complex64' is unknown"),
-        ({"driver": "PNG"}, "The driver 'PNG' is unknown; choose GTiff, COG"),
-        ({"options": {"dtype": "float32"}}, "DTYPE is no creation option of GTiff"),
-        ({"options": {"COMPRESS": "JPEG"}}, "GTiff cannot be written like that"),
-        ({"driver": "COG", "options": {"COMPRESS": "JPEG"}}, "COG cannot be written like that"),
-        ({"threads": 2**40}, "--threads 1099511627776 does not work"),
+        ({"driver": "PNG"}, "The driver 'PNG' is unknown; choose one of GTiff, COG"),
+        ({"creation_options": {"dtype": "float32"}}, "DTYPE is no creation option of GTiff"),
+        ({"creation_options": {"COMPRESS": "JPEG"}}, "GTiff cannot be written like that"),
+        (
+            {"driver": "COG", "creation_options": {"COMPRESS": "JPEG"}},
+            "COG cannot be written like that",
+        ),
+        ({"threads": 2**40}, "1099511627776 does not work"),
         ({"backend": "cuda"}, "The backend 'cuda' is unknown"),
         (
-            {"options": {"COMPRESS": "NONSENSE"}},
-            "A --co option does not work: 'NONSENSE' is an unexpected value",
+            {"creation_options": {"COMPRESS": "NONSENSE"}},
+            "A creation option does not work: 'NONSENSE' is an unexpected value",
         ),
-        ({"driver": "COG", "options": {"FOO": "1"}}, "COG does not support creation option FOO"),
-        ({"name": "nowhere/out.tif"}, "nowhere is not a directory that can be written to"),
+        (
+            {"driver": "COG", "creation_options": {"FOO": "1"}},
+            "COG does not support creation option FOO",
+        ),
+        ({"name": "pan.tif/out.tif"}, "pan.tif is not a directory that can be written to"),
         ({"name": "out.png"}, "is no name for one; end in .tif"),
     ],
 )
@@ -75,7 +81,7 @@ def test_options_that_do_not_work_are_refused(make_pair, run, tmp_path, options,
 
 
 def test_the_shipped_bundle_is_found_by_the_number_of_bands(make_pair, run):
-    assert run(make_pair(), bundle=None).bundle.manifest.name == "generic4"
+    assert run(make_pair(), bundle=None).plan.bundle.manifest.name == "generic4"
     with pytest.raises(SSDiffError, match="gives 3 bands and the bundle generic4 is for 4"):
         run(make_pair(bands=3), bundle=None, name="other.tif")
 
@@ -123,7 +129,7 @@ def test_a_fourth_byte_band_that_gdal_calls_alpha_can_be_chosen(make_pair, run):
         assert ColorInterp.alpha not in file.colorinterp
         assert file.count == 4
         np.testing.assert_allclose(file.read(), interpolated(pixels), atol=1)
-    assert result.invalid_pixels == 0
+    assert result.counts.invalid_pixels == 0
     turned = PAN_GRID * Affine.rotation(10) * Affine.scale(4)
     with pytest.raises(SSDiffError, match="marks band 4 as alpha and has to be warped"):
         run(make_pair(ms={"pixels": pixels, "transform": turned}), bands=(1, 2, 3, 4))
@@ -171,7 +177,7 @@ def test_a_result_that_appears_meanwhile_is_kept(make_pair, run, tmp_path):
             (tmp_path / "out.tif").write_text("the other run's")
             return super().images(*tiles)
 
-    with pytest.raises(SSDiffError, match="appeared meanwhile, and was left as it is"):
+    with pytest.raises(SSDiffError, match="was created by another program; it is kept"):
         run(make_pair(), Rival())
     assert (tmp_path / "out.tif").read_text() == "the other run's"
     assert leftovers(tmp_path) == ["out.tif"]
@@ -181,21 +187,21 @@ def test_what_looks_wrong_is_told_before_or_after(make_pair, run):
     names = ("red", "green", "blue", "nir")
     progress = RecordingProgress()
     run(make_pair(ms={"descriptions": names}), progress=progress, dtype="uint8")
-    assert "called red, green, blue, nir and the bundle expects blue, green" in progress.warnings[0]
-    assert "did not fit into the type of the result" in progress.warnings[1]
+    assert "named red, green, blue, nir and the bundle expects blue, green" in progress.warnings[0]
+    assert "did not fit into the data type of the result" in progress.warnings[1]
     progress = RecordingProgress()
     pixels = smooth((1, 160, 192)) * 3
     pixels[:, :40] = 0
     run(make_pair(pan={"pixels": pixels}, ms={"nodata": 65535}), name="b.tif", progress=progress)
-    assert "of a sample of PAN is 0 and nothing is declared" in progress.warnings[0]
+    assert "of the sampled PAN pixels are 0 and no nodata is declared" in progress.warnings[0]
     assert "the largest PAN value in a sample is" in progress.warnings[1]
-    assert "valid pixels of PAN not within 0 and full scale 2047" in progress.warnings[2]
+    assert "valid pixels of PAN below 0 or above full scale 2047" in progress.warnings[2]
 
 
 def test_reflectance_is_refused_until_full_scale_is_stated(make_pair, run):
     pixels = (smooth((4, 40, 48)) / 2047).astype(np.float32)
     pan = {"pixels": (smooth((1, 160, 192)) / 2047).astype(np.float32)}
-    with pytest.raises(SSDiffError, match=r"PAN holds fractions, up to .* --full-scale 1"):
+    with pytest.raises(SSDiffError, match=r"PAN holds fractions, up to .* `full_scale=1`"):
         run(make_pair(ms={"pixels": pixels}, pan=pan))
     result = run(make_pair(ms={"pixels": pixels}, pan=pan), full_scale=1)
     np.testing.assert_allclose(read_raster(result.output).mean(), pixels.mean(), rtol=0.02)

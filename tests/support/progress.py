@@ -1,4 +1,4 @@
-"""Progress that remembers."""
+"""Progress that records."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from ssdiff_trt.runtime.progress import Progress
 
 
 class RecordingProgress(Progress):
-    """Keeps what it was told, and how much work began and was done."""
+    """Keeps messages, and how much work began and was done."""
 
     def __init__(self, verbose=False):
-        super().__init__(verbose)
-        self.notes, self.warnings = [], []
+        self.verbose, self.notes, self.warnings = verbose, [], []
         self.total = self.done = 0
 
     def note(self, text):
         self.notes.append(text)
+
+    def detail(self, text):
+        if self.verbose:
+            self.note(text)
 
     def warn(self, text):
         self.warnings.append(text)

@@ -50,7 +50,7 @@ REFUSALS = [
     ({"ms": {"transform": None}}, "pan.tif is georeferenced and ms.tif is not"),
     ({"pan": {"transform": None}}, "ms.tif is georeferenced and pan.tif is not"),
     ({"ms": {"crs": None}}, "pan.tif is georeferenced and ms.tif is not"),
-    ({"pan": {"pixels": smooth((2, 160, 192))}}, "has 2 bands; choose one with --pan-band"),
+    ({"pan": {"pixels": smooth((2, 160, 192))}}, "has 2 bands; choose one with `pan_band`"),
     ({"ms": {"pixels": np.ones((4, 40, 48), np.complex64)}}, "MS .* has complex values"),
     ({"pan": {"pixels": np.ones((1, 160, 192), np.complex64)}}, "PAN .* has complex values"),
     (

@@ -37,11 +37,11 @@ def test_what_is_not_finite_is_computed_again_in_fp32_and_counted(
     sound = read_raster(run(pair, StandIn(pan=0.2), "sound.tif").output)
     again = StandIn(pan=0.2)
     monkeypatch.setattr(
-        "ssdiff_trt.runtime.pansharpen.open_backend", lambda *names, **options: again
+        "ssdiff_trt.runtime.pansharpener.open_backend", lambda *names, **options: again
     )
     result = run(pair, Half(0.6, value), "half.tif")
-    assert 0 < result.redone < result.tiles
-    assert sum(again.batches) == result.redone
+    assert 0 < result.counts.redone < result.tiles
+    assert sum(again.batches) == result.counts.redone
     np.testing.assert_array_equal(read_raster(result.output), sound)
 
 

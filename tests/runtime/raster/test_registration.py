@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import click
 import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
 from rasterio.transform import Affine
 
+from ssdiff_trt.cli.messages import print_plan
 from ssdiff_trt.cli.trt import cli
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.raster.registration import measure_arrays, measure_scene
+from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.registration import measure_arrays, measure_source
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.backends import StandIn
 from tests.support.displaced import EDGE, displaced, ground, through_optics, write_displaced
@@ -76,8 +79,8 @@ def test_nodata_does_not_count(tmp_path):
         write_raster(tmp_path / "pan.tif", pan),
         write_raster(tmp_path / "ms.tif", ms, PAN_GRID * Affine.scale(4)),
     )
-    with Scene(*paths, nodata=0) as scene:
-        found = measure_scene(scene)
+    with Scene(*paths, ReadOptions(nodata=0)) as scene:
+        found = measure_source(scene)
     assert (found.rows, found.cols) == pytest.approx((0.4, -1.3), abs=0.05)
     assert found.share > 0.95
 
@@ -97,7 +100,7 @@ def test_what_the_georeferencing_says_is_not_part_of_it(tmp_path, said, expected
     grid = PAN_GRID * Affine.translation(said[1], said[0]) * Affine.scale(4)
     paths = write_raster(tmp_path / "pan.tif", pan), write_raster(tmp_path / "ms.tif", ms, grid)
     with Scene(*paths) as scene:
-        found = measure_scene(scene)
+        found = measure_source(scene)
     assert (found.rows, found.cols) == pytest.approx(expected, abs=0.05)
 
 
@@ -110,7 +113,7 @@ def test_the_output_keeps_its_size_when_ms_is_moved(make_pair, move, size):
     pan = np.ones((1, *size), np.uint16)
     with Scene(*make_pair(pan={"pixels": pan})) as scene:
         before, rows = scene.output, scene.rows
-        scene.move(*move)
+        scene = scene.moved(*move)
         assert scene.output == before
         for grid, kept in zip((scene.rows, scene.cols), before, strict=True):
             assert len(grid) % 4 == 0
@@ -121,17 +124,17 @@ def test_the_output_keeps_its_size_when_ms_is_moved(make_pair, move, size):
         # Where the first pixel of MS lies on PAN, whole pixels and fraction together.
         found = [
             origin + position - 1.5
-            for origin, position in zip(scene._ms_origin, scene.position, strict=True)
+            for origin, position in zip(scene.placement.ms_origin, scene.position, strict=True)
         ]
         assert found == pytest.approx(move, abs=1 / 128)
 
 
 def test_a_move_by_more_than_a_pixel_of_ms_moves_the_output(make_pair):
     with Scene(*make_pair()) as scene:
-        scene.move(12, -20)
+        scene = scene.moved(12, -20)
         assert scene.output == (range(8, 160), range(176))
         with pytest.raises(SSDiffError, match=r"moved by 500,0, PAN has"):
-            scene.move(500, 0)
+            scene.moved(500, 0)
 
 
 # Runs
@@ -146,26 +149,26 @@ def error(result):
 @pytest.mark.parametrize("shift", [(-0.93, 1.38), (3.2, -2.7)])
 def test_a_run_moves_ms_onto_pan(tmp_path, run, shift):
     still = run(write_displaced(tmp_path, (0, 0)), name="still.tif", dtype="float32")
-    assert still.shift == (0, 0)
+    assert still.plan.assumptions.shift == (0, 0)
     pair = write_displaced(tmp_path, shift)
     progress = RecordingProgress(verbose=True)
     moved = run(pair, name="moved.tif", dtype="float32", progress=progress)
-    assert moved.shift == pytest.approx(shift, abs=0.03)
+    assert moved.plan.assumptions.shift == pytest.approx(shift, abs=0.03)
     assert error(moved) == pytest.approx(error(still), rel=0.05)
     left = run(pair, name="left.tif", dtype="float32", shift="none")
     assert error(left) > 3 * error(still)
-    assert left.measured_shift is None
-    rows, cols = moved.shift
-    (told,) = [note for note in progress.notes if "moved onto PAN" in note]
-    assert told.startswith(
-        f"MS lies {rows:+.2f} rows and {cols:+.2f} columns of PAN off where its georeferencing "
-        "says (measured, ±0.0"
+    assert left.plan.assumptions.measured_shift is None
+    rows, cols = moved.plan.assumptions.shift
+    print_plan(moved.plan, progress)
+    (line,) = [note for note in progress.notes if "MS is moved" in note]
+    assert line.startswith(
+        f"MS is moved by {rows:+.2f} rows and {cols:+.2f} columns of PAN (measured, ±0.0"
     )
     with rasterio.open(moved.output) as file, rasterio.open(left.output) as other:
         assert file.tags()["SSDIFF_SHIFT"] == f"{rows:g},{cols:g}"
         assert (file.shape, file.transform) == (other.shape, other.transform)
         assert "SSDIFF_SHIFT" not in other.tags()
-    stated = run(pair, name="stated.tif", dtype="float32", shift=moved.shift)
+    stated = run(pair, name="stated.tif", dtype="float32", shift=moved.plan.assumptions.shift)
     assert stated.output.read_bytes() == moved.output.read_bytes()
 
 
@@ -175,21 +178,21 @@ def test_windows_do_not_show_where_ms_is_moved(tmp_path, run, options):
     backend = StandIn(pan=0.2, noise=0.01)
     first = run(pair, backend, name="first.tif")
     other = run(pair, backend, name="other.tif", **options)
-    assert any(first.shift)
+    assert any(first.plan.assumptions.shift)
     assert other.output.read_bytes() == first.output.read_bytes()
 
 
 def test_a_scene_that_is_not_displaced_gives_the_bytes_that_it_gives_unmeasured(tmp_path, run):
     pair = write_displaced(tmp_path, (0.04, -0.05))
     measured = run(pair, name="measured.tif")
-    assert measured.measured_shift.share > 0.9
+    assert measured.plan.assumptions.measured_shift.share > 0.9
     plain = run(pair, name="plain.tif", shift="none")
     assert measured.output.read_bytes() == plain.output.read_bytes()
 
 
 def test_pairs_that_show_different_things_are_left_as_they_are(make_pair, run):
     pair = make_pair()
-    assert run(pair).shift == (0, 0)
+    assert run(pair).plan.assumptions.shift == (0, 0)
 
 
 def test_what_is_warped_is_moved_too(tmp_path, run):
@@ -198,7 +201,7 @@ def test_what_is_warped_is_moved_too(tmp_path, run):
     still = run(
         write_displaced(tmp_path, (0, 0), ms_grid=grid), name="s.tif", dtype="float32", shift="none"
     )
-    assert still.resampled
+    assert still.plan.source.resampled
     moved = run((tmp_path / "pan.tif", tmp_path / "ms.tif"), name="m.tif", shift=(4, -8))
     values, expected = read_raster(moved.output), read_raster(still.output)
     np.testing.assert_allclose(values[:, 50:150, 50:150], expected[:, 46:146, 58:158], atol=1.01)
@@ -209,18 +212,20 @@ def test_what_is_warped_is_moved_too(tmp_path, run):
 def test_a_shift_that_is_too_large_is_told_and_not_made_up_for(tmp_path, run):
     progress = RecordingProgress(verbose=True)
     result = run(write_displaced(tmp_path, (4.6, 0)), progress=progress)
-    assert result.shift == (0, 0)
+    assert result.plan.assumptions.shift == (0, 0)
     (warning,) = [text for text in progress.warnings if "too far to be sure" in text]
     assert warning.startswith("MS seems to lie +4.6")
-    assert "--shift ROWS,COLS" in warning
+    assert "state it with `shift`" in warning
 
 
 def test_the_command_takes_a_shift(tmp_path, monkeypatch):
     taken = []
-    monkeypatch.setattr(
-        "ssdiff_trt.runtime.pansharpen.pansharpen",
-        lambda *paths, **options: taken.append(options["shift"]),
-    )
+
+    def plan(self, *paths, **options):
+        taken.append(options["shift"])
+        raise click.exceptions.Exit(0)
+
+    monkeypatch.setattr("ssdiff_trt.runtime.pansharpener.Pansharpener.plan", plan)
     for words in ([], ["--shift", "none"], ["--shift", "-0.9,1.4"]):
         assert CliRunner().invoke(cli, ["run", "a.tif", "b.tif", *words]).exit_code == 0
     assert taken == ["auto", "none", (-0.9, 1.4)]

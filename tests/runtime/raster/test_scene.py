@@ -12,6 +12,7 @@ from rasterio.warp import transform as transform_points
 
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import HALO
+from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.rasters import PAN_GRID, UTM, smooth
 from tests.support.scenes import MS_GRID, REFUSALS, holes, shifted
@@ -146,7 +147,7 @@ def test_bands_can_be_chosen_and_reordered(make_pair):
     pan, ms = make_pair(bands=5)
     with rasterio.open(ms) as file:
         values = file.read([4, 2, 1])
-    with Scene(pan, ms, bands=(4, 2, 1)) as scene:
+    with Scene(pan, ms, ReadOptions(bands=(4, 2, 1))) as scene:
         pixels = scene.read(scene.rows, scene.cols)
     np.testing.assert_array_equal(pixels.ms[:, HALO:-HALO, HALO:-HALO], values)
 
@@ -154,13 +155,13 @@ def test_bands_can_be_chosen_and_reordered(make_pair):
 def test_alpha_is_not_a_band(make_pair):
     colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
     with Scene(*make_pair(ms={"colorinterp": colours})) as scene:
-        assert scene.bands == [1, 2, 3]
+        assert scene.bands == (1, 2, 3)
 
 
 @pytest.mark.parametrize("how", ["nodata", "zeros", "nan", "mask", "alpha"])
 def test_holes_are_found_however_they_are_declared(make_pair, how):
     nodata = 0 if how == "zeros" else None
-    with Scene(*holes(make_pair, how), nodata=nodata) as scene:
+    with Scene(*holes(make_pair, how), ReadOptions(nodata=nodata)) as scene:
         pixels = scene.read(scene.rows, scene.cols)
     expected = np.ones((40, 48), bool)
     expected[10:14, 20:24] = False
@@ -193,14 +194,14 @@ def test_files_and_bands_that_are_not_there_are_refused(make_pair, tmp_path):
     with pytest.raises(SSDiffError, match="The MS image cannot be read"):
         Scene(pan, text)
     with pytest.raises(SSDiffError, match="has no band 9; it has 4"):
-        Scene(pan, ms, bands=(1, 9))
+        Scene(pan, ms, ReadOptions(bands=(1, 9)))
     with pytest.raises(SSDiffError, match="has no band 2; it has 1"):
-        Scene(pan, ms, pan_band=2)
+        Scene(pan, ms, ReadOptions(pan_band=2))
 
 
 def test_a_band_of_pan_can_be_chosen(make_pair):
     pixels = smooth((2, 160, 192))
-    with Scene(*make_pair(pan={"pixels": pixels}), pan_band=2) as scene:
+    with Scene(*make_pair(pan={"pixels": pixels}), ReadOptions(pan_band=2)) as scene:
         np.testing.assert_array_equal(scene.read(scene.rows, scene.cols).pan, pixels[1])
 
 
@@ -210,4 +211,4 @@ def test_any_raster_that_gdal_reads_will_do(make_pair, tmp_path):
     with rasterio.open(ms) as source:
         rasterio.shutil.copy(source, vrt, driver="VRT")
     with Scene(pan, vrt) as scene:
-        assert scene.bands == [1, 2, 3, 4]
+        assert scene.bands == (1, 2, 3, 4)

@@ -1,0 +1,246 @@
+"""Arrays as the source and the sink of a run: nothing touches the disk."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.interpolator import GROUND_POSITION
+from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.image import mirrored
+from ssdiff_trt.runtime.raster.output import count_clipped, encode, holds
+from ssdiff_trt.runtime.raster.placement import Placement, from_corners, place
+from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
+
+AnyArray = NDArray[Any]
+
+
+class ArrayPair:
+    """PAN and MS as arrays of the same ground, their upper left corners at one place.
+
+    Holes are NaN, ``nodata``, or the mask of a masked array (:mod:`numpy.ma`).
+
+    Args:
+        pan: ``[H, W]``, digital numbers of any real type.
+        ms: ``[C, h, w]``, likewise; H and W are 4 h and 4 w, to within one MS pixel.
+        options: bands and nodata; see :class:`ssdiff_trt.runtime.options.ReadOptions`. Bands are
+            numbers, counted from 1.
+        position: row and column of PAN where the centre of the first MS pixel lies; 1.5 when the
+            grids fit.
+
+    Raises:
+        InputError: when the two do not make a pair.
+    """
+
+    name = "The MS array"
+    resampled = False
+
+    def __init__(
+        self,
+        pan: AnyArray,
+        ms: AnyArray,
+        options: ReadOptions | None = None,
+        *,
+        position: tuple[float, float] = (GROUND_POSITION, GROUND_POSITION),
+    ) -> None:
+        if pan.ndim != 2 or ms.ndim != 3 or not (pan.size and ms.size):
+            raise InputError(
+                f"The arrays have shapes {list(pan.shape)} and {list(ms.shape)}, expected PAN "
+                "[H, W] and MS [C, H/4, W/4]; rearrange their axes."
+            )
+        for role, array in (("PAN", pan), ("MS", ms)):
+            if array.dtype.kind not in "uif":
+                raise InputError(
+                    f"The {role} array is of {array.dtype}, expected real numbers; convert it."
+                )
+        options = options or ReadOptions()
+        if options.pan_band is not None:
+            raise InputError("A PAN array has one band.", parameter="pan_band")
+        self.bands = choose_bands(options.bands, len(ms), self.name)
+        self.band_names = ("",) * len(self.bands)
+        self._nodata, self._position = options.nodata, position
+        self._pan, self._ms = pan, ms[[band - 1 for band in self.bands]]
+        self.placement: Placement = self._place((0.0, 0.0))
+
+    def _place(self, shift: tuple[float, float]) -> Placement:
+        pan, ms = self._pan.shape, self._ms.shape[1:]
+        by_corners = from_corners((pan[0], pan[1]), (ms[0], ms[1]))
+        offsets = np.array(self._position)[:, None] - GROUND_POSITION
+        placement = place(
+            (pan[0], pan[1]),
+            (ms[0], ms[1]),
+            lambda row, col: by_corners(row, col) + offsets,
+            shift,
+            ("The PAN array", self.name),
+        )
+        if placement.resampled:
+            raise InputError(
+                f"PAN is {pan[0]} x {pan[1]} pixels and MS {ms[0]} x {ms[1]}; PAN must be 4 times "
+                "as large, to within one MS pixel."
+            )
+        return placement
+
+    def moved(self, rows: float, cols: float) -> ArrayPair:
+        other = copy.copy(self)
+        other.placement = other._place((rows, cols))
+        return other
+
+    def describe(self) -> str:
+        (height, width), (low, narrow) = self._pan.shape, self._ms.shape[1:]
+        return describe_sizes((height, width), (low, narrow))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of MS."""
+        return self._ms.dtype
+
+    @property
+    def nodata(self) -> float | None:
+        """As given."""
+        return self._nodata
+
+    @property
+    def masked(self) -> bool:
+        """Whether holes are declared by masks."""
+        return np.ma.isMaskedArray(self._pan) or np.ma.isMaskedArray(self._ms)
+
+    @property
+    def pan_values(self) -> ValueType:
+        return self._values("PAN", self._pan)
+
+    @property
+    def ms_values(self) -> ValueType:
+        return self._values("MS", self._ms)
+
+    def _values(self, role: str, array: AnyArray) -> ValueType:
+        declared = self._nodata is not None or np.ma.isMaskedArray(array)
+        return ValueType(role, array.dtype.name, holes_declared=declared)
+
+    @property
+    def rows(self) -> range:
+        return self.placement.rows
+
+    @property
+    def cols(self) -> range:
+        return self.placement.cols
+
+    @property
+    def output(self) -> tuple[range, range]:
+        return self.placement.output
+
+    @property
+    def whole(self) -> tuple[range, range]:
+        return self.placement.whole
+
+    @property
+    def position(self) -> tuple[float, float]:
+        return self.placement.position
+
+    def read(self, rows: range, cols: range) -> Pixels:
+        pan, pan_valid = self._part(self._pan[None], rows, cols)
+        ms, ms_valid = self._part(self._ms, *self.placement.ms_part(rows, cols))
+        return Pixels(pan[0], pan_valid, ms, ms_valid)
+
+    def _part(
+        self, image: AnyArray, rows: range, cols: range
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        height, width = image.shape[1:]
+        inside_rows = slice(max(rows.start, 0), min(rows.stop, height))
+        inside_cols = slice(max(cols.start, 0), min(cols.stop, width))
+        part = image[:, inside_rows, inside_cols]
+        values = np.ma.getdata(part).astype(np.float32)
+        present = ~np.ma.getmaskarray(part)
+        if self._nodata is not None:
+            present &= values != self._nodata
+        # As in rasters, a single 0 among the bands is a dark pixel and not a hole.
+        valid = present.any(axis=0) if self._nodata == 0 else present.all(axis=0)
+        valid = np.logical_and(valid, np.isfinite(values).all(axis=0))
+        return mirrored(values, valid, rows, cols, (height, width))
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for array in (self._pan, self._ms):
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(np.ma.getdata(array)).tobytes())
+            digest.update(np.packbits(np.ma.getmaskarray(array)).tobytes())
+        return digest.hexdigest()
+
+
+class ArrayOutput:
+    """An array on the grid of a source: a sink.
+
+    Args:
+        source: what the result is made from.
+        dtype: of the result; that of MS by default.
+
+    Attributes:
+        image: ``[C, H, W]``, complete when the context has ended; a masked array where the result
+            has holes. Holes are filled with ``nodata``, else NaN or 0.
+        clipped: values of valid pixels that the type could not hold, so far.
+    """
+
+    def __init__(self, source: ArrayPair, dtype: str | None = None) -> None:
+        self._source, self._dtype = source, np.dtype(dtype or source.dtype)
+        self.image: AnyArray | None = None
+        self.clipped = 0
+
+    @contextmanager
+    def open(self, tags: Mapping[str, str]) -> Iterator[ArrayOutput]:
+        """See :class:`ssdiff_trt.runtime.sources.Sink`; arrays have no tags."""
+        rows, cols = self._source.output
+        self._pixels = np.empty((len(self._source.bands), len(rows), len(cols)), self._dtype)
+        self._valid = np.zeros((len(rows), len(cols)), bool)
+        self.clipped = 0
+        yield self
+        self.image = self._pixels
+        if not self._valid.all():
+            holes = np.broadcast_to(~self._valid, self._pixels.shape)
+            self.image = np.ma.MaskedArray(self._pixels, holes, fill_value=self._filling)
+
+    @property
+    def _filling(self) -> float:
+        nodata = self._source.nodata
+        if nodata is not None and holds(self._dtype, nodata):
+            return nodata
+        return np.nan if self._dtype.kind == "f" else 0
+
+    def write(
+        self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> None:
+        """See :class:`ssdiff_trt.runtime.sources.Writer`."""
+        self.clipped += count_clipped(values, valid, self._dtype)
+        top, left = (axis.start for axis in self._source.output)
+        place = np.s_[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
+        pixels = encode(values, valid, self._dtype, None)
+        pixels[:, ~valid] = self._filling
+        self._pixels[(..., *place)] = pixels
+        self._valid[place] = valid
+
+
+def choose_bands(bands: Sequence[int | str] | None, count: int, name: str) -> tuple[int, ...]:
+    """Bands by number, counted from 1, checked to be among so many; all by default.
+
+    Raises:
+        InputError: if one is not there, or is named twice. It calls the image ``name``.
+    """
+    if bands is None:
+        return tuple(range(1, count + 1))
+    for band in bands:
+        if not str(band).isdecimal() or not 1 <= int(band) <= count:
+            raise InputError(
+                f"{name} has no band {band}; it has {count}, counted from 1.", parameter="bands"
+            )
+    chosen = tuple(map(int, bands))
+    if len(set(chosen)) < len(chosen):
+        raise InputError(
+            f"The bands {', '.join(map(str, chosen))} name one twice; name each once.",
+            parameter="bands",
+        )
+    return chosen

@@ -1,0 +1,285 @@
+"""Options of a run in groups: documented, with their defaults, and checked here, once.
+
+Functions take them as keyword arguments, ``pansharpen(pan, ms, nodata=0, seed=7)``, and sort them
+into these groups; the commands make their options from the same fields. The ``TypedDict`` of a
+group has its names and types for type checkers; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypedDict, TypeVar, get_args
+
+from ssdiff_trt.runtime.errors import InputError
+
+Sampler = Literal["consistent", "released"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime"]
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[PrecisionChoice, ...] = get_args(PrecisionChoice)
+ShiftChoice = Literal["auto", "none"] | tuple[float, float]
+"""What to do about a shift between PAN and MS; rows and columns of PAN state it."""
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+DRIVERS = ("GTiff", "COG")
+
+T = TypeVar("T")
+
+
+def option(default: Any, text: str) -> Any:
+    """A field of a group, with the sentence that documents it."""
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={"help": text})
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """Which pixels of PAN and MS are read."""
+
+    bands: Sequence[int | str] | None = option(
+        None,
+        "Bands of MS in the order that the network expects, by number (from 1) or name; "
+        "default: all but alpha.",
+    )
+    pan_band: int | None = option(None, "Band of PAN, needed if it has several.")
+    nodata: float | None = option(
+        None, "Value that means no data in PAN and MS, whatever the files declare."
+    )
+
+
+class ReadArguments(TypedDict, total=False):
+    """Keyword arguments of :class:`ReadOptions`."""
+
+    bands: Sequence[int | str] | None
+    pan_band: int | None
+    nodata: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(ReadOptions):
+    """How the pixels of PAN and MS are understood."""
+
+    full_scale: float | None = option(
+        None,
+        "Digital number that PAN and MS are divided by; default: declared by the file (NBITS), "
+        "255 for 8-bit files, else that of the sensor.",
+    )
+    pan_full_scale: float | None = option(None, "Full scale of PAN, if it differs from that of MS.")
+    shift: ShiftChoice = option(
+        "auto",
+        "Shift of MS relative to its georeferencing, in rows and columns of PAN; auto: measured, "
+        "and corrected where the measurement is reliable.",
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("full_scale", "pan_full_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(
+                    f"A full scale of {value:g} does not work; give a number above 0.",
+                    parameter=name,
+                )
+        if isinstance(self.shift, str) and self.shift in ("auto", "none"):
+            return
+        if (
+            isinstance(self.shift, str)
+            or len(self.shift) != 2
+            or not all(map(math.isfinite, self.shift))
+        ):
+            stated = (
+                self.shift
+                if isinstance(self.shift, str)
+                else ",".join(f"{v:g}" for v in self.shift)
+            )
+            raise InputError(
+                f"A shift of {stated} does not work; give auto, none, or two numbers, rows and "
+                "columns of PAN.",
+                parameter="shift",
+            )
+
+
+class PairArguments(ReadArguments, total=False):
+    """Keyword arguments of :class:`PairOptions`."""
+
+    full_scale: float | None
+    pan_full_scale: float | None
+    shift: ShiftChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How the network samples. The result depends on all of these."""
+
+    steps: int | None = option(
+        None, "Number of evenly spaced sampling steps; default: the bundle's timesteps."
+    )
+    timesteps: Sequence[int] | None = option(
+        None, "Timesteps to sample at, 0 to 999, in place of a number of steps."
+    )
+    sampler: Sampler | None = option(
+        None,
+        "consistent: as the network is trained; released: as the authors' code samples; default: "
+        "the bundle's.",
+    )
+    seed: int = option(0, "Seed of the noise, 0 to 2**64 - 1.")
+    tile_overlap: int = option(
+        16, "Pixels over which neighbouring tiles are blended, a multiple of 4."
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        if self.steps is not None and self.timesteps is not None:
+            raise InputError("Both `steps` and `timesteps` were given; give one of them.")
+        check_choice("sampler", self.sampler, SAMPLERS)
+
+
+class SamplingArguments(TypedDict, total=False):
+    """Keyword arguments of :class:`SamplingOptions`."""
+
+    steps: int | None
+    timesteps: Sequence[int] | None
+    sampler: Sampler | None
+    seed: int
+    tile_overlap: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionOptions:
+    """What computes, and with how much of the machine. The pixels depend on the first two."""
+
+    backend: str = option(
+        "auto", "Inference engine; auto: the best one that works here, which is printed."
+    )
+    precision: PrecisionChoice = option(
+        "auto",
+        "Precision of the network; auto: fp16 on a GPU if the bundle has it, else fp32; never "
+        "int8.",
+    )
+    device: int | None = option(None, "GPU to use, counted from 0; default: the first.")
+    threads: int | None = option(None, "CPU threads of the network; default: all cores.")
+    batch: int | None = option(
+        None, "Tiles that are computed at a time; default: what suits the backend."
+    )
+
+    def __post_init__(self) -> None:
+        check_choice("backend", self.backend, BACKENDS)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_positive(threads=self.threads, batch=self.batch)
+        if self.device is not None and not 0 <= self.device < 1024:
+            raise InputError(
+                f"There is no GPU {self.device}; give a number from 0 on.", parameter="device"
+            )
+
+
+class ExecutionArguments(TypedDict, total=False):
+    """Keyword arguments of :class:`ExecutionOptions` besides ``backend``, which may be an opened
+    one where these are used."""
+
+    precision: PrecisionChoice
+    device: int | None
+    threads: int | None
+    batch: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What the result is like. The window changes no pixel."""
+
+    dtype: str | None = option(
+        None, "Data type of the result, rounded and clipped; default: that of MS."
+    )
+    driver: str = option("GTiff", "Format of the result.")
+    creation_options: Mapping[str, str] = option(
+        {}, "Creation options of the driver, such as COMPRESS=ZSTD."
+    )
+    overwrite: bool = option(False, "Replace an existing output.")
+    window: int = option(768, "Pixels on a side that are read and written at a time.")
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("driver", self.driver, DRIVERS)
+        check_positive(window=self.window)
+
+
+class OutputArguments(TypedDict, total=False):
+    """Keyword arguments of :class:`OutputOptions`."""
+
+    dtype: str | None
+    driver: str
+    creation_options: Mapping[str, str]
+    overwrite: bool
+    window: int
+
+
+class EvaluateArguments(PairArguments, ExecutionArguments, total=False):
+    """Keyword arguments of an evaluation."""
+
+    backend: str
+
+
+class FuseArguments(ReadArguments, OutputArguments, total=False):
+    """Keyword arguments of a classical method."""
+
+
+class RunArguments(PairArguments, SamplingArguments, OutputArguments, total=False):
+    """Keyword arguments of one run."""
+
+
+def take(group: type[T], arguments: dict[str, Any]) -> T:
+    """Make a group of the arguments that belong to it, and remove them from the others."""
+    names = [field.name for field in fields(group)]  # type: ignore[arg-type]
+    return group(**{name: arguments.pop(name) for name in names if name in arguments})
+
+
+def none_left(arguments: Mapping[str, Any], function: str) -> None:
+    """That no argument is left, as Python does for named parameters.
+
+    Raises:
+        TypeError: if one is.
+    """
+    for name in arguments:
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+
+
+def check_seed(seed: int) -> int:
+    """The seed as a Python integer.
+
+    Raises:
+        InputError: if it is not a whole number from 0 to 2**64 - 1.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise InputError(
+            f"The seed {seed} does not work; give a whole number from 0 on.", parameter="seed"
+        )
+    return number
+
+
+def check_positive(**numbers: int | None) -> None:
+    """That arguments are at least 1.
+
+    Raises:
+        InputError: if one is not.
+    """
+    for name, value in numbers.items():
+        if value is not None and not 1 <= value < 2**31:
+            raise InputError(f"{value} does not work; give a number of 1 or more.", parameter=name)
+
+
+def check_choice(name: str, value: str | None, choices: Sequence[str]) -> None:
+    """That an argument is one of several words, or None.
+
+    Raises:
+        InputError: if not.
+    """
+    if value is not None and value not in choices:
+        raise InputError(
+            f"The {name} {value!r} is unknown; choose one of {', '.join(choices)}.", parameter=name
+        )

@@ -1,0 +1,290 @@
+"""Pansharpening from Python: rasters, open datasets or arrays in, a file or an array out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from ssdiff_trt.runtime.arrays import ArrayOutput, ArrayPair
+from ssdiff_trt.runtime.backends.protocol import Backend
+from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
+from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.options import (
+    ExecutionOptions,
+    OutputOptions,
+    PairOptions,
+    SamplingOptions,
+    none_left,
+    take,
+)
+from ssdiff_trt.runtime.pansharpen import run
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.quicklook import draw_quicklook, quicklook_path
+from ssdiff_trt.runtime.raster.image import BandFiles, Raster, name_of
+from ssdiff_trt.runtime.raster.output import RasterOutput
+from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.result import Plan, Result, make_plan
+from ssdiff_trt.runtime.sources import Sink, Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from ssdiff_trt.runtime.options import ExecutionArguments, RunArguments
+
+CACHE_BYTES = 64 << 20
+"""Bytes of decoded and unwritten blocks that GDAL keeps; its own default grows with the machine."""
+DEFAULT = "default"
+"""Stands for the shipped bundle that fits the number of bands."""
+AnyArray = NDArray[Any]
+
+
+class Pansharpener:
+    """Pansharpens many pairs with one network, which is opened once.
+
+    The network opens at the first pair, one for each number of bands, and stays open until the
+    context ends. Any number of threads may call it: a backend on the CPU computes their pairs side
+    by side, one on a GPU in turn. Each call has its own rasters; open datasets that are passed in
+    must not be used by another thread meanwhile.
+
+    Args:
+        bundle: directory, name of a shipped bundle, or an opened one; ``default`` for the shipped
+            one that fits the number of bands.
+        bands: number of MS bands, to open the network at once.
+        backend: a name, or an opened backend, which is not closed.
+        progress: receives progress updates of opening, and of runs unless these have their own.
+        options: fields of :class:`ssdiff_trt.runtime.options.ExecutionOptions`.
+
+    Raises:
+        SSDiffError: if bundle or backend cannot be used.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle | None = DEFAULT,
+        *,
+        bands: int | None = None,
+        backend: str | Backend = "auto",
+        progress: Progress | None = None,
+        **options: Unpack[ExecutionArguments],
+    ) -> None:
+        arguments: dict[str, Any] = dict(options)
+        self._bundle = None if bundle == DEFAULT else bundle
+        self._opened = None if isinstance(backend, str) else backend
+        if isinstance(backend, str):
+            arguments["backend"] = backend
+        self._execution = take(ExecutionOptions, arguments)
+        none_left(arguments, type(self).__name__)
+        self._progress = progress or Progress()
+        self._networks: dict[str, tuple[Backend, threading.Lock]] = {}
+        self._opening = threading.Lock()
+        if bands is not None:
+            self.network(bundle_for(bands, self._bundle))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the networks. A later call opens them again."""
+        self._networks.clear()
+
+    def network(self, bundle: Bundle) -> Backend:
+        """The backend that runs a bundle, opened now if need be."""
+        return self._network(bundle)[0]
+
+    def _network(self, bundle: Bundle) -> tuple[Backend, threading.Lock]:
+        with self._opening:
+            if bundle.sha256 not in self._networks:
+                backend = self._opened or self._open(self._execution, bundle)
+                self._networks[bundle.sha256] = backend, threading.Lock()
+            return self._networks[bundle.sha256]
+
+    def _open(self, execution: ExecutionOptions, bundle: Bundle) -> Backend:
+        return open_backend(
+            execution.backend,
+            bundle,
+            precision=execution.precision,
+            device=execution.device,
+            threads=execution.threads,
+            batch=execution.batch,
+            progress=self._progress,
+        )
+
+    @overload
+    def __call__(
+        self,
+        pan: AnyArray,
+        ms: AnyArray,
+        *,
+        progress: Progress | None = None,
+        **options: Unpack[RunArguments],
+    ) -> AnyArray: ...
+
+    @overload
+    def __call__(
+        self,
+        pan: Raster,
+        ms: Raster | BandFiles,
+        output: str | Path | None = None,
+        *,
+        quicklook: bool = False,
+        progress: Progress | None = None,
+        **options: Unpack[RunArguments],
+    ) -> Result: ...
+
+    def __call__(
+        self,
+        pan: Raster | AnyArray,
+        ms: Raster | BandFiles | AnyArray,
+        output: str | Path | None = None,
+        *,
+        quicklook: bool = False,
+        progress: Progress | None = None,
+        **options: Unpack[RunArguments],
+    ) -> Result | AnyArray:
+        """Pansharpen a pair.
+
+        Args:
+            pan: PAN: a path, an open rasterio dataset, or an array ``[H, W]``.
+            ms: MS with 4 times the pixel size: a path, a list of paths of its bands, a dataset, or
+                an array ``[C, H/4, W/4]``.
+            output: GeoTIFF to write; by default ``MS_pansharpened.tif`` in the current directory.
+                Not for arrays.
+            quicklook: also draw a PNG beside the output.
+            progress: receives progress updates.
+            options: fields of :class:`~ssdiff_trt.runtime.options.PairOptions`,
+                :class:`~ssdiff_trt.runtime.options.SamplingOptions` and
+                :class:`~ssdiff_trt.runtime.options.OutputOptions`. For arrays, ``full_scale`` has
+                to be stated.
+
+        Returns:
+            Of rasters the :class:`~ssdiff_trt.runtime.result.Result`; of arrays the fused image
+            ``[C, H, W]`` in the dtype of ``ms``, a masked array if it has holes.
+
+        Warns:
+            SSDiffWarning: once for each of the result's warnings, unless ``progress`` shows them.
+
+        Raises:
+            SSDiffError: when the input cannot be used; before long work begins, and without
+                leaving an output.
+        """
+        progress = progress or self._progress
+        with self.plan(pan, ms, output, quicklook=quicklook, **options) as plan:
+            for warning in plan.warnings:
+                progress.warn(warning)
+            result = self.run(plan, progress)
+            if quicklook:
+                result = replace(result, quicklook=draw_quicklook(result))
+        for warning in result.run_warnings():
+            progress.warn(warning)
+        return result if result.image is None else result.image
+
+    @contextmanager
+    def plan(
+        self,
+        pan: Raster | AnyArray,
+        ms: Raster | BandFiles | AnyArray,
+        output: str | Path | None = None,
+        *,
+        quicklook: bool = False,
+        **options: Unpack[RunArguments],
+    ) -> Iterator[Plan]:
+        """Open a pair and decide everything about its run; parameters are those of a call.
+
+        Yields:
+            The plan, for :meth:`run`. The pair closes with the context.
+        """
+        arguments: dict[str, Any] = dict(options)
+        pair = take(PairOptions, arguments)
+        sampling = take(SamplingOptions, arguments)
+        writing = take(OutputOptions, arguments)
+        none_left(arguments, "pansharpen")
+        with ExitStack() as stack:
+            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
+            source: Source
+            sink: Sink
+            path: Path | None = None
+            if isinstance(pan, np.ndarray) and isinstance(ms, np.ndarray):
+                if output is not None or quicklook:
+                    raise InputError(
+                        "Arrays have no georeferencing to write; leave `output` and `quicklook` "
+                        "out, the fused image is returned."
+                    )
+                source = ArrayPair(pan, ms, pair)
+                sink = ArrayOutput(source, writing.dtype)
+            elif isinstance(pan, np.ndarray) or isinstance(ms, np.ndarray):
+                raise InputError("PAN and MS are an array and a raster; give two of one kind.")
+            else:
+                path = Path(output or f"{Path(name_of(ms)).stem}_pansharpened.tif")
+                scene = stack.enter_context(Scene(pan, ms, pair))
+                source, sink = scene, RasterOutput(path, scene, writing)
+                if quicklook:
+                    quicklook_path(path, scene, writing.overwrite)
+            yield make_plan(
+                source,
+                self._bundle,
+                pair,
+                sampling,
+                sink=sink,
+                output=path,
+                window=writing.window,
+                precision=self._precision(),
+            )
+
+    def _precision(self) -> Any:
+        """Precision of the network, where it is known before it is opened."""
+        if self._opened is not None:
+            return self._opened.precision
+        return None if self._execution.precision == "auto" else self._execution.precision
+
+    def run(self, plan: Plan, progress: Progress | None = None) -> Result:
+        """Carry out a plan of :meth:`plan`, while its context is open."""
+        backend, lock = self._network(plan.bundle)
+        in_turn = lock if getattr(backend, "device", "cpu") == "gpu" else nullcontext()
+
+        def fallback() -> Backend:
+            """ONNX Runtime on the CPU, where it is installed."""
+            name = self._execution.backend if self._opened is None else "onnxruntime"
+            if find_spec("onnxruntime"):
+                name = "onnxruntime"
+            return self._open(replace(self._execution, backend=name, precision="fp32"), plan.bundle)
+
+        with in_turn:
+            return run(plan, backend, fallback, progress or self._progress, self._execution.batch)
+
+
+def pansharpen(
+    pan: Raster | AnyArray,
+    ms: Raster | BandFiles | AnyArray,
+    output: str | Path | None = None,
+    *,
+    bundle: str | Path | Bundle | None = DEFAULT,
+    backend: str | Backend = "auto",
+    quicklook: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Any:
+    """Pansharpen one pair; see :class:`Pansharpener` for the parameters and what is returned.
+
+    Args:
+        options: fields of all groups of :mod:`ssdiff_trt.runtime.options`.
+    """
+    execution = {
+        name: options.pop(name)
+        for name in ("precision", "device", "threads", "batch")
+        if name in options
+    }
+    with Pansharpener(bundle, backend=backend, progress=progress, **execution) as sharpener:
+        return sharpener(pan, ms, output, quicklook=quicklook, **options)

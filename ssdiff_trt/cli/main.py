@@ -1,0 +1,164 @@
+"""Running a command as a program: defaults, errors, signals, exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from ssdiff_trt.cli.messages import as_flags, sentence
+from ssdiff_trt.runtime.errors import InputError, SSDiffError
+
+if TYPE_CHECKING:
+    from ssdiff_trt.runtime.progress import Progress
+
+INTERRUPTED = 130
+_EXTRAS = {
+    "h5py": "evaluate",
+    "matplotlib": "picture",
+    "onnx": "calibrate",
+    "onnxruntime": "cpu",
+    "onnxscript": "export",
+    "safetensors": "calibrate",
+    "scipy": "evaluate",
+    "tomli": "train",
+    "torch": "export",
+}
+"""Packages that not every installation has, and the extra that brings them."""
+
+
+def progress_for(quiet: bool, verbose: bool) -> Progress:
+    """The progress of a command."""
+    from ssdiff_trt.runtime.progress import choose
+
+    return choose(quiet, verbose, as_flags)
+
+
+def config_file() -> Path:
+    """The file with a user's defaults: ``SSDIFF_CONFIG``, or the system's place for it."""
+    if path := os.environ.get("SSDIFF_CONFIG"):
+        return Path(path)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("APPDATA", "~/AppData/Roaming"))
+    else:
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+    return base.expanduser() / "ssdiff-trt" / "config.toml"
+
+
+def read_defaults(program: str) -> dict[str, Any]:
+    """Defaults of a program's options: its table of the configuration file.
+
+    ::
+
+        [ssdiff-trt.run]
+        full-scale = 10000
+        co = ["COMPRESS=ZSTD"]
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    path = config_file()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):
+        return {}
+    except OSError as error:
+        raise InputError(f"The configuration {path} cannot be read ({error.strerror}).") from error
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        table = tomllib.loads(text).get(program, {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The configuration {path} is not valid TOML ({error}); correct it."
+        ) from error
+    if not isinstance(table, dict):
+        raise InputError(f"[{program}] of the configuration {path} is not a table; correct it.")
+    return table
+
+
+def defaults_of(command: click.Command, table: dict[str, Any], program: str) -> dict[str, Any]:
+    """A table of the configuration as click's ``default_map``, every name checked.
+
+    Raises:
+        InputError: on a name that is no command or option.
+    """
+    if isinstance(command, click.Group):
+        unknown = [name for name in table if name not in command.commands]
+        nested = {
+            name: defaults_of(command.commands[name], value, f"{program}.{name}")
+            for name, value in table.items()
+            if name not in unknown
+        }
+    else:
+        options = {
+            flag.lstrip("-"): param
+            for param in command.params
+            if isinstance(param, click.Option)
+            for flag in (*param.opts, *param.secondary_opts)
+        }
+        unknown = [name for name in table if name not in options]
+        nested = {
+            options[name].name or name: _as_typed(options[name], value)
+            for name, value in table.items()
+            if name not in unknown
+        }
+    if unknown:
+        raise InputError(
+            f"[{program}] of the configuration {config_file()} has {unknown[0]!r}, which is no "
+            "option there; use the option's name without the dashes."
+        )
+    return nested
+
+
+def _as_typed(option: click.Option, value: Any) -> Any:
+    """A value of the configuration as it would be typed."""
+    if option.multiple:
+        return tuple(map(str, value if isinstance(value, list) else [value]))
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value if isinstance(value, bool) else str(value)
+
+
+def run(command: click.Command, program: str) -> NoReturn:
+    """Run a command as a program.
+
+    A user's mistake prints one sentence and exits with 2, an interruption exits with 130; other
+    errors keep their traceback.
+    """
+    for name in ("SIGTERM", "SIGHUP"):  # clean up as after Ctrl-C
+        if number := getattr(signal, name, None):
+            signal.signal(number, lambda received, frame: sys.exit(128 + received))
+    try:
+        defaults = defaults_of(command, read_defaults(program), program)
+        status = command.main(standalone_mode=False, default_map=defaults)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.Abort:
+        print("Interrupted; no unfinished output is left.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except SSDiffError as error:
+        _fail(sentence(error), 2)
+    except ModuleNotFoundError as error:
+        if (extra := _EXTRAS.get(error.name or "")) is None:
+            raise
+        _fail(
+            f"{error.name} is not installed; pip install 'ssdiff-trt[{extra}]', or in a clone "
+            f"'.[{extra}]'.",
+            2,
+        )
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print(f"Error: {message}", file=sys.stderr)
+    sys.exit(status)
