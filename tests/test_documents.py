@@ -1,0 +1,90 @@
+"""Documents use full package names, their relative links resolve, and quoted paths exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "examples").rglob("*.md"),
+]
+BARE_IMPORT = re.compile(r"\b(?:import|from)\s+(?:runtime|export|calibration)\b")
+BARE_NAME = re.compile(r"(?<![\w./-])(?:runtime|export|calibration)(?:\.[a-z_]\w*)+")
+"""A dotted module name without ``ssdiff_trt.``; file paths do not match."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+QUOTED = re.compile(r"`([^`\n]+)`")
+GENERATED = {"build", "dist", "out"}
+"""Folders that are not in the repository."""
+FOLDERS = sorted(
+    path.name
+    for path in ROOT.iterdir()
+    if path.is_dir() and path.name[0] != "." and path.name not in GENERATED
+)
+REPOSITORY_PATH = re.compile(
+    rf"(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./-]*|[\w.-]+/[\w./-]*\.(?:py|toml|md)"
+)
+"""Anything in a folder of the repository, and source files in any folder."""
+PLACEHOLDER = "NAME"
+
+
+def by_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_there_are_documents():
+    names = set(map(by_name, DOCUMENTS))
+    assert {"README.md", "CONTRIBUTING.md", "docs/model.md", "examples/README.md"} <= names
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=by_name)
+def test_packages_have_their_full_names(document):
+    text = document.read_text()
+    for pattern in (BARE_IMPORT, BARE_NAME):
+        assert pattern.findall(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("from runtime.pansharpen import pansharpen", True),
+        ("import calibration", True),
+        ("see export.parity", True),
+        ("see `runtime.schedule.sample`", True),
+        ("from ssdiff_trt.runtime.pansharpen import pansharpen", False),
+        ("see ssdiff_trt.export.parity", False),
+        ("`runtime/schedule.py`", False),
+        ("The runtime. Another sentence", False),
+    ],
+)
+def test_bare_names_are_recognised(text, bare):
+    assert any(pattern.search(text) for pattern in (BARE_IMPORT, BARE_NAME)) is bare
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=by_name)
+def test_relative_links_resolve(document):
+    for link in LINK.findall(document.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def anchors(document: Path) -> set[str]:
+    """Anchors that GitHub derives from the headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=by_name)
+def test_quoted_paths_exist(document):
+    for quoted in QUOTED.findall(document.read_text()):
+        if REPOSITORY_PATH.fullmatch(quoted) and PLACEHOLDER not in quoted:
+            assert (ROOT / quoted).exists(), quoted
