@@ -116,7 +116,7 @@ class Trainer:
         self._random.manual_seed(key)
         self._noise.manual_seed(key)
         if self.config.alternate:
-            self.net.learn(
+            self.net.select_trained_branch(
                 "spectral" if self.iteration // self.config.alternate % 2 == 0 else "spatial"
             )
         for group in self._optimizer.param_groups:

@@ -350,7 +350,7 @@ def gradients(branch: str) -> set[str]:
     net = SSNet(4)
     for parameter in net.parameters():  # nothing may be zero by chance of initialisation
         torch.nn.init.normal_(parameter, std=0.1)
-    net.learn(branch)
+    net.select_trained_branch(branch)
     x = torch.randn(2, 4, 32, 32)
     out = net(x, x[:, :1], x, x[..., ::4, ::4], torch.tensor([5.0, 900.0]))
     out.square().mean().backward()
@@ -386,7 +386,7 @@ def test_phases_change_no_output():
     x = torch.randn(1, 4, 32, 32)
     outputs = []
     for branch in ("both", "spectral", "spatial"):
-        net.learn(branch)
+        net.select_trained_branch(branch)
         outputs.append(net(x, x[:, :1], x, x[..., ::4, ::4], torch.tensor([5.0])))
     assert torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
@@ -396,7 +396,7 @@ def test_finetuning_alternates(recipe, tmp_path, monkeypatch):
     net = SSNet(4)
     save_checkpoint(net, tmp_path / "start.safetensors")
     phases = []
-    monkeypatch.setattr(SSNet, "learn", lambda self, branch: phases.append(branch))
+    monkeypatch.setattr(SSNet, "select_trained_branch", lambda self, branch: phases.append(branch))
     trainer = finetune(
         recipe, tmp_path / "run", weights=tmp_path / "start.safetensors", period=2, iterations=6
     )
