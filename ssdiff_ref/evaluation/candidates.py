@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 
 from ssdiff_ref.classical.baselines import COMPARED, METHODS, find_method
 from ssdiff_ref.protocol.pair import Pair
-from ssdiff_ref.protocol.simulation import bring_onto_ms
+from ssdiff_ref.protocol.simulation import align_pan_to_ms
 from ssdiff_ref.quality.checks import Image
 from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
 from ssdiff_trt.runtime.backends.registry import open_backend
@@ -98,7 +98,7 @@ class BundleMethod:
         self._progress.say(
             f"MS lies {offset(found.rounded)} off (measured, ±{found.error:.2f}); PAN is moved"
         )
-        return bring_onto_ms(pair.pan, found.rounded)
+        return align_pan_to_ms(pair.pan, found.rounded)
 
 
 Method = Callable[[Pair], Image]
