@@ -96,9 +96,9 @@ class Gallery:
         for index, ((title, *_), image, error) in enumerate(
             zip(self._images, stretched, errors, strict=True), start=1
         ):
-            panel = 2 * columns * (index // columns) + index % columns
-            show(panels[panel], np.where(valid, image, 1), title)
-            below = panels[panel + columns]
+            position = 2 * columns * (index // columns) + index % columns
+            show(panels[position], np.where(valid, image, 1), title)
+            below = panels[position + columns]
             error_map = below.imshow(
                 error, cmap="magma", vmin=0, vmax=largest_error, interpolation="nearest"
             )

@@ -178,8 +178,8 @@ def _check_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     ms = shapes["ms"]
     if len(ms) != 4 or not all(ms):
         raise SSDiffError(
-            f"The ms of {path.name} has shape {list(ms)}, expected non-empty [N, C, H, W]; "
-            "rearrange its axes."
+            f"The ms of {path.name} has shape {list(ms)}, expected [N, C, H, W] with no empty "
+            "axis; rearrange its axes."
         )
     count, bands, height, width = ms
     pan_size = RATIO * height, RATIO * width
