@@ -1,1 +1,1 @@
-"""What SSDiff is held against: its PyTorch reference, the metrics, the classical methods."""
+"""Reference SSDiff network in PyTorch, quality metrics, classical methods and training."""

@@ -1,7 +1,8 @@
-"""The classical methods that a network has to beat, as the DLPan-Toolbox has them.
+"""Classical pansharpening methods as implemented by the DLPan-Toolbox, the baselines of SSDiff.
 
-After Vivone et al., 2015 and 2021. Each takes a :class:`Pair` and gives the fused image
-``[C, H, W]``. Variances and covariances meet only in ratios, so their N - 1 cancels.
+After Vivone et al., 2015 and 2021. Each takes a :class:`Pair` and returns the fused image
+``[C, H, W]``. Variances and covariances occur only in ratios, so normalising by N instead of the
+toolbox's N - 1 makes no difference.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ _EPS = float(np.finfo(np.float64).eps)
 
 
 def _mean(image: Image) -> Image:
-    """Of each band, ``[..., 1, 1]``."""
+    """Mean of each band, ``[..., 1, 1]``."""
     mean: Image = image.mean(axis=(-2, -1), keepdims=True)
     return mean
 
 
 def _cov(x: Image, y: Image) -> Image:
-    """Covariance of each band of one image with that of another, ``[..., 1, 1]``."""
+    """Covariance between corresponding bands of two images, ``[..., 1, 1]``."""
     return _mean((x - _mean(x)) * (y - _mean(y)))
 
 
@@ -47,14 +48,14 @@ def _std(image: Image) -> Image:
 
 
 def _weights(bands: Image, target: Image) -> Image:
-    """Least squares weights ``[C, 1, 1]`` with which bands ``[C, H, W]`` sum to the target."""
+    """Least-squares weights ``[C, 1, 1]`` whose weighted sum of ``[C, H, W]`` fits ``target``."""
     columns = bands.reshape(len(bands), -1).T
     weights = np.linalg.lstsq(columns, target.ravel(), rcond=None)[0]
     return weights.astype(np.float64).reshape(-1, 1, 1)
 
 
-def _as_ms_sees(image: Image, sensor: Sensor) -> Image:
-    """PAN ``[C, H, W]``, once per band, less the detail that MS does not resolve."""
+def _ms_resolution(image: Image, sensor: Sensor) -> Image:
+    """PAN ``[C, H, W]``, one copy per band, reduced to the resolution of MS and interpolated."""
     return interpolate(decimate(mtf_filter(image, sensor)), "wrap")
 
 
@@ -63,17 +64,17 @@ def _per_band(pair: Pair) -> Image:
 
 
 def exp(pair: Pair) -> Image:
-    """No PAN at all: the interpolated bands."""
+    """The interpolated MS bands, without PAN."""
     return pair.lms
 
 
 def _modulate(pair: Pair, weights: Image, haze: Image) -> Image:
-    """Scale each band by PAN over intensity, after taking the haze out of the light."""
-    clear = pair.lms - haze
-    intensity = (weights * clear).sum(axis=0)
+    """Multiply each band, after subtracting haze, by equalised PAN over intensity."""
+    haze_free = pair.lms - haze
+    intensity = (weights * haze_free).sum(axis=0)
     blurred = lowpass(pair.pan)
-    equal = (pair.pan - _mean(blurred)) * _std(intensity) / _std(blurred) + _mean(intensity)
-    fused: Image = np.maximum(clear, 0) * (equal / (intensity + _EPS)) + haze
+    equalised = (pair.pan - _mean(blurred)) * _std(intensity) / _std(blurred) + _mean(intensity)
+    fused: Image = np.maximum(haze_free, 0) * (equalised / (intensity + _EPS)) + haze
     return fused
 
 
@@ -86,20 +87,23 @@ def brovey(pair: Pair) -> Image:
 def bt_h(pair: Pair) -> Image:
     """Brovey transform with haze correction (Lolli et al., 2017; ``BroveyRegHazeMin.m``).
 
-    Haze is the darkest value of a band; with 4 bands, a share of its first percentile, smaller
-    where the air scatters less.
+    Haze is the minimum of a band; with 4 bands, a fraction of its first percentile, smaller at
+    longer wavelengths, where the atmosphere scatters less.
     """
     if len(pair.ms) == 4:
-        share = np.array([0.95, 0.45, 0.40, 0.05])[:, None, None]
+        fraction = np.array([0.95, 0.45, 0.40, 0.05])[:, None, None]
         dark = np.percentile(pair.lms, 1, axis=(-2, -1), keepdims=True, method="hazen")
-        haze = share * dark
+        haze = fraction * dark
     else:
         haze = pair.lms.min(axis=(-2, -1), keepdims=True)
     return _modulate(pair, _weights(pair.lms, lowpass(pair.pan)), haze)
 
 
 def _substitute(pair: Pair, intensity: Image, pan: Image) -> Image:
-    """Put PAN in the place of the intensity, both of mean 0, as far as a band follows it."""
+    """Component substitution: add PAN minus intensity, both of mean 0, with a gain per band.
+
+    The gain is the regression coefficient of the band on the intensity.
+    """
     gain = _cov(intensity, pair.lms) / _cov(intensity, intensity)
     return pair.lms + gain * (pan - intensity)
 
@@ -114,8 +118,8 @@ def gs(pair: Pair) -> Image:
 def wavelet_quarter(pan: Image) -> Image:
     """PAN ``[H, W]`` low-passed by the "a trous" wavelet and decimated (``LPfilterPlusDec.m``).
 
-    Two levels of analysis, mirrored at the edges, then two of synthesis. All have the same five
-    taps: the toolbox does not spread them from level to level.
+    Two levels of analysis, mirrored at the edges, then two of synthesis. All use the same five
+    taps: the toolbox does not dilate them from level to level.
     """
     taps = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     for margin in (4, 4, 0, 0):
@@ -127,13 +131,13 @@ def wavelet_quarter(pan: Image) -> Image:
 def gsa(pair: Pair) -> Image:
     """Adaptive Gram-Schmidt (Aiazzi et al., 2007; ``GSA.m``): the intensity is fitted to PAN."""
     pan = pair.pan - _mean(pair.pan)
-    # The toolbox also fits an intercept; bands without their means leave it nothing to change.
+    # The toolbox also fits an intercept; it is 0 because all means are subtracted.
     weights = _weights(pair.ms - _mean(pair.ms), wavelet_quarter(pan))
     return _substitute(pair, (weights * (pair.lms - _mean(pair.lms))).sum(axis=0), pan)
 
 
 def _equalised(pair: Pair) -> Image:
-    """PAN once per band, with the band's mean and contrast."""
+    """PAN ``[C, H, W]``, one copy per band, with the band's mean and standard deviation."""
     contrast = _std(pair.lms) / _std(lowpass(pair.pan))
     return (pair.pan - _mean(pair.pan)) * contrast + _mean(pair.lms)
 
@@ -141,12 +145,12 @@ def _equalised(pair: Pair) -> Image:
 def mtf_glp(pair: Pair) -> Image:
     """Generalised Laplacian pyramid with MTF-matched filters (Aiazzi et al., 2006)."""
     pan = _equalised(pair)
-    return pair.lms + pan - _as_ms_sees(pan, pair.sensor)
+    return pair.lms + pan - _ms_resolution(pan, pair.sensor)
 
 
 def mtf_glp_fs(pair: Pair) -> Image:
-    """MTF-GLP with gains from a regression at full scale (Vivone et al., 2018)."""
-    coarse = _as_ms_sees(_per_band(pair), pair.sensor)
+    """MTF-GLP with injection gains from a regression at full scale (Vivone et al., 2018)."""
+    coarse = _ms_resolution(_per_band(pair), pair.sensor)
     gain = _cov(pair.lms, pair.pan) / _cov(coarse, pair.pan)
     return pair.lms + gain * (pair.pan - coarse)
 
@@ -154,12 +158,12 @@ def mtf_glp_fs(pair: Pair) -> Image:
 def mtf_glp_hpm(pair: Pair) -> Image:
     """MTF-GLP with high-pass modulation (Aiazzi et al., 2003; Vivone et al., 2014)."""
     pan = _equalised(pair)
-    return pair.lms * (pan / (_as_ms_sees(pan, pair.sensor) + _EPS))
+    return pair.lms * (pan / (_ms_resolution(pan, pair.sensor) + _EPS))
 
 
 def mtf_glp_hpm_r(pair: Pair) -> Image:
-    """MTF-GLP-HPM, equalised by a regression (Vivone et al., 2018)."""
-    coarse = _as_ms_sees(_per_band(pair), pair.sensor)
+    """MTF-GLP-HPM with PAN equalised by a regression (Vivone et al., 2018)."""
+    coarse = _ms_resolution(_per_band(pair), pair.sensor)
     gain = _cov(pair.lms, coarse) / _cov(coarse, coarse)
     offset = _mean(pair.lms) / gain - _mean(pair.pan)
     return pair.lms * ((pair.pan + offset) / (coarse + offset))
@@ -168,8 +172,8 @@ def mtf_glp_hpm_r(pair: Pair) -> Image:
 def bdsd_pc(pair: Pair) -> Image:
     """Band-dependent spatial detail with physical constraints (Vivone, 2019; ``BDSD_PC.m``).
 
-    Detail is a combination of PAN, with a weight of at least 0, and the bands, with weights of at
-    most 0, fitted at a quarter of the resolution.
+    The detail of a band is a linear combination of PAN, with a weight >= 0, and the bands, with
+    weights <= 0, fitted at a quarter of the resolution.
     """
     truth = bicubic_quarter(pair.lms)
     coarse = mtf_filter(truth, pair.sensor)
@@ -192,16 +196,20 @@ METHODS: dict[str, Callable[[Pair], Image]] = {
     "MTF-GLP-HPM-R": mtf_glp_hpm_r,
     "BDSD-PC": bdsd_pc,
 }
-"""By the names of the literature."""
+"""Methods by their names in the literature."""
 COMPARED = tuple(name for name in METHODS if name != "Brovey")
-"""Those that a network is compared with unless told otherwise: BT-H is Brovey, improved."""
+"""Methods evaluated by default: all but Brovey, which BT-H improves on."""
 
 
 def find_method(name: str) -> str:
-    """The name in :data:`METHODS` that this is, upper or lower case aside."""
-    for known in METHODS:
-        if known.lower() == name.lower():
-            return known
+    """The key of :data:`METHODS` that equals ``name``, ignoring case.
+
+    Raises:
+        SSDiffError: if there is none.
+    """
+    for method in METHODS:
+        if method.lower() == name.lower():
+            return method
     raise SSDiffError(
         f"The method {name!r} is unknown, expected one of {', '.join(METHODS)}; choose one of them."
     )

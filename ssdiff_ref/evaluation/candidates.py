@@ -10,7 +10,7 @@ import numpy as np
 
 from ssdiff_ref.classical.baselines import COMPARED, METHODS, find_method
 from ssdiff_ref.protocol.pair import Pair
-from ssdiff_ref.protocol.simulation import bring_onto_ms
+from ssdiff_ref.protocol.simulation import align_pan_to_ms
 from ssdiff_ref.quality.checks import Image
 from ssdiff_trt.runtime.arrays import ArrayOutput, ArrayPair
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
@@ -89,7 +89,7 @@ class BundleMethod:
             f"{self._name}: MS lies {offset(shift.rounded)} off (measured, ±{shift.error:.2f}); "
             "PAN is moved"
         )
-        return bring_onto_ms(pair.pan, shift.rounded)
+        return align_pan_to_ms(pair.pan, shift.rounded)
 
 
 Method = Callable[[Pair], Image]

@@ -1,4 +1,4 @@
-"""An evaluation as one function: find out what was given, judge it, and tell."""
+"""Evaluation of fusion methods, bundles and fused rasters as one function."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssdiff_ref.evaluation.candidates import BundleMethod, choose_candidates
-from ssdiff_ref.evaluation.judging import Evaluation, judge, judge_products, smallest_size
+from ssdiff_ref.evaluation.judging import (
+    Evaluation,
+    score_methods,
+    score_products,
+    smallest_size,
+)
 from ssdiff_ref.evaluation.picture import Gallery
 from ssdiff_ref.evaluation.products import open_products
 from ssdiff_ref.evaluation.report import as_json, write_csv
@@ -48,54 +53,54 @@ def evaluate(
     progress: Progress | None = None,
     **options: Unpack[EvaluateArguments],
 ) -> Evaluation:
-    """Judge bundles and classical methods on imagery, or fused rasters by a reference.
+    """Score bundles and classical methods on imagery, or fused rasters against a reference.
 
-    Rasters are held in memory as a whole, scenes of an ``.h5`` one at a time.
+    Rasters are held in memory as a whole; scenes of an ``.h5`` are read one at a time.
 
     Args:
         inputs: one of
 
-            - PAN and MS, rasters of one place, MS with 4 times the pixel size. They are degraded
-              by Wald's protocol, fused, and judged at reduced resolution by the MS they came from;
-              and fused as they are and judged at full resolution. Where there is nodata, their
-              largest rectangle without is judged.
+            - PAN and MS, rasters of the same area, MS with 4 times the pixel size. At reduced
+              resolution they are degraded by Wald's protocol, fused, and compared with the
+              original MS; at full resolution they are fused and scored without a reference. If
+              there is nodata, the largest rectangle without it is used.
             - a PanCollection ``.h5`` or DLPan-Toolbox ``.mat``; see
-              :func:`ssdiff_ref.protocol.array_files.open_arrays`. With a ``gt``, its scenes are
-              judged by that; without, like PAN and MS.
-            - with ``reference``, fused rasters on its grid; scores are of the pixels that are
-              valid in all of them.
-        sensor: that took the imagery, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
-        reference: what fused rasters are compared with.
-        bundles: to judge: directories, names of bundles that come along, or ``default`` for the
-            one that comes along for the number of bands.
-        methods: classical ones to judge, names of
-            :data:`ssdiff_ref.classical.baselines.METHODS` in any case; by default all but plain
-            Brovey.
-        crop: the DLPan-Toolbox's ``dim_cut``: this many pixels at the bottom and right and one
-            less at the top and left do not count at reduced resolution.
-        json: file for the mean scores and the settings.
-        csv: file for every score of every scene.
-        picture: file for a picture of the first scene at reduced resolution.
-        overwrite: replace these files where they exist.
+              :func:`ssdiff_ref.protocol.array_files.open_arrays`. If it contains ``gt``, results
+              are compared with that; otherwise it is treated like PAN and MS.
+            - with ``reference``, fused rasters on its grid; only pixels that are valid in all of
+              them count.
+        sensor: sensor that acquired the imagery, a name of
+            :data:`ssdiff_trt.runtime.sensors.SENSORS`.
+        reference: raster that fused rasters are compared with.
+        bundles: bundles to evaluate: directories, names of shipped bundles, or ``default`` for the
+            shipped bundle of the number of bands.
+        methods: classical methods to evaluate, names of
+            :data:`ssdiff_ref.classical.baselines.METHODS` in any case; by default all but Brovey.
+        crop: the DLPan-Toolbox's ``dim_cut``: at reduced resolution this many pixels at the bottom
+            and right, and one fewer at the top and left, do not count.
+        json: file to write mean scores and settings to.
+        csv: file to write every score of every scene to.
+        picture: file to draw the first scene at reduced resolution to.
+        overwrite: whether to replace existing files.
         progress: receives progress updates.
         options: fields of :class:`ssdiff_trt.runtime.options.PairOptions` and
             :class:`ssdiff_trt.runtime.options.ExecutionOptions`, the latter for bundles. Full
             scale is the peak of PSNR and SSIM, and what bundles divide by. ``shift`` is ``none`` by
-            default: all methods get the pair as it is, and at reduced resolution bundles correct
+            default: all methods get the pair unchanged, and at reduced resolution bundles correct
             the shift that they measure, as a run does; otherwise all get an aligned pair, see
             :func:`ssdiff_ref.protocol.alignment.align`.
 
     Returns:
-        The scores, ``ssdiff:NAME`` for bundles.
+        The scores; bundles are called ``ssdiff:NAME``.
 
     Raises:
-        SSDiffError: when the input cannot be used, before long work begins.
+        SSDiffError: if the input cannot be used; where possible, before any fusion starts.
     """
     progress = progress or Progress()
     arguments: dict[str, Any] = {"shift": "none", **options}
     pair, execution = take(PairOptions, arguments), take(ExecutionOptions, arguments)
     none_left(arguments, "evaluate")
-    _check_use(
+    _check_options(
         inputs,
         reference,
         fusing={
@@ -137,7 +142,7 @@ def evaluate(
         share = products.valid.mean()
         progress.note(f"Full scale {products.scale}; {share:.1%} of the pixels are valid in all")
         gallery = Gallery(products.sensor) if picture is not None else None
-        evaluation = judge_products(products, crop=crop, gallery=gallery)
+        evaluation = score_products(products, crop=crop, gallery=gallery)
     else:
         dataset = (
             open_arrays(inputs[0], sensor, bands=pair.bands, full_scale=pair.full_scale)
@@ -151,7 +156,7 @@ def evaluate(
                 progress=progress,
             )
         )
-        kind = "with their truth" if dataset.simulated else "to be degraded by Wald's protocol"
+        kind = "with ground truth" if dataset.simulated else "to be degraded by Wald's protocol"
         progress.note(
             f"{dataset.name}: {dataset.count} scene{'s' * (dataset.count > 1)} of "
             f"{len(dataset.cols)} x {len(dataset.rows)} pixels of PAN, {kind}"
@@ -167,7 +172,9 @@ def evaluate(
             if isinstance(method, BundleMethod)
         }
         gallery = Gallery(dataset.sensor) if picture is not None else None
-        evaluation = judge(dataset, candidates, crop=crop, gallery=gallery, progress=progress)
+        evaluation = score_methods(
+            dataset, candidates, crop=crop, gallery=gallery, progress=progress
+        )
     evaluation.settings.update(settings)
     if json is not None:
         with atomic_write(Path(json)) as unfinished:
@@ -181,7 +188,7 @@ def evaluate(
     return evaluation
 
 
-def _check_use(
+def _check_options(
     inputs: Sequence[str | Path],
     reference: str | Path | None,
     *,
@@ -190,22 +197,22 @@ def _check_use(
     rasters: Mapping[str, object],
     shift: ShiftChoice,
 ) -> None:
-    """That what was given belongs to one use of the command, and the options to that use."""
+    """Raise an SSDiffError unless the inputs match one use and all options apply to that use."""
     arrays = any(Path(path).suffix.lower() in SUFFIXES for path in inputs)
-    useless: Mapping[str, object] = {}
+    unused: Mapping[str, object] = {}
     if reference is not None:
-        moving = None if shift == "none" else shift
-        use, useless = "`reference`", {**fusing, **pair, "shift": moving}
+        stated_shift = None if shift == "none" else shift
+        use, unused = "`reference`", {**fusing, **pair, "shift": stated_shift}
         if not inputs:
-            raise SSDiffError("No fused raster was given, expected one or more; name them.")
+            raise SSDiffError("No fused rasters were given, expected one or more; name them.")
     elif len(inputs) == 1 and arrays:
-        use, useless = str(inputs[0]), {**pair, **rasters}
+        use, unused = str(inputs[0]), {**pair, **rasters}
     elif len(inputs) != 2 or arrays:
-        given = ", ".join(map(str, inputs)) or "nothing"
+        names = ", ".join(map(str, inputs)) or "none"
         raise SSDiffError(
-            f"Given was {given}, expected PAN and MS, or one .h5 or .mat file, or fused rasters "
-            "with `reference`; give one of these."
+            f"The inputs are {names}, expected PAN and MS, or one .h5 or .mat file, or fused "
+            "rasters with `reference`; give one of these."
         )
-    for option, value in useless.items():
+    for option, value in unused.items():
         if value not in (None, ()):
-            raise SSDiffError(f"`{option}` does nothing with {use}; leave it out.")
+            raise SSDiffError(f"`{option}` has no effect with {use}; leave it out.")

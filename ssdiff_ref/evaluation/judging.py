@@ -1,9 +1,9 @@
-"""Judging fusion methods by the protocols of the field: imagery in, scores out.
+"""Scores fusion methods by the standard reduced- and full-resolution protocols.
 
-At reduced resolution a method gets a pair whose truth is known; at full resolution it gets what
-the sensor took, and is judged by what went into it. Both keep to the geometry of the protocol at
-both resolutions: ``lms`` is what the 23-tap interpolator makes of MS, wrapping around at the
-edges, unless a file brings its own, and pixel n of MS lies on pixel 4 n + 2 of PAN.
+At reduced resolution a method gets a pair with known ground truth; at full resolution it gets the
+pair as acquired, and the result is compared with that pair. Both use the geometry of the protocol:
+``lms`` is MS interpolated with 23 taps, wrapping at the edges, unless a file contains its own, and
+pixel n of MS is centred on pixel 4 n + 2 of PAN.
 """
 
 from __future__ import annotations
@@ -35,40 +35,44 @@ Scores = dict[str, float]
 
 @dataclass
 class Evaluation:
-    """The scores of methods, scene by scene."""
+    """Scores of methods on all scenes, and the settings they depend on."""
 
     sensor: Sensor
     scale: Scale
     crop: int
-    """The ``dim_cut`` at reduced resolution."""
+    """The toolbox's ``dim_cut`` at reduced resolution, in pixels."""
     rows: range
-    """Of PAN that were judged, or of the reference where there was no PAN."""
+    """Rows that were evaluated, of PAN or, where there is none, of the reference."""
     cols: range
+    """Columns that were evaluated, likewise."""
     scenes: int
+    """Number of scenes."""
     scores: dict[Resolution, dict[str, list[Scores]]] = field(
         default_factory=lambda: {"reduced": {}, "full": {}}
     )
-    """By resolution and method, one for each scene. Empty where nothing could be judged."""
+    """Scores by resolution and method, one per scene; empty at a resolution not evaluated."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """How the scores came about, for their file."""
+    """Settings of the evaluation, for its JSON file."""
     displaced: int = 0
-    """Scenes whose MS was decimated at another phase than (2, 2)."""
+    """Number of scenes whose MS was decimated at a phase other than (2, 2)."""
 
     def add(self, resolution: Resolution, method: str, scores: Scores) -> None:
-        """Add those of the next scene."""
+        """Append the scores of a method on the next scene."""
         self.scores[resolution].setdefault(method, []).append(scores)
 
     def mean(self, resolution: Resolution) -> dict[str, Scores]:
-        """Over the scenes, by method."""
+        """Mean scores over the scenes, by method."""
         return self._over_scenes(resolution, 0)
 
     def std(self, resolution: Resolution) -> dict[str, Scores]:
-        """Standard deviation over the scenes, with N - 1, by method; empty if there is one."""
+        """Standard deviation (N - 1) over the scenes, by method; empty if there is one scene."""
         return self._over_scenes(resolution, 1) if self.scenes > 1 else {}
 
     def _over_scenes(self, resolution: Resolution, moment: int) -> dict[str, Scores]:
+        """Mean (moment 0) or standard deviation (moment 1) over the scenes."""
+
         def moment_of(values: list[float]) -> float:
-            with np.errstate(invalid="ignore"):  # images without any error have an infinite PSNR
+            with np.errstate(invalid="ignore"):  # the PSNR of an image without error is infinite
                 return float(np.std(values, ddof=1) if moment else np.mean(values))
 
         return {
@@ -77,7 +81,7 @@ class Evaluation:
         }
 
 
-def judge(
+def score_methods(
     dataset: Dataset,
     methods: Mapping[str, Method],
     *,
@@ -85,58 +89,58 @@ def judge(
     gallery: Gallery | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Let methods fuse every scene of a dataset, and score what they make of it.
+    """Fuse every scene of a dataset with all methods, and score the results.
 
-    Pairs are degraded by Wald's protocol and judged at both resolutions, simulated scenes at the
-    reduced one alone, which is what they are.
+    Acquired pairs are scored at both resolutions, degraded by Wald's protocol for the reduced one;
+    simulated scenes only at reduced resolution.
 
     Args:
-        dataset: imagery.
-        methods: by name.
-        crop: the ``dim_cut`` of :func:`ssdiff_ref.quality.metrics.reduced_resolution_scores`.
-        gallery: gets the images of the first scene at reduced resolution.
-        progress: told how work goes.
+        dataset: scenes to fuse.
+        methods: methods by name.
+        crop: the ``cut`` of :func:`ssdiff_ref.quality.metrics.reduced_resolution_scores`.
+        gallery: receives the images of the first scene at reduced resolution.
+        progress: receives progress updates.
 
     Raises:
-        SSDiffError: if the scenes are too small, have values that are not finite, or a method
-            makes nothing of one.
+        SSDiffError: if scenes are too small or have non-finite values, or a result cannot be
+            scored.
     """
     progress = progress or Progress()
     check_imagery(len(dataset.sensor.bands), dataset.truth_size, crop)
     evaluation = Evaluation(
         dataset.sensor, dataset.scale, crop, dataset.rows, dataset.cols, dataset.count
     )
-    evaluation.displaced = _survey(dataset)
+    evaluation.displaced = _count_displaced(dataset)
     if evaluation.displaced:
         progress.warn(
-            f"{evaluation.displaced} of {dataset.count} scenes have MS that was decimated at "
-            "another phase than (2, 2), so it is displaced against the reference by up to a "
-            "pixel, as in PanCollection's QuickBird training files; make their ms and lms anew "
+            f"{evaluation.displaced} of {dataset.count} scenes have MS that was decimated at a "
+            "phase other than (2, 2), so it is displaced by up to a pixel relative to the "
+            "reference, as in PanCollection's QuickBird training files; recompute their ms and lms "
             "from gt"
         )
     resolutions = 1 if dataset.simulated else 2
     with progress:
-        progress.start("Judging", dataset.count * len(methods) * resolutions)
+        progress.start("Evaluating", dataset.count * len(methods) * resolutions)
         for index in range(dataset.count):
             sample = dataset.read(index)
-            for trial in _trials(sample, dataset.sensor):
-                shown = gallery if index == 0 else None
-                if shown and trial.truth is not None:
-                    shown.set_reference(trial.truth, crop, pan=trial.pair.pan)
+            for case in _cases(sample, dataset.sensor):
+                target_gallery = gallery if index == 0 else None
+                if target_gallery and case.truth is not None:
+                    target_gallery.set_reference(case.truth, crop, pan=case.pair.pan)
                 for name, method in methods.items():
-                    with _translate_errors(name, trial.resolution, index, dataset):
-                        fused = method(trial.pair)
-                        scores = trial.score(fused, dataset.scale.value, crop)
-                    evaluation.add(trial.resolution, name, scores)
-                    if shown and trial.truth is not None:
-                        shown.add(name, fused, scores["ERGAS"])
+                    with _translate_errors(name, case.resolution, index, dataset):
+                        fused = method(case.pair)
+                        scores = case.score(fused, dataset.scale.value, crop)
+                    evaluation.add(case.resolution, name, scores)
+                    if target_gallery and case.truth is not None:
+                        target_gallery.add(name, fused, scores["ERGAS"])
                     progress.advance(1)
     return evaluation
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """What methods get, and the truth if it is known."""
+class _Case:
+    """The pair that methods fuse, and its ground truth at reduced resolution."""
 
     pair: Pair
     truth: Image | None = None
@@ -152,24 +156,24 @@ class _Trial:
         return reduced_resolution_scores(fused, self.truth, full_scale, crop)
 
 
-def _trials(sample: Sample, sensor: Sensor) -> Iterator[_Trial]:
-    yield _Trial(*sample.reduced(sensor))
+def _cases(sample: Sample, sensor: Sensor) -> Iterator[_Case]:
+    yield _Case(*sample.reduced(sensor))
     if sample.truth is None:
-        yield _Trial(sample.as_given(sensor))
+        yield _Case(sample.full(sensor))
 
 
-def judge_products(
+def score_products(
     products: Products, *, crop: int = 21, gallery: Gallery | None = None
 ) -> Evaluation:
-    """Score images that are there already against their reference.
+    """Score existing fused images against their reference.
 
     Args:
-        products: the images.
-        crop: as in :func:`judge`; scores are of what is valid in the rest.
-        gallery: gets the images.
+        products: fused images and reference.
+        crop: as in :func:`score_methods`; only valid pixels inside the crop count.
+        gallery: receives the images.
 
     Raises:
-        SSDiffError: if they are too small, or too little of them is valid.
+        SSDiffError: if the images are too small, or have too few valid pixels.
     """
     reference = products.reference
     bands, height, width = reference.shape
@@ -190,32 +194,35 @@ def judge_products(
 
 
 def smallest_size(crop: int) -> int:
-    """Pixels on a side of the truth, so that the crop leaves a block."""
+    """Smallest side of the ground truth, in pixels, that leaves a block inside the crop."""
     return BLOCK + max(2 * crop - 1, 0)
 
 
 def check_imagery(bands: int, size: tuple[int, int], crop: int) -> None:
-    """That there are bands to compare, and that the crop leaves a block of the truth."""
+    """Raise an SSDiffError on fewer than 2 bands, or if the crop leaves no block.
+
+    ``size`` is height and width of the ground truth in pixels.
+    """
     if bands < 2:
         raise SSDiffError(
-            "The imagery has 1 band, expected 2 or more, for the scores compare bands; give more "
-            "with --bands."
+            "The imagery has 1 band, expected 2 or more because the metrics compare bands; "
+            "select more with --bands."
         )
     if crop < 0:
-        raise SSDiffError(f"A crop of {crop} does not work; give 0 or more.")
-    needed = smallest_size(crop)
-    if min(size) < needed:
+        raise SSDiffError(f"The crop is {crop}, expected 0 or more; change --crop.")
+    required = smallest_size(crop)
+    if min(size) < required:
         largest = (min(size) - BLOCK + 1) // 2
         less = " or less" if largest else ""
         remedy = f"pass --crop {largest}{less}, or " if min(size) >= BLOCK else ""
         raise SSDiffError(
-            f"At reduced resolution the imagery is {size[1]} x {size[0]} pixels, expected {needed} "
-            f"x {needed} or more for a crop of {crop}; {remedy}give a larger scene."
+            f"At reduced resolution the imagery is {size[1]} x {size[0]} pixels, expected "
+            f"{required} x {required} or more for a crop of {crop}; {remedy}give a larger scene."
         )
 
 
-def _survey(dataset: Dataset) -> int:
-    """Check the values of all scenes before any is fused; how many have a displaced MS."""
+def _count_displaced(dataset: Dataset) -> int:
+    """Number of scenes with a displaced MS; also checks that all values are finite."""
     displaced = 0
     for index in range(dataset.count):
         sample = dataset.read(index)
@@ -237,7 +244,7 @@ def _survey(dataset: Dataset) -> int:
 def _translate_errors(
     method: str, resolution: Resolution, index: int, dataset: Dataset
 ) -> Iterator[None]:
-    """Say in errors who was judged, and on what."""
+    """Prefix errors with the method, the resolution and the scene."""
     try:
         with np.errstate(divide="ignore", invalid="ignore"):
             yield

@@ -1,4 +1,4 @@
-"""A picture of an evaluation: what each method makes of one place, and where it is wrong."""
+"""Figure of an evaluation: a detail of each fused image and its error map."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from ssdiff_trt.runtime.quicklook import colour_bands, figure, show, stretch
 from ssdiff_trt.runtime.sensors import Sensor
 
 _SIDES = (128, 96, 64, 48, 32)
-"""Pixels of the reference that are shown on a side, by preference."""
+"""Preferred sides of the detail shown, in pixels of the reference; the first possible is used."""
 _PANEL = 256
-"""Pixels of the picture that they get, about."""
+"""Approximate side of a panel, in pixels of the figure."""
 _COLUMNS = 6
 _MARGIN = 90
+"""Width of the colour bar's column, in pixels of the figure."""
 _LONGEST_NAME = 22
+"""Characters of a method name in a title."""
 
 
 class Gallery:
-    """Collects crops while methods are judged, and draws them.
+    """Collects details of fused images during an evaluation, and draws them.
 
     Args:
-        sensor: that took the imagery; says which bands to show in colour.
+        sensor: sensor that acquired the imagery; determines the bands shown as red, green, blue.
 
     Attributes:
         window: rows and columns of the reference that are shown.
@@ -45,13 +47,13 @@ class Gallery:
         pan: Image | None = None,
         valid: Mask | None = None,
     ) -> None:
-        """Choose the place: the most textured one that is valid.
+        """Set the reference and choose the window: the most textured valid one.
 
         Args:
-            reference: ``[C, H, W]``, the truth.
-            crop: pixels at the edges that are not judged, nor shown.
-            pan: ``[H, W]`` that the methods get, if they do.
-            valid: ``[H, W]``.
+            reference: ``[C, H, W]``, ground truth.
+            crop: pixels at the edges that are not evaluated; they are not shown either.
+            pan: ``[H, W]``, the methods' input, if known.
+            valid: ``[H, W]``, true where all images are valid.
         """
         mask = as_mask(valid, reference.shape)
         self.window = _textured(reference, mask, crop)
@@ -59,28 +61,28 @@ class Gallery:
         self._pan = None if pan is None else pan[self.window]
 
     def add(self, name: str, fused: Image, ergas: float) -> None:
-        """Add the image ``[C, H, W]`` of a method, and its score over all that was judged."""
-        crop = fused[(slice(None), *self.window)]
-        error = np.sqrt(((crop - self._reference) ** 2).mean(axis=0))
+        """Add a fused image ``[C, H, W]``; ``ergas`` is its score over the whole evaluated area."""
+        detail = fused[(slice(None), *self.window)]
+        error = np.sqrt(((detail - self._reference) ** 2).mean(axis=0))
         title = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-        self._images.append((f"{title}, ERGAS {ergas:.3f}", crop[self._bands], error))
+        self._images.append((f"{title}, ERGAS {ergas:.3f}", detail[self._bands], error))
 
     def draw(self, path: Path) -> None:
-        """Write the picture.
+        """Write the figure.
 
-        The reference and the methods are stretched alike, by the reference; below each method is
-        its error, all on one scale; below the reference, PAN.
+        All images share the contrast stretch of the reference. Below each fused image is its error
+        map, all on one scale; below the reference is PAN.
         """
         valid = self._valid
-        crops = [crop for _, crop, _ in self._images]
-        *shown, reference = stretch([*crops, self._reference[self._bands]], valid)
-        count = len(shown) + 1
-        bands = -(-count // _COLUMNS)
-        columns = -(-count // bands)
+        details = [detail for _, detail, _ in self._images]
+        *stretched, reference = stretch([*details, self._reference[self._bands]], valid)
+        count = len(stretched) + 1
+        panel_rows = -(-count // _COLUMNS)
+        columns = -(-count // panel_rows)
         height, width = valid.shape
         zoom = max(1, round(_PANEL / max(height, width)))
         drawing, panels = figure(
-            columns, zoom * height, zoom * width, rows=2 * bands, right=_MARGIN
+            columns, zoom * height, zoom * width, rows=2 * panel_rows, right=_MARGIN
         )
         for panel in panels:
             panel.set_anchor("N")
@@ -89,41 +91,47 @@ class Gallery:
             (pan,) = stretch([self._pan[None]], valid)
             show(panels[columns], np.where(valid, pan, 1), "PAN")
         errors = [np.where(valid, error, np.nan) for *_, error in self._images]
-        worst = float(np.nanpercentile(errors, 99)) or 1.0
-        maps = None
+        largest_error = float(np.nanpercentile(errors, 99)) or 1.0
+        error_map = None
         for index, ((title, *_), image, error) in enumerate(
-            zip(self._images, shown, errors, strict=True), start=1
+            zip(self._images, stretched, errors, strict=True), start=1
         ):
-            place = 2 * columns * (index // columns) + index % columns
-            show(panels[place], np.where(valid, image, 1), title)
-            below = panels[place + columns]
-            maps = below.imshow(error, cmap="magma", vmin=0, vmax=worst, interpolation="nearest")
-            here = np.sqrt(np.nanmean(error**2))
-            below.set_title(f"error here: {here:.1f} RMS", fontsize=10, pad=4)
-        assert maps is not None
-        across = drawing.get_figwidth() * drawing.dpi
-        axis = drawing.add_axes((1 - (_MARGIN - 12) / across, 0.1, 16 / across, 0.8))
-        drawing.colorbar(maps, cax=axis, extend="max", label="RMS error of the bands, in DN")
-        with atomic_write(path) as part:
-            drawing.savefig(part)
+            position = 2 * columns * (index // columns) + index % columns
+            show(panels[position], np.where(valid, image, 1), title)
+            below = panels[position + columns]
+            error_map = below.imshow(
+                error, cmap="magma", vmin=0, vmax=largest_error, interpolation="nearest"
+            )
+            rms = np.sqrt(np.nanmean(error**2))
+            below.set_title(f"error shown: {rms:.1f} RMS", fontsize=10, pad=4)
+        assert error_map is not None
+        width_pixels = drawing.get_figwidth() * drawing.dpi
+        axis = drawing.add_axes((1 - (_MARGIN - 12) / width_pixels, 0.1, 16 / width_pixels, 0.8))
+        drawing.colorbar(error_map, cax=axis, extend="max", label="RMS error of the bands, in DN")
+        with atomic_write(path) as unfinished:
+            drawing.savefig(unfinished)
 
 
 def _textured(reference: Image, valid: Mask, crop: int) -> tuple[slice, slice]:
-    """The square with the steepest gradients; where holes leave no room for it, a smaller one."""
+    """Rows and columns of the square with the steepest mean gradient.
+
+    Takes the largest of the preferred sides that fits without nodata.
+    """
     margin = crop if min(valid.shape) > 2 * crop else 0
     height, width = (size - 2 * margin for size in valid.shape)
     inside = np.s_[margin : margin + height, margin : margin + width]
     mask = valid[inside]
     grey = np.where(mask, reference.mean(axis=0)[inside], 0)
     slope = np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1))
-    # Slopes into a hole are its edge and no texture.
+    # Gradients at the edge of a hole are not texture.
     slope[~ndimage.binary_erosion(mask, np.ones((3, 3)), border_value=1)] = 0
 
     def means(image: Image) -> Image:
+        """Means over all squares of ``side`` pixels, by their top left corner."""
         before = side // 2
         rows, cols = (slice(before, size - side + before + 1) for size in (height, width))
-        part: Image = ndimage.uniform_filter(image, side)[rows, cols]
-        return part
+        averages: Image = ndimage.uniform_filter(image, side)[rows, cols]
+        return averages
 
     for side in _SIDES:
         side = min(side, height, width)

@@ -1,4 +1,4 @@
-"""Fused rasters that are there already, and the reference that they are judged by."""
+"""Existing fused rasters and the reference that they are compared with."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ssdiff_trt.runtime.sensors import Sensor
 
 @dataclass(frozen=True)
 class Products:
-    """Images on one grid, in digital numbers, float64."""
+    """Fused images and their reference on one grid, in digital numbers, float64."""
 
     reference: Image
     """``[C, H, W]``."""
     fused: dict[str, Image]
-    """By the names of the files."""
+    """Images ``[C, H, W]`` by file name without suffix, or by path if file names coincide."""
     valid: Mask
-    """``[H, W]``: where all of them are."""
+    """``[H, W]``, true where all images are valid."""
     sensor: Sensor
     scale: Scale
 
@@ -45,54 +45,57 @@ def open_products(
 ) -> Products:
     """Read fused rasters and their reference.
 
-    All are judged where all are valid, so that their scores can be compared.
+    Only pixels that are valid in all of them count, so that scores are comparable.
 
     Args:
         fused: rasters on the reference's grid.
-        reference: the truth.
+        reference: ground truth.
         sensor: name of the sensor.
-        bands: of each raster, counted from 1; all but alpha by default.
-        nodata: value that means no data in all, whatever the files say.
-        full_scale: of the digital numbers; that of the reference's file or the sensor by default.
+        bands: bands of each raster, counted from 1; all but alpha by default.
+        nodata: nodata value of all rasters, overriding that of the files.
+        full_scale: full scale of the digital numbers; that of the reference's file or the sensor
+            by default.
 
     Raises:
-        SSDiffError: when a raster cannot be read, lies on another grid or has other bands, or no
-            pixel is valid in all.
+        SSDiffError: if a raster cannot be read, is on another grid or has another number of bands,
+            or no pixel is valid in all.
     """
     with ExitStack() as stack:
         truth = stack.enter_context(open_raster(reference, "reference"))
-        chosen = choose_bands(truth, bands)
-        optics = fit_sensor(sensor, len(chosen))
+        reference_bands = choose_bands(truth, bands)
+        optics = fit_sensor(sensor, len(reference_bands))
         opened: dict[str, DatasetReader] = {}
         for path in fused:
-            # Files of one name in several directories keep their directories.
-            alone = [Path(other).stem for other in fused].count(Path(path).stem) == 1
-            name = Path(path).stem if alone else str(path)
+            # Files of the same name in different directories are called by their path.
+            unique = [Path(other).stem for other in fused].count(Path(path).stem) == 1
+            name = Path(path).stem if unique else str(path)
             if name in opened:
                 raise SSDiffError(f"{path} is given twice; give each fused raster once.")
             opened[name] = stack.enter_context(open_raster(path, "fused"))
         for image in opened.values():
             _check_grid(image, truth)
-            if len(choose_bands(image, bands)) != len(chosen):
+            if len(choose_bands(image, bands)) != len(reference_bands):
                 raise SSDiffError(
                     f"{image.name} has {len(choose_bands(image, bands))} bands, expected the "
-                    f"{len(chosen)} of {truth.name}; choose the same of both with --bands."
+                    f"{len(reference_bands)} of {truth.name}; select the same "
+                    "bands of both with --bands."
                 )
-        values_of = value_type("reference", truth, chosen[0], holes_declared=False)
+        values_of = value_type("reference", truth, reference_bands[0], holes_declared=False)
         scale = choose_scale(values_of, full_scale, sensor_scale(optics))
-        values, valid = _read(truth, chosen, nodata)
+        values, valid = _read(truth, reference_bands, nodata)
         if not valid.any():
             raise SSDiffError(
-                f"The reference {reference} has no valid pixel, expected imagery; check --nodata."
+                f"The reference {reference} has no valid pixel, expected at least one; "
+                "check --nodata."
             )
         images = {}
         for name, image in opened.items():
-            images[name], also = _read(image, choose_bands(image, bands), nodata)
-            valid &= also
+            images[name], image_valid = _read(image, choose_bands(image, bands), nodata)
+            valid &= image_valid
             if not valid.any():
                 raise SSDiffError(
-                    f"{image.name} has no valid pixel where the reference has one, expected "
-                    "images of the same place; check --nodata."
+                    f"{image.name} has no valid pixel where the reference is valid, expected "
+                    "images of the same area; check --nodata."
                 )
     return Products(values, images, valid, optics, scale)
 
@@ -103,7 +106,10 @@ def _read(image: DatasetReader, bands: list[int], nodata: float | None) -> tuple
 
 
 def _check_grid(image: DatasetReader, reference: DatasetReader) -> None:
-    """That two rasters have the same pixels on the same ground, as far as they say."""
+    """Raise an SSDiffError unless both rasters have the same size, CRS and transform.
+
+    CRS and transform are not compared if either raster is not georeferenced.
+    """
     if image.shape != reference.shape:
         raise SSDiffError(
             f"{image.name} is {image.width} x {image.height} pixels, expected the "
@@ -115,7 +121,7 @@ def _check_grid(image: DatasetReader, reference: DatasetReader) -> None:
     if image.crs != reference.crs:
         raise SSDiffError(
             f"{image.name} is in {image.crs}, expected {reference.crs} as {reference.name}; warp "
-            "it onto that grid."
+            "it to that grid."
         )
     to_reference = ~reference.transform * image.transform
     corners = ((0, 0), (image.width, 0), (0, image.height), (image.width, image.height))
@@ -124,6 +130,6 @@ def _check_grid(image: DatasetReader, reference: DatasetReader) -> None:
     )
     if shift > ON_GRID:
         raise SSDiffError(
-            f"{image.name} lies up to {shift:.2f} pixels off {reference.name}, expected the same "
-            "grid; warp it onto that."
+            f"The grid of {image.name} is up to {shift:.2f} pixels off that of {reference.name}, "
+            "expected the same grid; warp it to that."
         )

@@ -1,4 +1,4 @@
-"""Telling the scores: a table for people, JSON and CSV for programs."""
+"""Reports of an evaluation: tables on the terminal, JSON and CSV files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from ssdiff_ref.evaluation.judging import Evaluation, Resolution, Scores
 from ssdiff_trt.runtime.files import atomic_write
 
 RESOLUTIONS: tuple[Resolution, ...] = ("reduced", "full")
-_LOW = ("SAM", "ERGAS", "D_lambda", "D_s")
-"""Scores of which less is better."""
+_LOWER_IS_BETTER = ("SAM", "ERGAS", "D_lambda", "D_s")
 _DECIMALS = {"SAM": 3, "ERGAS": 3, "PSNR": 2}
 _TITLES = {
     "reduced": "Reduced resolution, against the reference",
@@ -30,26 +29,28 @@ _WIDTH = 80
 
 
 def print_tables(evaluation: Evaluation) -> None:
-    """Print mean scores, and how they scatter if there are several scenes, on standard output."""
+    """Print mean scores on standard output, with standard deviations for several scenes."""
     console = Console(width=_WIDTH, highlight=False)
     for resolution in RESOLUTIONS:
         if mean := evaluation.mean(resolution):
             console.print(_table(_TITLES[resolution], mean, evaluation.std(resolution)))
-    scatter = (
+    deviation_note = (
         f" Mean ± standard deviation of {evaluation.scenes} scenes."
         if evaluation.scenes > 1
         else ""
     )
     console.print(
         f"* is best: the lowest SAM (degrees), ERGAS, D_lambda, D_s; the highest of the others "
-        f"(PSNR in dB).{scatter}"
+        f"(PSNR in dB).{deviation_note}"
     )
 
 
 def _table(title: str, mean: Mapping[str, Scores], std: Mapping[str, Scores]) -> Table:
     metrics = list(next(iter(mean.values())))
     best = {
-        metric: (min if metric in _LOW else max)(scores[metric] for scores in mean.values())
+        metric: (min if metric in _LOWER_IS_BETTER else max)(
+            scores[metric] for scores in mean.values()
+        )
         for metric in metrics
     }
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -59,9 +60,9 @@ def _table(title: str, mean: Mapping[str, Scores], std: Mapping[str, Scores]) ->
     for method, scores in mean.items():
         cells = []
         for metric in metrics:
-            wins = len(mean) > 1 and scores[metric] == best[metric]
-            cell = Text(_number(metric, scores[metric]) + ("*" if wins else " "))
-            if wins:
+            is_best = len(mean) > 1 and scores[metric] == best[metric]
+            cell = Text(_number(metric, scores[metric]) + ("*" if is_best else " "))
+            if is_best:
                 cell.stylize("bold")
             if std:
                 cell.append(f"\n±{_number(metric, std[method][metric])} ", "not bold")
@@ -75,9 +76,9 @@ def _number(metric: str, value: float) -> str:
 
 
 def as_json(evaluation: Evaluation) -> str:
-    """Mean scores by resolution, method and metric, and how they came about.
+    """Mean scores by resolution, method and metric, and the settings of the evaluation.
 
-    Scores that no number can tell, such as the PSNR of an image without error, are null.
+    Non-finite scores, such as the infinite PSNR of an image without error, are written as null.
     """
     content: dict[str, Any] = {
         **{resolution: evaluation.mean(resolution) for resolution in RESOLUTIONS},
@@ -94,22 +95,22 @@ def as_json(evaluation: Evaluation) -> str:
         "settings": evaluation.settings,
         "version": version("ssdiff-trt"),
     }
-    return json.dumps(_finite(content), indent=2, allow_nan=False)
+    return json.dumps(_null_for_non_finite(content), indent=2, allow_nan=False)
 
 
-def _finite(content: Any) -> Any:
+def _null_for_non_finite(content: Any) -> Any:
     if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: _null_for_non_finite(value) for key, value in content.items()}
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
-    """Write every score of every scene, one a line: scene, resolution, method, metric, value."""
-    with atomic_write(path) as part, part.open("w", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(("scene", "resolution", "method", "metric", "value"))
+    """Write every score of every scene, one per line: scene, resolution, method, metric, value."""
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("scene", "resolution", "method", "metric", "value"))
         for resolution in RESOLUTIONS:
             for method, scenes in evaluation.scores[resolution].items():
                 for scene, scores in enumerate(scenes, start=1):
                     for metric, value in scores.items():
-                        lines.writerow((scene, resolution, method, metric, value))
+                        writer.writerow((scene, resolution, method, metric, value))

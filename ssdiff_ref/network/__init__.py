@@ -1,1 +1,1 @@
-"""SSNet in PyTorch: its parts, its checkpoints, and the network as a backend."""
+"""SSNet in PyTorch: modules, checkpoints and an inference backend."""

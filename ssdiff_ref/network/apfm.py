@@ -1,4 +1,4 @@
-"""APFM, the attention that fuses the spatial branch into the spectral one."""
+"""APFM, the alternating projection fusion module of SSDiff (arXiv 2404.11537)."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 HEAD_WIDTH = 16
 AttentionForm = Literal["materialised", "fused"]
 Branch = Literal["both", "spectral", "spatial"]
-_NEVER = -1e4
-"""A score whose weight is 0; within FP16's range."""
+_MASKED_SCORE = -1e4
+"""Attention score whose softmax weight is 0; representable in FP16."""
 
 
 def _heads(tokens: Tensor) -> Tensor:
-    """``[N, n, C]`` to ``[N, heads, n, d]``; heads are contiguous groups of channels."""
+    """Split ``[N, n, C]`` into ``[N, heads, n, d]``; a head is a contiguous group of channels."""
     return tokens.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2)
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``softmax(q k^T / sqrt(d)) v`` over tokens by heads, all ``[N, n, C]``."""
+    """Multi-head attention ``softmax(q k^T / sqrt(d)) v`` over tokens; all ``[N, n, C]``."""
     attended = F.scaled_dot_product_attention(_heads(q), _heads(k), _heads(v))
     return attended.transpose(1, 2).flatten(2)
 
 
 def materialised_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same, by its definition; it holds the n x n scores."""
+    """:func:`fused_attention` by its definition; stores the n x n score matrix."""
     scores = (_heads(q) * HEAD_WIDTH**-0.5) @ _heads(k).transpose(-2, -1)
     return (scores.softmax(dim=-1) @ _heads(v)).transpose(1, 2).flatten(2)
 
@@ -39,41 +39,45 @@ ATTENTION: dict[AttentionForm, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-def between_heads(channels: int) -> Tensor:
-    """bool ``[C, C]``: whether two channels are of different heads."""
+def cross_head_mask(channels: int) -> Tensor:
+    """bool ``[C, C]``, true where two channels belong to different heads."""
     head = torch.arange(channels) // HEAD_WIDTH
     return head[:, None] != head
 
 
-def spectral_attention(y: Tensor, x1: Tensor, x2: Tensor, apart: Tensor) -> Tensor:
-    """``y softmax(x1^T x2 sqrt(d) / n)`` over the channels of each head.
+def spectral_attention(y: Tensor, x1: Tensor, x2: Tensor, masked: Tensor) -> Tensor:
+    """Channel attention ``y softmax(x1^T x2 sqrt(d) / n)`` within each head.
 
-    All heads are one product of C x C: few channels more than each head by itself, and nothing has
-    to be laid out anew.
+    All heads share one C x C product with the entries between heads masked: C is small, and this
+    avoids the transposes that a split into heads needs.
 
     Args:
         y, x1, x2: ``[N, n, C]``.
-        apart: of :func:`between_heads`.
+        masked: bool ``[C, C]``; see :func:`cross_head_mask`.
     """
-    # The sum runs over n = 4096 products: scaling its operands first keeps it within FP16's range.
+    # The dot product sums up to 4096 terms: scaling the operands first keeps it in FP16's range.
     scale = HEAD_WIDTH**0.25 * x1.shape[1] ** -0.5
     scores = (x1 * scale).transpose(1, 2) @ (x2 * scale)
-    return y @ scores.masked_fill(apart, _NEVER).softmax(dim=-1)
+    return y @ scores.masked_fill(masked, _MASKED_SCORE).softmax(dim=-1)
 
 
 class APFM(nn.Module):
-    """Adaptive fusion of spectral features ``x`` with spatial features ``y``.
+    """Fuses spatial features ``y`` into spectral features ``x``.
 
-    Both are ``[N, C, H, W]``; so is the result, which replaces ``x``.
+    Both are ``[N, C, H, W]``; returns the new ``x``.
+
+    Attributes:
+        trained_branch: branch that gradients reach; see
+            :meth:`ssdiff_ref.network.ssnet.SSNet.select_trained_branch`.
     """
 
-    apart: Tensor
+    apart: Tensor  # the cross-head mask; exported graphs contain this name
 
     def __init__(self, channels: int, attention: AttentionForm) -> None:
         super().__init__()
         self.attend = ATTENTION[attention]
-        self.learns: Branch = "both"
-        self.register_buffer("apart", between_heads(channels), persistent=False)
+        self.trained_branch: Branch = "both"
+        self.register_buffer("apart", cross_head_mask(channels), persistent=False)
         self.norm1 = nn.LayerNorm(channels)  # shared by x and y
         self.sa1, self.sa2, self.se1, self.se2 = (
             nn.Linear(channels, channels, bias=False) for _ in range(4)
@@ -85,13 +89,13 @@ class APFM(nn.Module):
         )
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        if self.learns == "spectral":
+        if self.trained_branch == "spectral":
             y = y.detach()
         size = x.shape[-2:]
         x, y = x.flatten(2).transpose(1, 2), y.flatten(2).transpose(1, 2)
         nx, ny = self.norm1(x), self.norm1(y)
         y1, y2, x1, x2 = self.sa1(ny), self.sa2(ny), self.se1(nx), self.se2(nx)
-        if self.learns == "spatial":
+        if self.trained_branch == "spatial":
             x1, x2 = x1.detach(), x2.detach()
         x = x + self.out(self.attend(y1, y2, x1) * spectral_attention(y1, x1, x2, self.apart))
         x = x + self.mlp(self.norm2(x))

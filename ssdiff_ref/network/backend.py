@@ -1,4 +1,4 @@
-"""The PyTorch reference as a backend, so that benchmarks measure it like the others."""
+"""The PyTorch reference as a backend, so that benchmarks time it like the other backends."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.flo
 
 
 class TorchBackend:
-    """The network in PyTorch, on a GPU if there is one; the state stays in FP32.
+    """Runs the network in PyTorch, on a GPU if available; the diffusion state is FP32.
 
     Args:
-        bundle: whose weights to take.
-        precision: of the network.
-        fmim: see :class:`ssdiff_ref.network.ssnet.SSNet`.
-        attention: likewise. With the default of both, it is the network as it is defined.
-        compiled: by ``torch.compile``.
-        batch: tiles at a time.
-        threads: of the CPU.
+        bundle: bundle to take the weights from.
+        precision: precision of the network.
+        fmim: form of FMIM; see :class:`ssdiff_ref.network.ssnet.SSNet`.
+        attention: form of attention, likewise. Both defaults are the paper's definitions.
+        compiled: whether to use ``torch.compile``.
+        batch: tiles per batch; 1 by default.
+        threads: CPU threads; PyTorch's default if None.
     """
 
     def __init__(
@@ -50,25 +50,28 @@ class TorchBackend:
             torch.set_num_threads(threads)
         self.batch, self.precision = batch or 1, precision
         self.device: Device = "gpu" if torch.cuda.is_available() else "cpu"
-        self._place, self._dtype = "cuda" if self.device == "gpu" else "cpu", _TYPES[precision]
+        self._torch_device, self._dtype = (
+            "cuda" if self.device == "gpu" else "cpu",
+            _TYPES[precision],
+        )
         weights = load_checkpoint(bundle.path).net
         net = SSNet(weights.bands, fmim, attention)
         net.load_state_dict(weights.state_dict())
-        net = net.eval().to(self._place, self._dtype)
+        net = net.eval().to(self._torch_device, self._dtype)
         self._net: Any = torch.compile(net, dynamic=False) if compiled else net
-        self._how = f"{'compiled' if compiled else 'eager'}, {fmim}, {attention} attention"
+        self._form = f"{'compiled' if compiled else 'eager'}, {fmim}, {attention} attention"
 
     def _on_device(self, tiles: Tiles) -> list[Tensor]:
-        return [torch.from_numpy(part).to(self._place) for part in tiles]
+        return [torch.from_numpy(layer).to(self._torch_device) for layer in tiles]
 
-    def _call(self, parts: list[Tensor], x: Tensor, t: float) -> Tensor:
-        told = torch.full((len(x),), t, device=self._place)
-        given = (part.to(self._dtype) for part in (x, *parts[1:], told))
-        return self._net(*given).float()
+    def _predict(self, layers: list[Tensor], x: Tensor, t: float) -> Tensor:
+        timesteps = torch.full((len(x),), t, device=self._torch_device)
+        inputs = (tensor.to(self._dtype) for tensor in (x, *layers[1:], timesteps))
+        return self._net(*inputs).float()
 
-    def _sample(self, parts: list[Tensor], schedule: Schedule) -> Tensor:
-        noise, _, lms, _ = parts
-        return sample(lambda x, t: self._call(parts, x, t), lms, noise, schedule)
+    def _sample(self, layers: list[Tensor], schedule: Schedule) -> Tensor:
+        noise, _, lms, _ = layers
+        return sample(lambda x, t: self._predict(layers, x, t), lms, noise, schedule)
 
     def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:
         for tiles in batches:
@@ -78,29 +81,32 @@ class TorchBackend:
 
     @torch.inference_mode()
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
-        state = torch.from_numpy(x).to(self._place)
-        return self._call(self._on_device(tiles), state, t).cpu().numpy()
+        state = torch.from_numpy(x).to(self._torch_device)
+        return self._predict(self._on_device(tiles), state, t).cpu().numpy()
 
     def describe(self) -> str:
-        where = torch.cuda.get_device_name() if self.device == "gpu" else "the CPU"
-        return f"PyTorch {torch.__version__} on {where}, {self.precision}, {self._how}"
+        device = torch.cuda.get_device_name() if self.device == "gpu" else "the CPU"
+        return f"PyTorch {torch.__version__} on {device}, {self.precision}, {self._form}"
 
 
 class TorchOnGpu(TorchBackend):
-    """The same where CUDA has a clock."""
+    """A :class:`TorchBackend` that can time itself by CUDA events."""
 
     @torch.inference_mode()
     def milliseconds(self, tiles: Tiles, schedule: Schedule, repeats: int) -> list[float]:
-        """See :class:`ssdiff_trt.runtime.backends.protocol.TimedByDevice`; by CUDA events."""
-        parts, found = self._on_device(tiles), []
+        """Device time of each repeat in ms, from CUDA events.
+
+        See :class:`ssdiff_trt.runtime.backends.protocol.TimedByDevice`.
+        """
+        layers, durations = self._on_device(tiles), []
         for _ in range(repeats):
             start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
-            self._sample(parts, schedule)
+            self._sample(layers, schedule)
             stop.record()
             stop.synchronize()
-            found.append(start.elapsed_time(stop))
-        return found
+            durations.append(start.elapsed_time(stop))
+        return durations
 
 
 def open_torch(
@@ -113,10 +119,11 @@ def open_torch(
     progress: Progress | None = None,
     **form: Any,
 ) -> TorchBackend:
-    """Open the PyTorch backend; by default the reference, eager and in FP32.
+    """Open the PyTorch backend; by default the reference: eager, FP32.
 
-    Parameters are those of :func:`ssdiff_trt.runtime.backends.registry.open_backend`.
+    Parameters are those of :func:`ssdiff_trt.runtime.backends.registry.open_backend`; ``form``
+    takes ``fmim``, ``attention`` and ``compiled`` of :class:`TorchBackend`.
     """
     kind = TorchOnGpu if torch.cuda.is_available() else TorchBackend
-    chosen: Precision = "fp32" if precision == "auto" else precision
-    return kind(bundle, precision=chosen, threads=threads, batch=batch, **form)
+    network_precision: Precision = "fp32" if precision == "auto" else precision
+    return kind(bundle, precision=network_precision, threads=threads, batch=batch, **form)

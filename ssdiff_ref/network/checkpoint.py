@@ -1,4 +1,4 @@
-"""Reading and writing weights in the authors' released format, strictly."""
+"""Strict reading and writing of weights in the authors' released format."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from ssdiff_trt.runtime.bundle.store import (
 )
 from ssdiff_trt.runtime.errors import SSDiffError
 
-# Our module -> the released one, whose spelling is the authors'. The first match is taken.
-_RELEASED = [
+# Module name here -> name in the released checkpoints, spelled as the authors do ("upsamle").
+# The first match applies.
+_RELEASED_NAMES = [
     (r"ms_skip\.0", r"upsample.upsamle.0"),
     (r"head\.(\d)", r"to_hrms.\1"),
     (r"time\.linear0", r"time_embed.0"),
@@ -52,43 +53,43 @@ _RELEASED = [
     (r"ups\.(\d)\.conv0", r"up\1.up1.0"),
     (r"ups\.(\d)\.conv1", r"up\1.conv"),
 ]
-_NEVER_READ = re.compile(
+_UNUSED = re.compile(
     r"(raise_ms_dim|raise_pan_dim|conv_x_t|up\d\.up0|down\d\.maxpool_conv)\..+|.*\.num_batches_tracked"
 )
-"""Tensors that released checkpoints carry and no forward pass reads."""
+"""Tensors that released checkpoints contain but the forward pass does not use."""
 WEIGHTS = ".safetensors"
 
 
 def released_name(name: str) -> str:
-    """The released name of a tensor of :class:`~ssdiff_ref.network.ssnet.SSNet`."""
+    """Name in a released checkpoint of a tensor of :class:`~ssdiff_ref.network.ssnet.SSNet`."""
     module, _, tensor = name.rpartition(".")
-    for ours, theirs in _RELEASED:
-        if match := re.fullmatch(ours, module):
-            return f"{match.expand(theirs)}.{tensor}"
+    for pattern, released in _RELEASED_NAMES:
+        if match := re.fullmatch(pattern, module):
+            return f"{match.expand(released)}.{tensor}"
     raise KeyError(name)
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file that is meant: itself, or the checkpoint in a bundle, also by its name."""
+    """Path of a weights file: ``path`` itself, or the checkpoint if it is a bundle or its name."""
     if not is_bundle(path):
         return Path(path)
     bundle = open_bundle(path)
     if CHECKPOINT not in bundle.manifest.files:
         raise SSDiffError(
-            f"{path} has no {CHECKPOINT}, expected one; export it again, or give the weights that "
-            "it was made from."
+            f"The bundle {path} contains no {CHECKPOINT}; export it again, or give the weights "
+            "that it was exported from."
         )
     return bundle.path / CHECKPOINT
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with the weights of a file."""
+    """A network with weights loaded from a file."""
 
     net: SSNet
-    """In evaluation mode, float32, on the CPU."""
+    """Network in evaluation mode, float32, on the CPU."""
     unused: tuple[str, ...]
-    """Tensors of the file that no forward pass reads."""
+    """Names of tensors in the file that the forward pass does not use."""
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -100,31 +101,31 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         unsafe = isinstance(error, pickle.UnpicklingError)
-        reason = "it is no file of tensors alone" if unsafe else str(error).splitlines()[0]
+        reason = "it contains objects other than tensors" if unsafe else str(error).splitlines()[0]
         raise SSDiffError(
             f"{path} cannot be read as weights ({reason}); "
-            "give a .safetensors file, or a .pt file that holds tensors and nothing else."
+            "give a .safetensors file, or a .pt file that contains only tensors."
         ) from error
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        found = (
+        summary = (
             ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         )
         raise SSDiffError(
-            f"{path} holds {found[:80]}; expected a state dict, tensor by name. "
-            "Save the state dict itself."
+            f"{path} contains {summary[:80]}, expected a state dict that maps names to tensors; "
+            "save the state dict itself."
         )
     return content
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read released-format weights, for whatever number of bands they are made.
+    """Read weights in the released format; the number of bands is taken from the file.
 
     Args:
-        path: ``.safetensors``, or a PyTorch file (read with ``weights_only``), or a bundle.
+        path: ``.safetensors``, a PyTorch file (read with ``weights_only``), or a bundle.
 
     Raises:
-        SSDiffError: when the file cannot be read, or a tensor is missing, unknown, misshapen or
-            not finite; it is named.
+        SSDiffError: if the file cannot be read, or a tensor is missing, unknown, has a wrong
+            shape or non-finite values; the message names the tensor.
     """
     path = weights_file(path)
     tensors = {
@@ -134,34 +135,38 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     }
     skip = released_name("ms_skip.0.weight")
     if skip not in tensors or tensors[skip].ndim != 4:
-        raise SSDiffError(f"{path} has no tensor {skip} of 4 dimensions; it is not an SSDiff file.")
+        raise SSDiffError(
+            f"{path} has no 4-dimensional tensor {skip}; it is not an SSDiff checkpoint."
+        )
     net = SSNet(bands=tensors[skip].shape[1])
     state = net.state_dict()
-    wanted = {released_name(name): name for name in state if not _NEVER_READ.fullmatch(name)}
-    unused = tuple(name for name in tensors if name not in wanted and _NEVER_READ.fullmatch(name))
-    missing = [name for name in wanted if name not in tensors]
-    unknown = [name for name in tensors if name not in wanted and name not in unused]
+    expected_names = {released_name(name): name for name in state if not _UNUSED.fullmatch(name)}
+    unused = tuple(
+        name for name in tensors if name not in expected_names and _UNUSED.fullmatch(name)
+    )
+    missing = [name for name in expected_names if name not in tensors]
+    unknown = [name for name in tensors if name not in expected_names and name not in unused]
     for fault, names in (("lacks", missing), ("has the unknown", unknown)):
         if names:
-            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise SSDiffError(f"{path} {fault} tensor {names[0]}{others}.")
-    for name, ours in wanted.items():
-        found, expected = list(tensors[name].shape), list(state[ours].shape)
-        if found != expected:
-            raise SSDiffError(f"In {path}, tensor {name} has shape {found}, expected {expected}.")
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise SSDiffError(f"{path} {fault} tensor {names[0]}{more}.")
+    for name, own_name in expected_names.items():
+        shape, expected = list(tensors[name].shape), list(state[own_name].shape)
+        if shape != expected:
+            raise SSDiffError(f"In {path}, tensor {name} has shape {shape}, expected {expected}.")
         if not tensors[name].isfinite().all():
-            raise SSDiffError(f"In {path}, tensor {name} has values that are not finite.")
-        state[ours] = tensors[name].float()
+            raise SSDiffError(f"In {path}, tensor {name} has non-finite values.")
+        state[own_name] = tensors[name].float()
     net.load_state_dict(state)
     return Checkpoint(net.eval(), unused)
 
 
 def released_tensors(net: SSNet) -> dict[str, Tensor]:
-    """The weights of ``net``, float32, on the CPU, under released names."""
+    """Weights of ``net`` by released name, float32, on the CPU."""
     return {
         released_name(name): tensor.detach().float().contiguous().cpu()
         for name, tensor in net.state_dict().items()
-        if not _NEVER_READ.fullmatch(name)
+        if not _UNUSED.fullmatch(name)
     }
 
 

@@ -1,10 +1,11 @@
-"""FMIM, the frequency modulation of the spatial branch, in two forms that agree.
+"""FMIM, the frequency modulation inter-branch module of SSDiff, in two equivalent forms.
 
-The definition multiplies the four lowest bins of the centred 2-D spectrum (rows and columns -1
-and 0) by a scale and keeps the real part of the inverse (SSDiff, section 3.3). Those four bins are
-the mean and one half of three conjugate pairs, so the same thing is ``y + (scale - 1) P y``,
-where ``P y`` is the mean of ``y`` plus *half* its projection on six cosine and sine images: two
-thin constant matrix products, which every inference engine has, where few have an FFT.
+By definition, FMIM multiplies the four lowest bins of the centred 2-D spectrum (rows and columns
+-1 and 0) by a scale and takes the real part of the inverse FFT (SSDiff, section 3.3). Those bins
+are the mean and one member of each of three conjugate pairs, so FMIM equals
+``y + (scale - 1) P y``, where ``P y`` is the mean of ``y`` plus *half* its projection on six cosine
+and sine images. That is two products with thin constant matrices, which every inference engine
+supports; few support an FFT.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ FMIMForm = Literal["fft", "matmul"]
 
 
 def fmim_fft(y: Tensor, scale: float) -> Tensor:
-    """FMIM of ``y`` ``[N, C, H, W]`` by its definition."""
+    """FMIM of ``y`` ``[N, C, H, W]`` by FFT, its definition."""
     height, width = y.shape[-2:]
     spectrum = torch.fft.fftshift(torch.fft.fft2(y), dim=(-2, -1))
     row, col = height // 2, width // 2
@@ -28,9 +29,10 @@ def fmim_fft(y: Tensor, scale: float) -> Tensor:
 
 
 def fmim_basis(height: int, width: int) -> Tensor:
-    """The seven images that FMIM scales, float32 ``[H W, 7]``, each divided by ``sqrt(H W)``.
+    """Basis of the subspace that FMIM scales: seven images, float32 ``[H W, 7]``.
 
-    With ``B`` this matrix, ``B B^T`` is the ``P`` of the module's description.
+    Each image is divided by ``sqrt(H W)``. With ``B`` this matrix, ``B B^T`` is the ``P`` of the
+    module docstring.
     """
     row = 2 * torch.pi * torch.arange(height, dtype=torch.float64)[:, None] / height
     col = 2 * torch.pi * torch.arange(width, dtype=torch.float64)[None, :] / width
@@ -47,7 +49,7 @@ def fmim_matmul(y: Tensor, scale: float, basis: Tensor) -> Tensor:
 
 
 class FMIM(nn.Module):
-    """FMIM with a fixed scale. ``form`` picks the computation, never the result."""
+    """FMIM with a fixed scale. ``form`` selects the algorithm, not the result."""
 
     def __init__(self, scale: float, form: FMIMForm) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""SSNet, the network of SSDiff: two U-shaped branches, fused at five points.
+"""SSNet, the denoising network of SSDiff: two U-shaped branches, fused at five points.
 
-The spatial branch ``y`` starts from ``pan``, the spectral branch ``x`` from ``lms``; both see the
-diffusion state. At every fusion point ``x`` takes from ``y`` what FMIM lets through. Structure and
-constants are those of the authors' released configuration (arXiv 2404.11537).
+The input of the spatial branch ``y`` is ``pan``, that of the spectral branch ``x`` is ``lms``; both
+also get the diffusion state. At each fusion point APFM fuses the FMIM-filtered ``y`` into ``x``.
+Architecture and constants are those of the authors' released configuration (arXiv 2404.11537).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ssdiff_ref.network.fmim import FMIM, FMIMForm
 WIDTHS = (32, 64, 128, 64, 32)
 """Channels at the fusion points: encoder 0, encoder 1, middle, decoder 1, decoder 0."""
 SPECTRAL_GAINS = (1.2, 1.4, 1.6, 1.4, 1.2)
-"""What the first half of x's channels is multiplied by at each fusion point (b)."""
+"""Factor on the first half of x's channels at each fusion point (b in the paper)."""
 FREQUENCY_SCALES = (0.9, 0.6, 0.3, 0.6, 0.9)
-"""The scale of FMIM at each fusion point (s)."""
+"""Scale of FMIM at each fusion point (s in the paper)."""
 _SINUSOID, _EMBEDDING = 128, 512
 
 
@@ -30,7 +30,7 @@ def _conv3(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
 
 
 class TimeEmbedding(nn.Module):
-    """Timesteps ``[N]``, float 0..999, to embeddings ``[N, 512]``."""
+    """Embeds timesteps ``[N]``, float 0..999, as ``[N, 512]``."""
 
     frequencies: Tensor
 
@@ -49,7 +49,7 @@ class TimeEmbedding(nn.Module):
 
 
 class TimeBias(nn.Module):
-    """Adds a bias made from the time embedding to each channel of a feature."""
+    """Adds a per-channel bias, computed from the time embedding, to a feature map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class TimeBias(nn.Module):
 
 
 class Stem(nn.Module):
-    """The start of a branch: its image ``[N, K, H, W]`` and the state to ``[N, 32, H, W]``."""
+    """First layers of a branch: image ``[N, K, H, W]`` and state to ``[N, 32, H, W]``."""
 
     def __init__(self, image_bands: int, bands: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Stem(nn.Module):
 
 
 class SpatialBlock(nn.Module):
-    """The residual block of the spatial branch."""
+    """Residual block of the spatial branch."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class SpatialBlock(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the size, twice the channels. One set of weights serves both branches."""
+    """Halves the size and doubles the channels; both branches share the weights."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the size, half the channels, plus the skip. One set serves both branches."""
+    """Doubles the size, halves the channels, adds the skip; both branches share the weights."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Up(nn.Module):
 
 
 class Fusion(nn.Module):
-    """A fusion point: scale half of x, filter y, fuse."""
+    """A fusion point: scales half of x's channels, applies FMIM to y, fuses both by APFM."""
 
     gains: Tensor
 
@@ -141,8 +141,8 @@ class SSNet(nn.Module):
 
     Args:
         bands: C, the number of multispectral bands.
-        fmim: ``fft``, the definition, or ``matmul``, the exact form without an FFT.
-        attention: ``materialised`` or ``fused``; they agree.
+        fmim: ``fft``, the definition, or ``matmul``, the same without an FFT.
+        attention: ``materialised``, which stores the score matrix, or ``fused``; same result.
     """
 
     def __init__(
@@ -160,17 +160,18 @@ class SSNet(nn.Module):
         self.head = nn.Sequential(_conv3(32, 32), nn.LeakyReLU(), _conv3(32, bands))
         self.ms_skip = nn.Sequential(_conv3(bands, 16 * bands, bias=False), nn.PixelShuffle(4))
 
-    def learn(self, branch: Branch) -> None:
-        """Choose what gradients reach, as L-BAF alternates it (SSDiff, section 3.4).
+    def select_trained_branch(self, branch: Branch) -> None:
+        """Select the branch that gradients reach, as L-BAF alternates it (SSDiff, section 3.4).
 
-        The branches share weights, so what learns is a matter of where gradients flow. With
-        ``spectral``, none flows from a fusion point into the spatial features. With ``spatial``,
-        none flows into the values of the spatial attention and the two sides of the spectral one;
-        what the spectral branch hands on past a fusion point still carries it.
+        The branches share weights, so they are separated by stopping gradients at the fusion
+        points, not by freezing parameters. With ``spectral``, no gradient flows from a fusion point
+        into the spatial features. With ``spatial``, none flows into the values of the spatial
+        attention nor into either factor of the spectral attention; the residual connection of the
+        spectral branch still carries gradients.
         """
         for module in self.modules():
             if isinstance(module, APFM):
-                module.learns = branch
+                module.trained_branch = branch
 
     def forward(self, x_t: Tensor, pan: Tensor, lms: Tensor, ms: Tensor, t: Tensor) -> Tensor:
         """Predict the residual ``x0 = image - lms``, ``[N, C, H, W]``.

@@ -1,1 +1,1 @@
-"""Wald's protocol: pairs at reduced resolution, and the datasets that they come from."""
+"""Wald's protocol: datasets, and pairs degraded to reduced resolution."""

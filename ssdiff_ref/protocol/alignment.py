@@ -1,7 +1,7 @@
-"""Bringing PAN onto MS, where the field has the truth and all methods have their geometry.
+"""Co-registration of PAN with MS for evaluation.
 
-A run moves MS onto PAN, for a user wants PAN's grid. In Wald's protocol MS is what results are
-compared with, and stays where it is.
+Fusion for a user aligns MS with PAN, because the output is on PAN's grid. In Wald's protocol MS is
+the ground truth, so here PAN is aligned with MS.
 """
 
 from __future__ import annotations
@@ -17,49 +17,56 @@ from ssdiff_trt.runtime.raster.registration import measure_arrays, offset
 
 
 def align(dataset: Dataset, shift: ShiftChoice, progress: Progress) -> Dataset:
-    """The dataset with PAN and MS of its scenes aligned, the same for all methods.
+    """The dataset with PAN aligned with MS in all scenes, identically for all methods.
 
-    At reduced resolution PAN is shrunk onto MS where MS really lies. At full resolution PAN is
-    brought to where the protocol has MS.
+    At reduced resolution PAN is shrunk onto the actual position of MS. At full resolution PAN is
+    resampled so that MS lies where the protocol assumes it.
 
     Args:
-        dataset: pairs as the sensor took them.
-        shift: ``auto`` to measure that of each scene, and align those where it is reliable; rows
-            and columns of PAN for all of them; ``none`` for the dataset as it is.
-        progress: told the shifts.
+        dataset: pairs as the sensor acquired them.
+        shift: ``auto`` measures the shift of each scene and aligns those where the measurement is
+            reliable; rows and columns of PAN apply to all scenes; ``none`` returns the dataset
+            unchanged.
+        progress: receives the shifts.
 
     Raises:
-        SSDiffError: where the truth comes along, for then nothing is displaced but by intent.
+        SSDiffError: if the dataset is simulated and contains its ground truth: its pairs need no
+            alignment.
     """
     if shift == "none":
         return dataset
     if dataset.simulated:
         raise SSDiffError(
-            f"--shift does nothing with {dataset.name}, which has its truth with it; leave it out."
+            f"--shift has no effect on {dataset.name}, which contains its ground truth; "
+            "leave it out."
         )
 
-    @cache  # scenes are read more than once, and told about once
-    def found(index: int) -> tuple[float, float] | None:
+    @cache  # scenes are read more than once; each shift is measured and reported once
+    def shift_of(index: int) -> tuple[float, float] | None:
         scene = f"Scene {index + 1}: " if dataset.count > 1 else ""
         if shift != "auto":
             rows, cols = shift
-            progress.note(f"{scene}MS lies {offset((rows, cols))} off, as stated; PAN is moved")
+            progress.note(
+                f"{scene}MS is shifted by {offset((rows, cols))}, as stated; PAN is moved"
+            )
             return shift
         sample = dataset.read(index)
         measured = measure_arrays(sample.pan, sample.ms, sample.position)
         rows, cols = measured.rounded
-        told = f"{offset((rows, cols))} off (measured, ±{measured.error:.2f})"
+        description = f"{offset((rows, cols))} (measured, ±{measured.error:.2f})"
         if measured.reliable:
-            progress.note(f"{scene}MS lies {told}; PAN is moved")
+            progress.note(f"{scene}MS is shifted by {description}; PAN is moved")
             return rows, cols
-        progress.note(f"{scene}MS seems to lie {told}, too little or uncertain; nothing is moved")
+        progress.note(
+            f"{scene}MS seems shifted by {description}, too small or uncertain; PAN is not moved"
+        )
         return None
 
     def read(index: int) -> Sample:
         sample = dataset.read(index)
-        if (moved := found(index)) is None:
+        if (applied := shift_of(index)) is None:
             return sample
         row, col = sample.position
-        return replace(sample, position=(row + moved[0], col + moved[1]), aligned=True)
+        return replace(sample, position=(row + applied[0], col + applied[1]), aligned=True)
 
     return replace(dataset, read=read)

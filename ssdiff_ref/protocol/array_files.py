@@ -1,4 +1,4 @@
-"""The files in which the field passes its imagery around: PanCollection's and the toolbox's."""
+"""Array files as evaluation datasets: PanCollection ``.h5`` and DLPan-Toolbox ``.mat``."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ from ssdiff_trt.runtime.raster.radiometry import choose_scale
 from ssdiff_trt.runtime.sources import ValueType
 
 SUFFIXES = (".h5", ".hdf5", ".mat")
+"""Suffixes of array files."""
 
 _Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class _Stacks:
-    """Arrays ``[N, C, H, W]`` by the names of PanCollection, of which ``load`` reads scene n."""
+    """Arrays ``[N, C, H, W]`` of a file, by PanCollection's names."""
 
     shapes: dict[str, tuple[int, ...]]
     dtype: str
     bits: int
-    """That the file says its pixels have, or 0."""
+    """Bits per pixel stated by the file, or 0."""
     load: Callable[[int], dict[str, _Array]]
+    """Reads the arrays of the scene of an index."""
 
 
 def open_arrays(
@@ -45,22 +47,22 @@ def open_arrays(
     bands: Sequence[int | str] | None = None,
     full_scale: float | None = None,
 ) -> Dataset:
-    """A PanCollection ``.h5`` or a DLPan-Toolbox ``.mat`` as a dataset.
+    """Open a PanCollection ``.h5`` or a DLPan-Toolbox ``.mat`` as a dataset.
 
-    An ``.h5`` has ``gt``, ``lms``, ``ms`` and ``pan``, each ``[N, C, H, W]``. A ``.mat`` has one
-    scene ``[H, W, C]`` by these names or as ``I_GT``, ``I_MS_LR``, ``I_MS`` and ``I_PAN``; there
-    ``I_MS`` is ``lms`` or, if a quarter of PAN in size, ``ms``, and ``L`` may state the bits of a
-    pixel. Only ``ms`` and ``pan`` must be there.
+    An ``.h5`` contains ``gt``, ``lms``, ``ms`` and ``pan``, each ``[N, C, H, W]``. A ``.mat``
+    contains one scene ``[H, W, C]`` under these names or as ``I_GT``, ``I_MS_LR``, ``I_MS`` and
+    ``I_PAN``. There ``I_MS`` is ``lms`` or, if a quarter of PAN in size, ``ms``, and ``L`` may
+    state the bits per pixel. Only ``ms`` and ``pan`` are required.
 
     Args:
-        path: file.
-        sensor: name of the sensor that took it.
-        bands: to take, counted from 1, in the sensor's order; all by default.
-        full_scale: of the digital numbers, if not that of the file or the sensor.
+        path: file to open.
+        sensor: name of the sensor that acquired the imagery.
+        bands: bands to use, counted from 1, in the sensor's order; all by default.
+        full_scale: full scale of the digital numbers; that of the file or the sensor by default.
 
     Raises:
-        SSDiffError: on missing arrays, shapes that do not fit, or another number of bands than
-            the sensor's.
+        SSDiffError: on missing arrays, mismatched shapes, or a number of bands that is not the
+            sensor's.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,9 +70,9 @@ def open_arrays(
     stacks = _open_mat(path) if path.suffix == ".mat" else _open_h5(path)
     _check_shapes(path, stacks.shapes)
     count, available = stacks.shapes["ms"][:2]
-    chosen = [band - 1 for band in choose_bands(bands, available, path.name)]
-    optics = fit_sensor(sensor, len(chosen))
-    # Pairs as the sensor took them are cut like rasters; simulated scenes are taken as they come.
+    band_indices = [band - 1 for band in choose_bands(bands, available, path.name)]
+    optics = fit_sensor(sensor, len(band_indices))
+    # Acquired pairs are cropped to whole blocks like rasters; simulated scenes are not cropped.
     multiple = 1 if "gt" in stacks.shapes else BLOCK
     rows, cols = (range(size - size % multiple) for size in stacks.shapes["pan"][-2:])
 
@@ -80,7 +82,7 @@ def open_arrays(
         def image(role: str, ratio: int = 1) -> Image | None:
             if role not in arrays:
                 return None
-            return _float(arrays[role][chosen, : len(rows) // ratio, : len(cols) // ratio])
+            return _float(arrays[role][band_indices, : len(rows) // ratio, : len(cols) // ratio])
 
         pan, ms = _float(arrays["pan"][0, : len(rows), : len(cols)]), image("ms", RATIO)
         assert ms is not None
@@ -101,7 +103,7 @@ def open_arrays(
 
 
 def _float(array: _Array) -> Image:
-    # In one layout, whatever the file's: sums come out the same to the last bit.
+    # One memory layout whatever the file's, so that sums are reproducible to the last bit.
     return np.ascontiguousarray(array, dtype=np.float64)
 
 
@@ -124,24 +126,24 @@ def _open_h5(path: Path) -> _Stacks:
 def _open_mat(path: Path) -> _Stacks:
     variables = _load_mat(path)
     pan = next((variables[name] for name in ("pan", "I_PAN") if name in variables), None)
-    found = {}
+    arrays = {}
     for role, names in (("gt", ("gt", "I_GT")), ("lms", ("lms",)), ("ms", ("ms", "I_MS_LR"))):
         for name in names:
             if name in variables:
-                found[role] = variables[name]
+                arrays[role] = variables[name]
     if "I_MS" in variables and pan is not None:
         interpolated = variables["I_MS"].shape[:2] == pan.shape[:2]
-        found.setdefault("lms" if interpolated else "ms", variables["I_MS"])
+        arrays.setdefault("lms" if interpolated else "ms", variables["I_MS"])
     if pan is not None:
-        found["pan"] = pan if pan.ndim > 2 else pan[..., None]
-    _check_roles(path, list(found), list(variables))
-    for role, array in found.items():
+        arrays["pan"] = pan if pan.ndim > 2 else pan[..., None]
+    _check_roles(path, list(arrays), list(variables))
+    for role, array in arrays.items():
         if array.ndim != 3:
             raise SSDiffError(
                 f"The {role} of {path.name} has shape {list(array.shape)}, expected one scene "
                 "[H, W, C]; rearrange it, or give an .h5 for several scenes."
             )
-    stacked = {role: array.transpose(2, 0, 1)[None] for role, array in found.items()}
+    stacked = {role: array.transpose(2, 0, 1)[None] for role, array in arrays.items()}
     return _Stacks(
         shapes={role: array.shape for role, array in stacked.items()},
         dtype=str(stacked["ms"].dtype),
@@ -151,7 +153,7 @@ def _open_mat(path: Path) -> _Stacks:
 
 
 def _load_mat(path: Path) -> dict[str, _Array]:
-    """The variables of a MATLAB file of any version, axes as MATLAB has them."""
+    """The variables of a MATLAB file of any version, with axes in MATLAB's order."""
     try:
         try:
             variables = loadmat(path)
@@ -168,8 +170,8 @@ def _load_mat(path: Path) -> dict[str, _Array]:
 def _check_roles(path: Path, roles: Sequence[str], names: Sequence[str]) -> None:
     if not {"ms", "pan"} <= set(roles):
         raise SSDiffError(
-            f"{path.name} has {', '.join(names) or 'nothing'} in it, expected at least ms and pan "
-            "(PanCollection) or I_MS and I_PAN (DLPan-Toolbox); give a file that has both."
+            f"{path.name} contains {', '.join(names) or 'no arrays'}, expected at least ms and pan "
+            "(PanCollection) or I_MS and I_PAN (DLPan-Toolbox); give a file with both."
         )
 
 
@@ -177,17 +179,17 @@ def _check_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     ms = shapes["ms"]
     if len(ms) != 4 or not all(ms):
         raise SSDiffError(
-            f"The ms of {path.name} has shape {list(ms)}, expected [N, C, H, W] with scenes in it; "
-            "rearrange its axes."
+            f"The ms of {path.name} has shape {list(ms)}, expected [N, C, H, W] with no empty "
+            "axis; rearrange its axes."
         )
     count, bands, height, width = ms
-    fine = RATIO * height, RATIO * width
-    wide = count, bands, *fine
-    expected = {"gt": wide, "lms": wide, "pan": (count, 1, *fine)}
+    pan_size = RATIO * height, RATIO * width
+    full_shape = count, bands, *pan_size
+    expected = {"gt": full_shape, "lms": full_shape, "pan": (count, 1, *pan_size)}
     for role, shape in expected.items():
         if shapes.get(role, shape) != shape:
             raise SSDiffError(
                 f"The {role} of {path.name} has shape {list(shapes[role])}, expected {list(shape)} "
-                f"for its ms has {list(ms)}; give arrays of the same scenes, PAN {RATIO} times "
-                "as fine."
+                f"because ms has {list(ms)}; give arrays of the same scenes, PAN {RATIO} times "
+                "the size of MS."
             )

@@ -1,7 +1,7 @@
-"""Imagery to judge methods on; here from rasters.
+"""Evaluation datasets, and how to open a pair of rasters as one.
 
-A dataset is one scene or several of one size, read one at a time. Its scenes are either pairs as
-the sensor took them, or simulated ones that come with their truth (``gt``).
+A dataset is one or more scenes of one size, read one at a time. Its scenes are either pairs as the
+sensor acquired them, or simulated pairs with their ground truth (``gt``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.protocol.rectangle import largest_rectangle
-from ssdiff_ref.protocol.simulation import bring_onto_ms, degrade
+from ssdiff_ref.protocol.simulation import align_pan_to_ms, degrade
 from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
 from ssdiff_trt.runtime.errors import SSDiffError
@@ -28,42 +28,43 @@ from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import Sensor
 
 _MS_MULTIPLE = BLOCK // RATIO
-"""Sides of a pair's MS: PAN is then whole blocks, as the toolbox wants it at full resolution, and
-MS can be decimated by 4 for the reduced one."""
+"""Sides of a pair's MS are multiples of this many pixels.
+
+PAN then consists of whole blocks, which the toolbox requires at full resolution, and MS can be
+decimated by 4 for reduced resolution."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A scene, in digital numbers, float64. The bands and PAN are in the same unit."""
+    """One scene in digital numbers, float64; MS and PAN are in the same unit."""
 
     pan: Image
     """``[H, W]``."""
     ms: Image
     """``[C, H/4, W/4]``."""
     lms: Image | None = None
-    """``[C, H, W]``, if the file has it."""
+    """``[C, H, W]``, interpolated MS if the file contains it."""
     truth: Image | None = None
-    """``[C, H, W]`` of a simulated scene."""
+    """``[C, H, W]``, ground truth of a simulated scene."""
     position: tuple[float, float] = (GROUND_POSITION, GROUND_POSITION)
-    """Where the first pixel of MS lies on PAN, as far as anyone knows."""
+    """Row and column of PAN at the centre of the first MS pixel, as georeferenced or measured."""
     aligned: bool = False
-    """Whether PAN is to be brought to where the protocol has MS at full resolution too, since
-    ``position`` was measured or stated."""
+    """Whether ``position`` was measured or stated; PAN is then aligned at full resolution too."""
 
-    def as_given(self, sensor: Sensor) -> Pair:
-        """The pair itself; ``lms`` is the file's own, for that is what published scores used."""
+    def full(self, sensor: Sensor) -> Pair:
+        """The pair at full resolution, with the file's ``lms`` if any, as in published scores."""
         pan = self.pan
         if self.aligned:
             row, col = self.position
-            pan = bring_onto_ms(pan, (row - PROTOCOL_POSITION, col - PROTOCOL_POSITION))
+            pan = align_pan_to_ms(pan, (row - PROTOCOL_POSITION, col - PROTOCOL_POSITION))
         if self.lms is None:
             return Pair.of(pan, self.ms, sensor)
         return Pair(pan, self.ms, self.lms, sensor)
 
     def reduced(self, sensor: Sensor) -> tuple[Pair, Image]:
-        """A pair whose truth is known, and that truth."""
+        """The pair at reduced resolution, and its ground truth."""
         if self.truth is not None:
-            return replace(self.as_given(sensor), has_truth=True), self.truth
+            return replace(self.full(sensor), has_truth=True), self.truth
         ms, pan = degrade(self.ms, self.pan, sensor, self.position)
         return replace(Pair.of(pan, ms, sensor), has_truth=True), self.ms
 
@@ -78,23 +79,24 @@ class Dataset:
     scale: Scale
     """Full scale of all bands and of PAN."""
     rows: range
-    """Of PAN, that are judged."""
+    """Rows of PAN that are evaluated."""
     cols: range
+    """Columns of PAN that are evaluated."""
     simulated: bool
-    """Whether the truth comes along."""
+    """Whether scenes contain their ground truth."""
     read: Callable[[int], Sample]
-    """Scene by index from 0."""
+    """Returns the scene of an index, counted from 0."""
 
     @property
     def truth_size(self) -> tuple[int, int]:
-        """Height and width of what results at reduced resolution are compared with."""
+        """Height and width of the ground truth at reduced resolution, in pixels."""
         ratio = 1 if self.simulated else RATIO
         return len(self.rows) // ratio, len(self.cols) // ratio
 
 
 @dataclass(frozen=True)
 class WholePair:
-    """The part of two rasters that is whole pixels of MS in both, all of it in memory."""
+    """The whole MS pixels that two rasters share, held in memory."""
 
     pan: NDArray[np.float32]
     """``[H, W]``."""
@@ -103,23 +105,24 @@ class WholePair:
     """``[C, H/4, W/4]``."""
     ms_valid: Mask
     rows: range
-    """Of PAN's file."""
+    """Rows of PAN's file."""
     cols: range
+    """Columns of PAN's file."""
 
     @property
     def valid(self) -> Mask:
-        """``[H/4, W/4]``: where MS is valid and so are all 16 pixels of PAN."""
+        """``[H/4, W/4]``, true where MS and all 16 pixels of PAN are valid."""
         blocks = self.pan_valid.reshape(len(self.rows) // RATIO, RATIO, -1, RATIO)
         return self.ms_valid & blocks.all(axis=(1, 3))
 
 
 def read_whole(scene: Scene) -> WholePair:
-    """Read all of a scene that lies inside both rasters."""
+    """Read the area of a scene that lies inside both rasters."""
     rows, cols = scene.whole
     if not (rows and cols):
         raise SSDiffError(
-            f"{scene.pan.name} and {scene.ms.name} share no whole pixel of MS, expected an image; "
-            "give a larger pair."
+            f"{scene.pan.name} and {scene.ms.name} share no whole pixel of MS, expected at least "
+            "one; give a larger pair."
         )
     pixels = scene.read(rows, cols)
     inner = np.s_[..., HALO:-HALO, HALO:-HALO]
@@ -129,7 +132,7 @@ def read_whole(scene: Scene) -> WholePair:
 
 
 def sensor_scale(sensor: Sensor) -> Scale:
-    """Full scale where neither the user nor the data tell."""
+    """Full scale of the sensor, for when neither the user nor the data state one."""
     return Scale(sensor.full_scale, f"that of the sensor, {sensor.name}")
 
 
@@ -142,16 +145,17 @@ def open_pair(
     smallest: int = 1,
     progress: Progress,
 ) -> Dataset:
-    """Two rasters as a dataset of one scene: their largest rectangle without nodata.
+    """Open two rasters as a dataset of one scene: their largest rectangle without nodata.
 
-    Classical methods take no masks, and what they would make of nodata says nothing about them.
-    PAN is brought to the unit of MS where their full scales differ, for D_s compares the two.
+    Classical methods take no masks, so scores on nodata would be meaningless. PAN is rescaled to
+    the full scale of MS where they differ, because D_s compares the two.
 
-    ``smallest`` is the least that the sides of MS should be, if there is such a rectangle; the
-    other parameters are those of :func:`ssdiff_ref.evaluation.evaluate.evaluate`.
+    ``smallest`` is the preferred minimum side of MS in pixels; a smaller rectangle is used if there
+    is none of that size. The other parameters are those of
+    :func:`ssdiff_ref.evaluation.evaluate.evaluate`.
 
     Raises:
-        SSDiffError: when the two do not make a pair, or nothing in them is valid.
+        SSDiffError: if the two do not form a pair, or share no valid area.
     """
     with Scene(pan, ms, options) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
@@ -172,32 +176,33 @@ def open_pair(
     if not rows:
         raise SSDiffError(
             f"No {_MS_MULTIPLE} x {_MS_MULTIPLE} pixels of MS are valid in both {ms} and {pan}, "
-            "expected imagery; check --nodata, or give another part."
+            "expected at least one such area; check --nodata, or give another area."
         )
     fine_rows = whole.rows[RATIO * rows.start : RATIO * rows.stop]
     fine_cols = whole.cols[RATIO * cols.start : RATIO * cols.stop]
     progress.note(f"{Path(ms).name}: bands {bands_used}; {width} x {height} pixels on PAN")
     if (len(rows), len(cols)) != (height, width):
-        why = "" if whole.valid.all() else "the largest part without nodata, "
+        reason = "" if whole.valid.all() else "the largest area without nodata, "
         progress.note(
-            f"Judged on rows {fine_rows[0]} to {fine_rows[-1]} and columns {fine_cols[0]} to "
-            f"{fine_cols[-1]} of PAN: {why}cut to multiples of {BLOCK} pixels"
+            f"Evaluated on rows {fine_rows[0]} to {fine_rows[-1]} and columns {fine_cols[0]} to "
+            f"{fine_cols[-1]} of PAN: {reason}cut to multiples of {BLOCK} pixels"
         )
     if resampled:
         progress.warn(
-            "MS has to be warped onto PAN's grid (cubic), and that is what is judged; for scores "
-            "to be compared with others, give a pair whose grids fit"
+            "MS has to be warped to PAN's grid (cubic), and the warped MS is evaluated; for scores "
+            "comparable with others, give a pair on aligned grids"
         )
-    off = [p - GROUND_POSITION for p in position]
-    if max(map(abs, off)) > ON_GRID:
+    down, right = (p - GROUND_POSITION for p in position)
+    if max(abs(down), abs(right)) > ON_GRID:
         progress.note(
-            f"MS lies {off[0]:+.2f} rows and {off[1]:+.2f} columns of PAN off its grid: at reduced "
-            "resolution PAN is shrunk onto it, at full resolution the protocol does not ask"
+            f"The grid of MS is offset by {down:+.2f} rows and {right:+.2f} columns of PAN: at "
+            "reduced resolution PAN is resampled accordingly, at full resolution the protocol "
+            "ignores the offset"
         )
     pan_values, ms_values = whole.pan.astype(np.float64), whole.ms.astype(np.float64)
     if pan_scale.value != scale.value:
         pan_values *= scale.value / pan_scale.value
-        progress.note(f"PAN, of full scale {pan_scale}, is brought to that of MS")
+        progress.note(f"PAN, of full scale {pan_scale}, is rescaled to that of MS")
     fine = np.s_[RATIO * rows.start : RATIO * rows.stop, RATIO * cols.start : RATIO * cols.stop]
     coarse = np.s_[:, rows.start : rows.stop, cols.start : cols.stop]
     sample = Sample(pan_values[fine], ms_values[coarse], position=position)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""A PAN/MS pair, the input of a fusion method."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from ssdiff_trt.runtime.sensors import Sensor
 
 @dataclass(frozen=True)
 class Pair:
-    """PAN and MS as a method gets to see them, in digital numbers, float64.
+    """PAN and MS as input of a fusion method, in digital numbers, float64.
 
     Raises:
-        SSDiffError: on shapes that do not fit each other or the sensor, or values that are not
-            finite.
+        SSDiffError: on shapes that do not match each other or the sensor, or non-finite values.
     """
 
     pan: Image
@@ -32,10 +31,10 @@ class Pair:
     ms: Image
     """``[C, H/4, W/4]``."""
     lms: Image
-    """``[C, H, W]``, what the interpolator makes of ``ms``."""
+    """``[C, H, W]``, ``ms`` interpolated to the size of ``pan``."""
     sensor: Sensor
     has_truth: bool = False
-    """Whether there is a truth for it, which lies where MS does and not where PAN does."""
+    """Whether the ground truth is known; it is aligned with MS, not with PAN."""
 
     def __post_init__(self) -> None:
         for name, layout in (("pan", "[H, W]"), ("ms", "[C, H, W]"), ("lms", "[C, H, W]")):
@@ -49,6 +48,6 @@ class Pair:
 
     @classmethod
     def of(cls, pan: ArrayLike, ms: ArrayLike, sensor: Sensor) -> Pair:
-        """A pair whose ``lms`` is made as the toolbox makes it, wrapping around at the edges."""
+        """A pair whose ``lms`` is interpolated like the toolbox does, wrapping at the edges."""
         bands = as_image(ms, "MS")
         return cls(as_image(pan, "PAN", "[H, W]"), bands, interpolate(bands, "wrap"), sensor)

@@ -1,4 +1,4 @@
-"""The largest part of a scene without a hole."""
+"""The largest rectangle of a scene without nodata."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from ssdiff_ref.quality.checks import Mask
 
 
 def largest_rectangle(valid: Mask, multiple: int = 1, smallest: int = 1) -> tuple[range, range]:
-    """The rectangle with the most pixels among those that are valid throughout.
+    """Find the entirely valid rectangle with the most pixels.
 
     Args:
-        valid: ``[H, W]``.
-        multiple: that both its sides have to be of.
-        smallest: that both its sides have to be, at least.
+        valid: ``[H, W]``, true where a pixel is valid.
+        multiple: both sides are multiples of this many pixels.
+        smallest: smallest side allowed, in pixels.
 
     Returns:
-        Its rows and columns; empty if there is none.
+        Rows and columns of the rectangle; empty ranges if there is none.
     """
 
-    def whole(size: int) -> int:
+    def usable(size: int) -> int:
         size -= size % multiple
         return size if size >= smallest else 0
 
     height, width = valid.shape
     if valid.all():
-        return range(whole(height)), range(whole(width))
-    best, most = (range(0), range(0)), 0
-    depth = np.zeros(width + 1, dtype=int)  # of valid pixels above and including this row
+        return range(usable(height)), range(usable(width))
+    best, most_pixels = (range(0), range(0)), 0
+    depth = np.zeros(width + 1, dtype=int)  # valid pixels above, this row included
     for row in range(height):
         depth[:-1] = np.where(valid[row], depth[:-1] + 1, 0)
-        # Depths that may still grow to the right, increasing, each with its leftmost column. The
-        # 0 beyond the last column closes all of them.
-        growing: list[tuple[int, int]] = []
+        # Rectangles that may still extend to the right: leftmost column and depth, by increasing
+        # depth. The 0 beyond the last column closes all of them.
+        open_rectangles: list[tuple[int, int]] = []
         for col, level in enumerate(depth.tolist()):
             left = col
-            while growing and growing[-1][1] >= level:
-                left, tall = growing.pop()
-                down, across = whole(tall), whole(col - left)
-                if down * across > most:
-                    most = down * across
+            while open_rectangles and open_rectangles[-1][1] >= level:
+                left, tall = open_rectangles.pop()
+                rows_used, cols_used = usable(tall), usable(col - left)
+                if rows_used * cols_used > most_pixels:
+                    most_pixels = rows_used * cols_used
                     top = row + 1 - tall
-                    best = range(top, top + down), range(left, left + across)
-            growing.append((left, level))
+                    best = range(top, top + rows_used), range(left, left + cols_used)
+            open_rectangles.append((left, level))
     return best

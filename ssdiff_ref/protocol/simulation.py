@@ -1,7 +1,7 @@
-"""How a sensor would have seen the scene from 4 times as far: Wald's protocol, and its filters.
+"""Degradation of arrays by Wald's protocol.
 
-After ``genMTF``, ``MTF``, ``MTF_PAN``, ``LPfilterGauss`` and ``resize_images`` of the
-DLPan-Toolbox (Deng et al., 2022), with which every published PanCollection image was made.
+Follows ``resize_images`` of the DLPan-Toolbox (Deng et al., 2022), which produced all published
+PanCollection images.
 Images are ``[C, H, W]`` or ``[H, W]`` in digital numbers, float64.
 """
 
@@ -24,12 +24,12 @@ from ssdiff_trt.runtime.interpolator import GROUND_POSITION, RATIO
 from ssdiff_trt.runtime.sensors import Sensor
 
 
-def bring_onto_ms(pan: Image, shift: tuple[float, float]) -> Image:
-    """PAN ``[H, W]``, resampled by a spline of order 5 and mirrored at the edges.
+def align_pan_to_ms(pan: Image, shift: tuple[float, float]) -> Image:
+    """Resample PAN so that it is aligned with MS: spline of order 5, mirrored at the edges.
 
     Args:
-        pan: any unit.
-        shift: rows and columns of PAN by which MS lies off it; see
+        pan: ``[H, W]``, any unit.
+        shift: rows and columns of PAN by which MS is displaced; see
             :class:`ssdiff_trt.runtime.raster.registration.Shift`.
     """
     rows, cols = shift
@@ -43,23 +43,23 @@ def degrade(
     sensor: Sensor,
     position: tuple[float, float] = (GROUND_POSITION, GROUND_POSITION),
 ) -> tuple[Image, Image]:
-    """A pair at a quarter of its resolution, for which ``ms`` is the truth (``resize_images.m``).
+    """Degrade a pair by 4, so that ``ms`` becomes its ground truth (``resize_images.m``).
 
-    Wald's protocol (Wald et al., 1997): MS goes through the sensor's MTF and is decimated, PAN
-    is shrunk with :func:`bicubic_quarter`.
+    Wald's protocol (Wald et al., 1997): MS is blurred with the sensor's MTF and decimated, PAN is
+    shrunk with :func:`bicubic_quarter`.
 
     Args:
         ms: ``[C, h, w]``, digital numbers; h and w multiples of 4.
         pan: ``[4 h, 4 w]``, digital numbers.
-        sensor: that took them.
-        position: row and column where the first pixel of MS lies on PAN. The toolbox does not
-            ask, and takes the 1.5 of grids that fit.
+        sensor: sensor that acquired them.
+        position: row and column of PAN at the centre of the first pixel of MS. The toolbox always
+            assumes 1.5, that of aligned grids.
 
     Returns:
         ``ms_lr`` ``[C, h/4, w/4]`` and ``pan_lr`` ``[h, w]``.
 
     Raises:
-        SSDiffError: on sizes or bands that do not fit, or values that are not finite.
+        SSDiffError: on mismatched sizes or bands, or non-finite values.
     """
     ms, pan = as_image(ms, "MS"), as_image(pan, "PAN", "[H, W]")
     check_grids(ms, pan)
@@ -69,29 +69,28 @@ def degrade(
 
 
 def decimation_phase(ms: ArrayLike, truth: ArrayLike, sensor: Sensor) -> tuple[int, int]:
-    """Which pixel of every 4 x 4 of the blurred truth a simulated MS has kept.
+    """Estimate the decimation phase of a simulated MS: the pixel sampled in each 4 x 4 block.
 
-    It should be (2, 2), where :func:`decimate` takes it and the interpolator puts it. In two
-    thirds of the QuickBird training patches of PanCollection it is another, so that they are
-    displaced by a pixel.
+    The expected phase is (2, 2), which :func:`decimate` and the interpolator use. Two thirds of the
+    QuickBird training patches of PanCollection have another, so their MS is displaced by a pixel.
 
     Args:
         ms: ``[C, H/4, W/4]``, digital numbers.
-        truth: ``[C, H, W]``, what it was made from.
-        sensor: with whose MTF.
+        truth: ``[C, H, W]``, the image that ``ms`` was simulated from.
+        sensor: sensor whose MTF blurred it.
 
     Returns:
-        Row and column, 0..3: (2, 2) unless another phase leaves less than half its error. Flat
-        images tell nothing.
+        Row and column, 0..3: (2, 2) unless another phase has less than half its error, so always
+        (2, 2) for flat images.
 
     Raises:
-        SSDiffError: on sizes or bands that do not fit, or values that are not finite.
+        SSDiffError: on mismatched sizes or bands, or non-finite values.
     """
     ms, truth = as_image(ms, "MS"), as_image(truth, "reference")
     check_grids(ms, truth[0])
     check_sensor(len(ms), sensor)
     blurred = mtf_filter(truth, sensor)
-    # Edges tell nothing either, if the patch was cut from a larger image after it was blurred.
+    # Edges are excluded: they differ if the patch was cut from a larger image after blurring.
     margin = REACH // RATIO if min(ms.shape[-2:]) > 2 * (REACH // RATIO) else 0
     inner = np.s_[..., margin : ms.shape[1] - margin, margin : ms.shape[2] - margin]
     errors = {

@@ -1,4 +1,4 @@
-"""Wald's protocol on rasters: a pair at a quarter of its resolution, and the truth for it."""
+"""Wald's protocol on rasters: writes a pair degraded by 4, and its ground truth."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ssdiff_trt.runtime.options import ReadArguments
 
 FILES = ("pan.tif", "ms.tif", "reference.tif")
+"""Names of the files that :func:`simulate` writes."""
 
 
 def simulate(
@@ -49,31 +50,32 @@ def simulate(
     progress: Progress | None = None,
     **reading: Unpack[ReadArguments],
 ) -> Path:
-    """Degrade a pair of rasters by Wald's protocol, so that MS is the truth for what comes out.
+    """Degrade a pair of rasters by Wald's protocol, so that MS is the ground truth of the result.
 
-    Writes three GeoTIFFs: ``reference.tif``, MS as it is; ``pan.tif``, PAN shrunk onto the same
-    pixels; ``ms.tif``, MS blurred by the sensor's MTF, of which every fourth pixel is kept as the
-    field does it: pixel n has its centre on that of pixel 4 n + 2 of ``pan.tif``, half a pixel
-    further than grids that fit would have it, and its georeferencing says so.
+    Writes three GeoTIFFs: ``reference.tif``, MS unchanged; ``pan.tif``, PAN shrunk to the grid of
+    MS; ``ms.tif``, MS blurred by the sensor's MTF and decimated by 4. As is usual for this
+    protocol, the centre of pixel n of ``ms.tif`` is that of pixel 4 n + 2 of ``pan.tif``, half a
+    pixel further than on aligned grids; its georeferencing states this offset.
 
-    They keep the types of PAN and MS. A pixel has no data if any that was filtered into it has
-    none. All three are there at the end, or none. The whole scene is held in memory.
+    The files have the data types of PAN and MS. A pixel is nodata if any pixel that was filtered
+    into it is. Either all three files are written or none. The whole scene is held in memory.
 
     Args:
         pan: panchromatic raster.
         ms: multispectral raster with 4 times the pixel size.
-        output: directory to write into; made if it is not there.
-        sensor: whose MTF blurs MS, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
-        overwrite: replace the three files where they exist.
-        progress: receives progress updates.
+        output: directory to write to; created if missing.
+        sensor: sensor whose MTF blurs MS, a name of
+            :data:`ssdiff_trt.runtime.sensors.SENSORS`.
+        overwrite: whether to replace existing files.
+        progress: receives notes and warnings.
         reading: fields of :class:`ssdiff_trt.runtime.options.ReadOptions`.
 
     Returns:
         The directory.
 
     Raises:
-        SSDiffError: when the two do not make a pair, nothing valid is left, or the result cannot
-            be written there.
+        SSDiffError: if the two do not form a pair, no valid pixel remains, or the files cannot be
+            written.
     """
     progress, folder = progress or Progress(), Path(output)
     _check_folder(folder, (pan, ms), overwrite)
@@ -86,38 +88,40 @@ def simulate(
         }
         parent = folder.absolute().parent
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=parent) as scratch:
-            made = Path(scratch) / "made"
-            made.mkdir()
+            staging = Path(scratch) / "staging"
+            staging.mkdir()
             try:
                 for layer in layers:
-                    _write(made / layer.name, scene, layer, tags)
-                    check_complete(made / layer.name)
+                    _write(staging / layer.name, scene, layer, tags)
+                    check_complete(staging / layer.name)
             except (*GDAL_ERRORS, OSError) as error:
                 raise SSDiffError(
                     f"{folder} cannot be written ({error}); is the disk full?"
                 ) from error
             if folder.exists():
                 for layer in layers:
-                    os.replace(made / layer.name, folder / layer.name)
+                    os.replace(staging / layer.name, folder / layer.name)
             else:
-                os.rename(made, folder)
+                os.rename(staging, folder)
     progress.note(f"MTF of {optics.name}: {optics.mtf_source}")
     if scene.resampled:
-        progress.warn("MS had to be warped onto PAN's grid (cubic), and that is the reference")
+        progress.warn("MS had to be warped to PAN's grid (cubic); the reference is the warped MS")
     for layer in layers:
         height, width = layer.valid.shape
-        holes = "" if layer.valid.all() else f", {1 - layer.valid.mean():.1%} without data"
-        progress.note(f"{folder / layer.name}: {width} x {height}{holes}")
+        nodata_share = "" if layer.valid.all() else f", {1 - layer.valid.mean():.1%} nodata"
+        progress.note(f"{folder / layer.name}: {width} x {height}{nodata_share}")
     return folder
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A file to be: what it is called, holds, and takes its type, nodata and band names from."""
+    """An output file."""
 
     name: str
     source: DatasetReader
+    """Raster that determines data type, nodata value and band names."""
     bands: Sequence[int]
+    """Bands of ``source``, counted from 1."""
     grid: Affine
     values: NDArray[np.floating[Any]]
     valid: Mask
@@ -125,7 +129,7 @@ class _Layer:
 
 def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
     whole = read_whole(scene)
-    # Both sides of MS have to be decimated by 4.
+    # MS is decimated by 4, so its sides have to be multiples of 4.
     height, width = (size - size % RATIO for size in whole.ms_valid.shape)
     if not (height and width):
         raise SSDiffError(
@@ -138,11 +142,11 @@ def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
     ms_lr, pan_lr = degrade(
         fill(ms, ms_valid), fill(pan[None], pan_valid)[0], sensor, scene.position
     )
-    ms_lr_valid, pan_lr_valid = _ms_survives(ms_valid), _pan_survives(pan_valid)
+    ms_lr_valid, pan_lr_valid = _reduced_ms_valid(ms_valid), _reduced_pan_valid(pan_valid)
     if not (ms_lr_valid.any() and pan_lr_valid.any()):
         raise SSDiffError(
-            f"All of {scene.ms.name} is nodata or within {REACH} pixels of it, expected something "
-            "to be left; give a part with less nodata."
+            f"Every pixel of {scene.ms.name} is nodata or within {REACH} pixels of it, expected "
+            "some that are not; give an area with less nodata."
         )
     grid = _ms_grid(scene, whole.rows.start, whole.cols.start)
     half = PROTOCOL_POSITION - GROUND_POSITION
@@ -156,12 +160,12 @@ def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
 
 
 def _ms_grid(scene: Scene, row: int, col: int) -> Affine:
-    """The grid of MS from that row and column of PAN on, in the CRS of PAN."""
-    down, across = (position - GROUND_POSITION for position in scene.position)
-    corner = scene.pan.transform * Affine.translation(col + across, row + down)
+    """Transform of MS starting at a row and column of PAN, in the CRS of PAN."""
+    down, right = (position - GROUND_POSITION for position in scene.position)
+    corner = scene.pan.transform * Affine.translation(col + right, row + down)
     if scene.resampled or scene.ms.crs != scene.pan.crs or scene.ms.transform.is_identity:
-        # Without georeferencing, pixels of PAN are the unit: the half pixel between the reduced
-        # grids has to be told all the same.
+        # Without georeferencing the unit is pixels of PAN: the transform still has to state the
+        # half-pixel offset between the reduced grids.
         return corner * Affine.scale(RATIO)
     ms_col, ms_row = ~scene.ms.transform * (corner * (0, 0))
     return scene.ms.transform * Affine.translation(round(ms_col), round(ms_row))
@@ -177,14 +181,14 @@ def _check_folder(folder: Path, sources: Sequence[str | Path], overwrite: bool) 
         check_target(folder, (), overwrite)
 
 
-def _ms_survives(valid: Mask) -> Mask:
-    """Where all that was blurred into a pixel of the reduced MS was valid."""
+def _reduced_ms_valid(valid: Mask) -> Mask:
+    """True where all pixels that were blurred into a pixel of the reduced MS are valid."""
     inner: Mask = ndimage.minimum_filter(valid, size=2 * REACH + 1, mode="nearest")
     return decimate(inner)
 
 
-def _pan_survives(valid: Mask) -> Mask:
-    """Where all that went into a pixel of the reduced PAN was valid."""
+def _reduced_pan_valid(valid: Mask) -> Mask:
+    """True where all pixels that contribute to a pixel of the reduced PAN are valid."""
     shift = BICUBIC_BEFORE - BICUBIC_SUPPORT // 2
     inner: Mask = ndimage.minimum_filter(valid, size=BICUBIC_SUPPORT, mode="reflect", origin=shift)
     return inner[::RATIO, ::RATIO]

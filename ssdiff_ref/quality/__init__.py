@@ -1,1 +1,1 @@
-"""Quality indexes, and the filters that define them."""
+"""Quality metrics and the filters that they and Wald's protocol use."""

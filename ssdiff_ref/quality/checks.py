@@ -1,7 +1,7 @@
-"""What images must be before anything is computed from them.
+"""Validation of images, masks and sensors before metrics and methods use them.
 
-Layout everywhere: multispectral images ``[C, H, W]``, PAN ``[H, W]``, masks ``[H, W]`` that are
-true where a pixel was measured; digital numbers in float64.
+Layout throughout: multispectral images ``[C, H, W]``, PAN ``[H, W]``, masks ``[H, W]`` that are
+true where a pixel is valid; digital numbers in float64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ Mask = NDArray[np.bool_]
 
 
 def as_image(array: ArrayLike, name: str, layout: str = "[C, H, W]") -> Image:
-    """The array as float64, or an error that calls it ``name`` if its layout is not that one."""
+    """The array as float64.
+
+    Raises:
+        SSDiffError: if it is empty or does not have as many axes as ``layout``; the message uses
+            ``name``.
+    """
     image = np.asarray(array, dtype=np.float64)
     if image.ndim != layout.count(",") + 1 or not image.size:
         raise SSDiffError(
@@ -30,16 +35,16 @@ def as_image(array: ArrayLike, name: str, layout: str = "[C, H, W]") -> Image:
 
 
 def check_finite(image: Image, name: str) -> None:
-    """That no value is NaN or infinite."""
-    if bad := image.size - int(np.isfinite(image).sum()):
+    """Raise an SSDiffError if any value is NaN or infinite."""
+    if count := image.size - int(np.isfinite(image).sum()):
         raise SSDiffError(
-            f"The {name} has {bad} values that are not finite, expected numbers everywhere it is "
-            "judged; replace them or mark their pixels as not valid."
+            f"The {name} has {count} non-finite values, expected finite values in all valid "
+            "pixels; replace them or mark those pixels as invalid."
         )
 
 
 def check_same_shape(image: Image, name: str, other: Image, other_name: str) -> None:
-    """That two images have the same bands and pixels."""
+    """Raise an SSDiffError unless both images have the same shape."""
     if image.shape != other.shape:
         raise SSDiffError(
             f"The {name} has shape {list(image.shape)}, expected that of the {other_name}, "
@@ -48,19 +53,19 @@ def check_same_shape(image: Image, name: str, other: Image, other_name: str) -> 
 
 
 def check_sensor(bands: int, sensor: Sensor) -> None:
-    """That the sensor has that many bands."""
+    """Raise an SSDiffError unless the sensor has ``bands`` bands."""
     if bands != len(sensor.bands):
         raise SSDiffError(
             f"The image has {bands} bands, expected the {len(sensor.bands)} of {sensor.title}; "
-            "name the sensor that took it, or the bands to take (alpha is left out unless named)."
+            "name the sensor that acquired it, or select the bands (alpha is excluded by default)."
         )
 
 
 def fit_sensor(name: str, bands: int) -> Sensor:
-    """The sensor of that name for an image of so many bands; ``generic`` has as many as asked.
+    """The sensor called ``name``; ``generic`` is extended to ``bands`` bands.
 
     Raises:
-        SSDiffError: if it is unknown or has another number of bands.
+        SSDiffError: if the sensor is unknown or has another number of bands.
     """
     sensor = find_sensor(name)
     if sensor.name == "generic":
@@ -71,17 +76,17 @@ def fit_sensor(name: str, bands: int) -> Sensor:
 
 
 def check_grids(ms: Image, pan: Image) -> None:
-    """That the grid of PAN is 4 times as fine as that of MS."""
+    """Raise an SSDiffError unless PAN is 4 times the size of MS in both directions."""
     expected = [RATIO * size for size in ms.shape[-2:]]
     if list(pan.shape) != expected:
         raise SSDiffError(
             f"The PAN is {list(pan.shape)} pixels, expected {expected}, {RATIO} times the MS; "
-            "crop both to the same ground."
+            "crop both to the same area."
         )
 
 
 def check_divisible(image: Image) -> None:
-    """That a quarter of ``[..., H, W]`` is a whole number of pixels."""
+    """Raise an SSDiffError unless H and W of ``[..., H, W]`` are multiples of 4."""
     height, width = image.shape[-2:]
     if height % RATIO or width % RATIO:
         raise SSDiffError(
@@ -91,36 +96,36 @@ def check_divisible(image: Image) -> None:
 
 
 def as_mask(valid: ArrayLike | None, shape: tuple[int, ...]) -> Mask:
-    """The mask of an image of that shape; everything is valid unless told otherwise."""
+    """Check the mask of an image of shape ``[..., H, W]``; None means that all pixels are valid."""
     if valid is None:
         return np.ones(shape[-2:], dtype=np.bool_)
     mask = np.asarray(valid)
     if mask.dtype != np.bool_ or mask.shape != shape[-2:]:
         raise SSDiffError(
             f"The mask of valid pixels is {mask.dtype} of shape {list(mask.shape)}, expected bool "
-            f"of shape {list(shape[-2:])}; give one truth value per pixel."
+            f"of shape {list(shape[-2:])}; give one boolean per pixel."
         )
     if not mask.any():
         raise SSDiffError(
-            "The mask leaves no valid pixels, expected at least one; judge another part."
+            "The mask has no valid pixels, expected at least one; choose another area."
         )
     return mask
 
 
 def blank_nodata(image: Image, name: str, valid: Mask) -> Image:
-    """The image, checked to be finite where it is valid, and 0 elsewhere.
+    """The image with invalid pixels set to 0; valid pixels are checked to be finite.
 
-    Zeros, so that whatever a producer leaves under the mask can neither count nor spread as NaN.
+    Zeros, so that values under the mask neither count nor spread as NaN through filters.
     """
-    judged = image if valid.all() else np.where(valid, image, 0.0)
-    check_finite(judged, name)
-    return judged
+    masked = image if valid.all() else np.where(valid, image, 0.0)
+    check_finite(masked, name)
+    return masked
 
 
 def as_pair(
     fused: ArrayLike, other: ArrayLike, valid: ArrayLike | None, other_name: str = "reference"
 ) -> tuple[Image, Image, Mask]:
-    """A fused image, what it is compared with, and the mask of both; all ready for arithmetic."""
+    """Validated fused image, the image to compare it with, and their mask; nodata set to 0."""
     x, y = as_image(fused, "fused image"), as_image(other, other_name)
     check_same_shape(x, "fused image", y, other_name)
     mask = as_mask(valid, y.shape)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Filters of the DLPan-Toolbox: MTF-matched blur, low-pass, decimation, bicubic shrinking."""
 
 from __future__ import annotations
 
@@ -22,36 +22,29 @@ from ssdiff_trt.runtime.sensors import Sensor
 
 Value = TypeVar("Value", bound=np.generic)
 
-
 TAPS = 41
-
-
+"""Taps of the MTF kernels along each axis."""
 REACH = TAPS // 2
-"""Pixels on each side that a filtered pixel depends on."""
-
-
+"""Radius of the MTF kernels in pixels."""
 BICUBIC_SUPPORT = 4 * RATIO
-"""Pixels in a row that :func:`bicubic_quarter` makes one of."""
-
-
+"""Taps of :func:`bicubic_quarter` along each axis, in input pixels."""
 BICUBIC_BEFORE = (BICUBIC_SUPPORT - RATIO) // 2
-"""How many of them come before the 4 that the one covers."""
-
-
+"""Taps before the 4 input pixels that an output pixel covers."""
 _LOWPASS_GAIN = 0.3
+"""MTF at the Nyquist frequency of an average MS band, as the toolbox assumes it."""
 
 
 @cache
 def gaussian_kernel(gain: float, span: int = TAPS - 1) -> Image:
-    """The kernel ``[41, 41]`` of a sensor whose MTF is a Gaussian.
+    """Kernel ``[41, 41]`` of a sensor whose MTF is a Gaussian.
 
-    The response is sampled on 41 frequencies and turned into a kernel by the window method with
-    Huang's circular Kaiser window (Aiazzi et al., 2006). Its sum is about 0.9988 and stays so:
-    the toolbox does not normalise it.
+    The response is sampled at 41 frequencies and turned into a kernel by the window method with
+    Huang's circular Kaiser window (Aiazzi et al., 2006). Its sum is about 0.9988; like the toolbox,
+    this does not normalise it.
 
     Args:
-        gain: of the MTF at the Nyquist frequency of the decimated grid, 0..1.
-        span: samples that the frequency axis is taken to span.
+        gain: MTF at the Nyquist frequency of the decimated grid, 0..1.
+        span: number of samples that the frequency axis is assumed to span.
     """
     axis = np.arange(TAPS) - REACH
     squared_radius = axis[:, None] ** 2 + axis**2
@@ -69,14 +62,14 @@ def _filtered(band: Image, kernel: Image) -> Image:
 
 
 def mtf_filter(ms: ArrayLike, sensor: Sensor) -> Image:
-    """Blur each band as the sensor's optics would; the size stays (``MTF.m``).
+    """Blur each band with the sensor's MTF; the size is unchanged (``MTF.m``).
 
     Args:
         ms: ``[C, H, W]``, digital numbers, on a grid 4 times finer than the sensor's own.
-        sensor: whose ``mtf_ms`` to use.
+        sensor: sensor with the ``mtf_ms`` to use.
 
     Raises:
-        SSDiffError: if the sensor does not have C bands, or on values that are not finite.
+        SSDiffError: if the sensor does not have C bands, or on non-finite values.
     """
     image = as_image(ms, "image")
     check_sensor(len(image), sensor)
@@ -86,16 +79,16 @@ def mtf_filter(ms: ArrayLike, sensor: Sensor) -> Image:
 
 
 def mtf_filter_pan(pan: ArrayLike, sensor: Sensor) -> Image:
-    """Blur PAN ``[H, W]`` with the sensor's ``mtf_pan``; the size stays (``MTF_PAN.m``)."""
+    """Blur PAN ``[H, W]`` with the sensor's ``mtf_pan``; the size is unchanged (``MTF_PAN.m``)."""
     image = as_image(pan, "PAN", "[H, W]")
     check_finite(image, "PAN")
     return _filtered(image, gaussian_kernel(sensor.mtf_pan))
 
 
 def lowpass(pan: ArrayLike) -> Image:
-    """Blur PAN ``[H, W]`` as an average MS band would see it; the size stays (``LPfilterGauss.m``).
+    """Blur PAN ``[H, W]`` with an average MS MTF; the size is unchanged (``LPfilterGauss.m``).
 
-    The toolbox takes the frequency axis to span 41 samples here and 40 in the sensors' filters.
+    The toolbox assumes that the frequency axis spans 41 samples here, but 40 in the MTF filters.
     """
     image = as_image(pan, "PAN", "[H, W]")
     check_finite(image, "PAN")
@@ -103,7 +96,7 @@ def lowpass(pan: ArrayLike) -> Image:
 
 
 def decimate(image: NDArray[Value]) -> NDArray[Value]:
-    """Every fourth pixel of ``[..., H, W]``, from index 2: where the interpolator put them."""
+    """Every fourth pixel of ``[..., H, W]`` from index 2, where the interpolator puts MS pixels."""
     return image[..., 2::RATIO, 2::RATIO]
 
 
@@ -118,7 +111,7 @@ def _cubic(x: Image) -> Image:
 def _shrink_rows(image: Image, position: float) -> Image:
     support, before = BICUBIC_SUPPORT, BICUBIC_BEFORE
     whole = 0 if 1 <= position <= 2 else math.floor(position - 1)
-    # The kernel is stretched by the ratio against aliasing.
+    # Stretching the kernel by the ratio prevents aliasing.
     weights = _cubic((np.arange(support) - before + whole - position) / RATIO)
     height = image.shape[-2]
     edge = before + abs(whole)
@@ -135,14 +128,16 @@ def _shrink_rows(image: Image, position: float) -> Image:
 def bicubic_quarter(
     image: ArrayLike, position: tuple[float, float] = (GROUND_POSITION, GROUND_POSITION)
 ) -> Image:
-    """MATLAB's ``imresize(image, 1/4)``: antialiased bicubic, centred on 4 n + 1.5, mirrored.
+    """Shrink by 4 like MATLAB's ``imresize(image, 1/4)``: antialiased bicubic, mirrored edges.
+
+    Output pixel n is centred on input pixel 4 n + 1.5 unless ``position`` says otherwise.
 
     Args:
         image: ``[..., H, W]``, any unit; H and W multiples of 4.
-        position: row and column to centre the first pixel on instead.
+        position: row and column of the input that the first output pixel is centred on.
 
     Raises:
-        SSDiffError: if they are not.
+        SSDiffError: if H or W is not a multiple of 4.
     """
     full = np.asarray(image, dtype=np.float64)
     check_divisible(full)

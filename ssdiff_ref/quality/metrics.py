@@ -1,12 +1,11 @@
-"""How good a fused image is, by the protocol of the DLPan-Toolbox (Deng et al., 2022).
+"""Quality metrics of fused images by the protocol of the DLPan-Toolbox (Deng et al., 2022).
 
-At reduced resolution the truth is known and the fused image is compared with it; at full
-resolution it is compared with what went into it. Images are ``[C, H, W]``, PAN ``[H, W]``, in
-digital numbers.
+At reduced resolution the fused image is compared with the ground truth; at full resolution, with
+the PAN and MS it was fused from. Images are ``[C, H, W]``, PAN ``[H, W]``, in digital numbers.
 
-Where part of a scene is nodata, ``valid`` ``[H, W]`` says what counts: pixels, or whole blocks for
-the indices that are made of blocks, and only if nothing that was filtered into them is nodata. What
-lies under the mask cannot change a score. Without a mask the scores are the toolbox's.
+Where part of a scene is nodata, ``valid`` ``[H, W]`` selects what counts: pixels, or whole blocks
+for block-based indices, and only if no nodata was filtered into them. Values under the mask do not
+affect a score. Without a mask the scores equal the toolbox's.
 """
 
 from __future__ import annotations
@@ -49,43 +48,43 @@ __all__ = [
 ]
 
 _COARSE_PAN_REACH = RATIO * INTERPOLATOR_REACH + 9
-"""Pixels of PAN on each side that a pixel of its low-resolution version depends on."""
+"""Radius, in PAN pixels, of what a pixel of the shrunk and interpolated PAN depends on."""
 
 
 def _check_several_bands(image: Image, metric: str) -> None:
     if len(image) < 2:
         raise SSDiffError(
-            f"The image has 1 band, expected at least 2, for {metric} compares bands; "
-            "leave that metric out."
+            f"The image has 1 band, expected at least 2 because {metric} compares bands; "
+            "skip this metric."
         )
 
 
 def _inner(mask: Mask, reach: int, mode: str = "nearest") -> Mask:
-    """The pixels whose neighbours up to ``reach`` are valid too; ``mode`` as in ndimage."""
+    """Valid pixels whose neighbours within ``reach`` are valid too; ``mode`` as in ndimage."""
     inner: Mask = ndimage.minimum_filter(mask, size=2 * reach + 1, mode=mode)
     if not inner.any():
         raise SSDiffError(
             f"No valid pixel has {reach} valid neighbours on each side, expected at least one; "
-            "judge a part with less nodata."
+            "choose an area with less nodata."
         )
     return inner
 
 
 def sam(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) -> float:
-    """Spectral angle mapper: the mean angle between the spectra of a pixel (``SAM.m``).
+    """Spectral angle mapper: mean angle between the two spectra of each pixel (``SAM.m``).
 
     Yuhas et al., 1992. Pixels where either spectrum is zero do not count.
 
     Args:
         fused: ``[C, H, W]``, C at least 2, any unit.
-        reference: the same, the truth.
-        valid: ``[H, W]`` bool; pixels that count.
+        reference: ground truth, likewise.
+        valid: ``[H, W]`` bool; true for pixels that count.
 
     Returns:
         Degrees, 0 is best.
 
     Raises:
-        SSDiffError: on shapes that differ, values that are not finite, no pixel that counts.
+        SSDiffError: on differing shapes, non-finite values, no pixel that counts.
     """
     fused, reference, mask = as_pair(fused, reference, valid)
     _check_several_bands(reference, "SAM")
@@ -93,7 +92,7 @@ def sam(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
     lengths = np.linalg.norm(fused, axis=0) * np.linalg.norm(reference, axis=0)
     mask = mask & (lengths > 0)
     if not mask.any():
-        raise SSDiffError("All spectra are zero, expected imagery; judge another part.")
+        raise SSDiffError("All spectra are zero, expected imagery; choose another area.")
     angles = np.arccos(np.clip(dot[mask] / lengths[mask], -1, 1))
     return float(np.degrees(angles.mean()))
 
@@ -103,14 +102,14 @@ def ergas(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None
 
     Args:
         fused: ``[C, H, W]``, any unit.
-        reference: the same, the truth; no band of it may be 0 on average.
-        valid: ``[H, W]`` bool; pixels that count.
+        reference: ground truth, likewise; no band may have mean 0.
+        valid: ``[H, W]`` bool; true for pixels that count.
 
     Returns:
         0 is best.
 
     Raises:
-        SSDiffError: on shapes that differ, values that are not finite, a band that is 0.
+        SSDiffError: on differing shapes, non-finite values, a band with mean 0.
     """
     fused, reference, mask = as_pair(fused, reference, valid)
     error = ((fused - reference)[:, mask] ** 2).mean(axis=1)
@@ -118,14 +117,14 @@ def ergas(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None
     if not mean.all():
         band = int(np.argmin(mean != 0)) + 1
         raise SSDiffError(
-            f"Band {band} of the reference is 0 on average, expected imagery, for ERGAS divides "
-            "by that; leave the band out."
+            f"Band {band} of the reference has mean 0, expected imagery because ERGAS divides by "
+            "the mean; leave the band out."
         )
     return float(100 / RATIO * np.sqrt((error / mean**2).mean()))
 
 
 def _gradient(image: Image) -> Image:
-    """Sobel gradient magnitude of each band, zeros beyond the edges."""
+    """Sobel gradient magnitude of each band; zeros are assumed beyond the edges."""
 
     def slope(along: int, across: int) -> Image:
         smooth = ndimage.correlate1d(image, [1.0, 2.0, 1.0], axis=across, mode="constant")
@@ -136,28 +135,28 @@ def _gradient(image: Image) -> Image:
 
 
 def scc(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) -> float:
-    """Spatial correlation coefficient: of Sobel gradients over all bands (``SCC.m``).
+    """Spatial correlation coefficient of Sobel gradients over all bands (``SCC.m``).
 
-    After Zhou et al., 1998, with Sobel in place of their Laplacian and no mean taken away. The
-    outermost pixels are cut off first.
+    After Zhou et al., 1998, with Sobel in place of their Laplacian and without subtracting the
+    mean. The outermost pixels are excluded.
 
     Args:
         fused: ``[C, H, W]``, any unit; H and W at least 3.
-        reference: the same, the truth.
+        reference: ground truth, likewise.
         valid: ``[H, W]`` bool; a pixel counts if its neighbours are valid too.
 
     Returns:
         0..1, 1 is best.
 
     Raises:
-        SSDiffError: on shapes that differ, values that are not finite, no pixel that counts, an
-            image without any gradient.
+        SSDiffError: on differing shapes, non-finite values, no pixel that counts, an image without
+            any gradient.
     """
     fused, reference, mask = as_pair(fused, reference, valid)
     if min(mask.shape) < 3:
         raise SSDiffError(
             f"The image is {mask.shape[0]} x {mask.shape[1]} pixels, expected 3 x 3 or more; "
-            "judge a larger part."
+            "choose a larger area."
         )
     inside = np.s_[..., 1:-1, 1:-1]
     mask = _inner(mask[inside], 1)
@@ -165,8 +164,8 @@ def scc(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
     strength = np.sqrt((x**2).sum() * (y**2).sum())
     if not strength:
         raise SSDiffError(
-            "The fused image or the reference is flat, expected edges, for SCC compares them; "
-            "judge another part."
+            "The fused image or the reference is flat, expected edges because SCC compares them; "
+            "choose another area."
         )
     return float((x * y).sum() / strength)
 
@@ -174,19 +173,19 @@ def scc(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
 def psnr(
     fused: ArrayLike, reference: ArrayLike, full_scale: float, valid: ArrayLike | None = None
 ) -> float:
-    """Peak signal-to-noise ratio of all bands together.
+    """Peak signal-to-noise ratio over all bands.
 
     Args:
         fused: ``[C, H, W]``, any unit.
-        reference: the same, the truth.
-        full_scale: the largest value in that unit, such as 2047.
-        valid: ``[H, W]`` bool; pixels that count.
+        reference: ground truth, likewise.
+        full_scale: largest possible value in that unit, such as 2047.
+        valid: ``[H, W]`` bool; true for pixels that count.
 
     Returns:
         Decibels; infinite for equal images.
 
     Raises:
-        SSDiffError: on shapes that differ or values that are not finite.
+        SSDiffError: on differing shapes or non-finite values.
     """
     fused, reference, mask = as_pair(fused, reference, valid)
     error = ((fused - reference)[:, mask] ** 2).mean()
@@ -196,28 +195,28 @@ def psnr(
 def ssim(
     fused: ArrayLike, reference: ArrayLike, full_scale: float, valid: ArrayLike | None = None
 ) -> float:
-    """Structural similarity (Wang et al., 2004, eq. 13), the mean over bands.
+    """Structural similarity (Wang et al., 2004, eq. 13), averaged over bands.
 
-    Gaussian windows of 11 x 11 pixels, sigma 1.5, that lie inside the image; K = 0.01 and 0.03.
+    Gaussian windows of 11 x 11 pixels, sigma 1.5, inside the image only; K1 = 0.01, K2 = 0.03.
 
     Args:
         fused: ``[C, H, W]``, any unit; H and W at least 11.
-        reference: the same, the truth.
-        full_scale: the largest value in that unit, such as 2047.
-        valid: ``[H, W]`` bool; a window counts if it is valid throughout.
+        reference: ground truth, likewise.
+        full_scale: largest possible value in that unit, such as 2047.
+        valid: ``[H, W]`` bool; a window counts if all its pixels are valid.
 
     Returns:
         -1..1, 1 is best.
 
     Raises:
-        SSDiffError: on shapes that differ, values that are not finite, no window that counts.
+        SSDiffError: on differing shapes, non-finite values, no window that counts.
     """
     fused, reference, mask = as_pair(fused, reference, valid)
     reach = 5
     if min(mask.shape) < 2 * reach + 1:
         raise SSDiffError(
             f"The image is {mask.shape[0]} x {mask.shape[1]} pixels, expected 11 x 11 or more; "
-            "judge a larger part."
+            "choose a larger area."
         )
     inside = np.s_[reach:-reach, reach:-reach]
     mask = _inner(mask, reach, mode="constant")[inside]
@@ -244,29 +243,29 @@ def reduced_resolution_scores(
     cut: int = 21,
     valid: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """The scores of an image whose truth is known (``indexes_evaluation.m``).
+    """All metrics of an image with known ground truth (``indexes_evaluation.m``).
 
     Args:
         fused: ``[C, H, W]``, digital numbers.
-        reference: the same, the truth.
-        full_scale: the largest digital number, 2047 for 11 bit.
-        cut: the toolbox's ``dim_cut``: pixels from ``cut - 1`` to ``-cut`` count, because methods
-            differ in what they do at the edges. 0 for all.
-        valid: ``[H, W]`` bool; pixels that count.
+        reference: ground truth, likewise.
+        full_scale: largest possible digital number, 2047 for 11 bit.
+        cut: the toolbox's ``dim_cut``: only pixels from ``cut - 1`` to ``-cut`` count, because
+            methods differ in their edge handling. 0 for all pixels.
+        valid: ``[H, W]`` bool; true for pixels that count.
 
     Returns:
         SAM (degrees), ERGAS, Q2n, SCC, PSNR (dB), SSIM.
 
     Raises:
-        SSDiffError: as the metrics do; what is left by the cut must hold a 32 x 32 block.
+        SSDiffError: as the metrics do; the area inside the cut must contain a 32 x 32 block.
     """
     fused, reference, mask = as_pair(fused, reference, valid)
-    kept = np.s_[..., cut - 1 : -cut, cut - 1 : -cut] if cut else np.s_[...]
-    x, y, mask = fused[kept], reference[kept], mask[kept]
+    inside = np.s_[..., cut - 1 : -cut, cut - 1 : -cut] if cut else np.s_[...]
+    x, y, mask = fused[inside], reference[inside], mask[inside]
     if min(y.shape[-2:]) < 1:
         raise SSDiffError(
             f"The image is {reference.shape[1]} x {reference.shape[2]} pixels and the protocol "
-            f"cuts off {2 * cut - 1}, expected something to be left; give a larger image."
+            f"cuts off {2 * cut - 1}, expected more than that on each side; give a larger image."
         )
     return {
         "SAM": sam(x, y, mask),
@@ -281,41 +280,43 @@ def reduced_resolution_scores(
 def d_lambda(
     fused: ArrayLike, lms: ArrayLike, sensor: Sensor, valid: ArrayLike | None = None
 ) -> float:
-    """Spectral distortion (Khan et al., 2009; ``D_lambda_K.m``): what the sensor would not see.
+    """Spectral distortion D_lambda (Khan et al., 2009; ``D_lambda_K.m``).
 
     One minus Q2n between the fused image, blurred by the sensor's MTF, and ``lms``.
 
     Args:
         fused: ``[C, H, W]``, digital numbers.
-        lms: the same, what the interpolator makes of MS.
-        sensor: that took MS and PAN.
-        valid: ``[H, W]`` bool; a block counts if it and all that is blurred into it are valid.
+        lms: MS interpolated to the size of PAN, likewise.
+        sensor: sensor that acquired MS and PAN.
+        valid: ``[H, W]`` bool; a block counts if all pixels in it, or blurred into it, are valid.
 
     Returns:
         0..1, 0 is best.
 
     Raises:
-        SSDiffError: on shapes or bands that do not fit, values that are not finite, images
-            smaller than a block, no valid block.
+        SSDiffError: on mismatched shapes or bands, non-finite values, images smaller than a block,
+            no valid block.
     """
     fused, lms, mask = as_pair(fused, lms, valid, "LMS")
     return 1 - q2n(mtf_filter(fused, sensor), lms, _inner(mask, REACH))
 
 
 def d_lambda_alparone(fused: ArrayLike, lms: ArrayLike, valid: ArrayLike | None = None) -> float:
-    """Spectral distortion (Alparone et al., 2008; ``D_lambda.m``): change of the UQI between bands.
+    """Spectral distortion D_lambda (Alparone et al., 2008; ``D_lambda.m``).
+
+    Mean absolute change of the UQI between pairs of bands, from ``lms`` to the fused image.
 
     Args:
         fused: ``[C, H, W]``, C at least 2, digital numbers.
-        lms: the same, what the interpolator makes of MS.
-        valid: ``[H, W]`` bool; a block counts if it is valid throughout.
+        lms: MS interpolated to the size of PAN, likewise.
+        valid: ``[H, W]`` bool; a block counts if all its pixels are valid.
 
     Returns:
         0 is best.
 
     Raises:
-        SSDiffError: on shapes that differ, values that are not finite, images smaller than a
-            block, no valid block.
+        SSDiffError: on differing shapes, non-finite values, images smaller than a block, no valid
+            block.
     """
     fused, lms, mask = as_pair(fused, lms, valid, "LMS")
     _check_several_bands(lms, "D_lambda")
@@ -324,24 +325,25 @@ def d_lambda_alparone(fused: ArrayLike, lms: ArrayLike, valid: ArrayLike | None 
 
 
 def d_s(fused: ArrayLike, pan: ArrayLike, lms: ArrayLike, valid: ArrayLike | None = None) -> float:
-    """Spatial distortion (Alparone et al., 2008; ``D_s.m``): change of the UQI with PAN.
+    """Spatial distortion D_s (Alparone et al., 2008; ``D_s.m``).
 
-    ``lms`` is compared with PAN that was shrunk and interpolated back. Shrinking centres a pixel on
-    4 n + 1.5 and interpolating puts it on 4 n + 2; published figures contain that half pixel.
+    Mean absolute change of the UQI between each band and PAN. ``lms`` is compared with PAN shrunk
+    by 4 and interpolated back. Shrinking centres a pixel on 4 n + 1.5, interpolating puts it on
+    4 n + 2; this half-pixel offset is part of the toolbox and of published scores.
 
     Args:
-        fused: ``[C, H, W]``, digital numbers; H and W multiples of 4. Blocks that are not whole,
-            at the right and bottom, do not count; the toolbox refuses such sizes.
+        fused: ``[C, H, W]``, digital numbers; H and W multiples of 4. Incomplete blocks at the
+            right and bottom do not count; the toolbox rejects such sizes.
         pan: ``[H, W]``, digital numbers.
-        lms: ``[C, H, W]``, what the interpolator makes of MS.
-        valid: ``[H, W]`` bool; a block counts if it and all of PAN that went into it are valid.
+        lms: ``[C, H, W]``, MS interpolated to the size of PAN.
+        valid: ``[H, W]`` bool; a block counts if it and all PAN pixels it depends on are valid.
 
     Returns:
         0 is best.
 
     Raises:
-        SSDiffError: on shapes that do not fit, values that are not finite, images smaller than a
-            block, no valid block.
+        SSDiffError: on mismatched shapes, non-finite values, images smaller than a block, no valid
+            block.
     """
     fused, lms, mask = as_pair(fused, lms, valid, "LMS")
     pan = as_image(pan, "PAN", "[H, W]")
@@ -349,7 +351,7 @@ def d_s(fused: ArrayLike, pan: ArrayLike, lms: ArrayLike, valid: ArrayLike | Non
     check_block(pan)
     check_divisible(pan)
     pan = blank_nodata(pan, "PAN", mask)
-    mask = _inner(mask, _COARSE_PAN_REACH, mode="wrap")  # the interpolator wraps around
+    mask = _inner(mask, _COARSE_PAN_REACH, mode="wrap")  # the interpolator wraps around the edges
     coarse_pan = interpolate(bicubic_quarter(pan), border="wrap")
     change = uqi(fused, pan[None], mask) - uqi(lms, coarse_pan[None], mask)
     return float(np.abs(change).mean())
@@ -362,7 +364,7 @@ def hqnr(
     sensor: Sensor,
     valid: ArrayLike | None = None,
 ) -> float:
-    """Hybrid quality with no reference: ``(1 - D_lambda) (1 - D_s)`` (Aiazzi et al., 2014).
+    """Hybrid quality with no reference, HQNR: ``(1 - D_lambda) (1 - D_s)`` (Aiazzi et al., 2014).
 
     Arguments, range and errors are those of :func:`d_lambda` and :func:`d_s`; 1 is best.
     """
@@ -370,9 +372,9 @@ def hqnr(
 
 
 def qnr(fused: ArrayLike, pan: ArrayLike, lms: ArrayLike, valid: ArrayLike | None = None) -> float:
-    """Quality with no reference (Alparone et al., 2008; ``QNR.m``), all exponents 1.
+    """Quality with no reference, QNR (Alparone et al., 2008; ``QNR.m``), all exponents 1.
 
-    As :func:`hqnr`, but with :func:`d_lambda_alparone`; 1 is best.
+    Like :func:`hqnr`, but with :func:`d_lambda_alparone`; 1 is best.
     """
     return (1 - d_lambda_alparone(fused, lms, valid)) * (1 - d_s(fused, pan, lms, valid))
 
@@ -384,18 +386,18 @@ def full_resolution_scores(
     sensor: Sensor,
     valid: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """The scores of an image whose truth nobody knows (``indexes_evaluation_FS.m``), uncut.
+    """All metrics of an image without ground truth (``indexes_evaluation_FS.m``), edges included.
 
     Args:
         fused: ``[C, H, W]``, digital numbers; H and W multiples of 4, at least 32.
         pan: ``[H, W]``, digital numbers.
-        lms: ``[C, H, W]``, what the interpolator makes of MS.
-        sensor: that took MS and PAN.
-        valid: ``[H, W]`` bool; where all three are good. That excludes pixels of ``lms`` into which
-            nodata was interpolated.
+        lms: ``[C, H, W]``, MS interpolated to the size of PAN.
+        sensor: sensor that acquired MS and PAN.
+        valid: ``[H, W]`` bool; true where all three images are valid. Must exclude pixels of
+            ``lms`` into which nodata was interpolated.
 
     Returns:
-        D_lambda (Khan's), D_s, HQNR, QNR.
+        D_lambda (Khan et al.), D_s, HQNR, QNR.
 
     Raises:
         SSDiffError: as :func:`d_lambda` and :func:`d_s` do.

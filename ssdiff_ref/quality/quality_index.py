@@ -1,8 +1,8 @@
 """The universal image quality index (UQI, Q) and its hypercomplex extension Q2n, over blocks.
 
-UQI (Wang & Bovik, 2002) is correlation times agreement of the means times agreement of the
-variances of two bands. Q2n (Alparone et al., 2004; Garzelli & Nencini, 2009) is the same for
-images of several bands, each pixel one hypercomplex number. Both are 1 for equal images.
+UQI (Wang & Bovik, 2002) is the product of correlation, luminance similarity and contrast similarity
+of two bands. Q2n (Alparone et al., 2004; Garzelli & Nencini, 2009) extends it to images of several
+bands by treating each pixel as one hypercomplex number. Both are 1 for equal images.
 """
 
 from __future__ import annotations
@@ -18,37 +18,40 @@ from ssdiff_ref.quality.checks import Image, Mask, as_pair
 from ssdiff_trt.runtime.errors import SSDiffError
 
 BLOCK = 32
+"""Pixels on a side of a block."""
 _PIXELS = BLOCK * BLOCK
 _EPS = float(np.finfo(np.float64).eps)
 _ROUNDING = 1e-12
-"""Variance over squared mean that the interpolator's and float64's rounding gives a flat block."""
+"""Variance over squared mean below which a block is flat.
+
+The interpolator's ripple and float64 rounding give a constant block about this much."""
 
 
 def _blocks(strip: NDArray[Any]) -> NDArray[Any]:
-    """``[..., 32, W]`` as ``[blocks, ..., 1024]``; columns beyond the last whole block are left."""
+    """``[..., 32, W]`` as ``[blocks, ..., 1024]``, without columns beyond the last whole block."""
     count = strip.shape[-1] // BLOCK
-    cut = strip[..., : count * BLOCK].reshape(*strip.shape[:-1], count, BLOCK)
-    return np.moveaxis(cut, -2, 0).reshape(count, *strip.shape[:-2], _PIXELS)
+    blocks = strip[..., : count * BLOCK].reshape(*strip.shape[:-1], count, BLOCK)
+    return np.moveaxis(blocks, -2, 0).reshape(count, *strip.shape[:-2], _PIXELS)
 
 
 def _centred(blocks: Image) -> tuple[Image, Image]:
-    """Means ``[..., 1]`` and what is left without them."""
+    """Block means ``[..., 1]`` and the blocks minus their means."""
     mean = blocks.mean(axis=-1, keepdims=True)
     return mean, blocks - mean
 
 
-def _power(centred: Image) -> Image:
-    """Variance ``[...]``, with N - 1 as in MATLAB."""
+def _variance(centred: Image) -> Image:
+    """Variance ``[...]`` of centred blocks, normalised by N - 1 as in MATLAB."""
     variance: Image = np.einsum("...p,...p->...", centred, centred) / (_PIXELS - 1)
     return variance
 
 
 def _mean_where(whole: Mask, index: Image) -> Image:
-    """The mean of an index ``[*grid, ...]`` over the blocks ``[*grid]`` that are whole."""
+    """Mean of an index ``[*grid, ...]`` over the blocks that ``whole`` ``[*grid]`` selects."""
     if not whole.any():
         raise SSDiffError(
-            f"No block of {BLOCK} x {BLOCK} pixels is valid throughout, expected at least one; "
-            "judge a part with less nodata."
+            f"No block of {BLOCK} x {BLOCK} pixels is entirely valid, expected at least one; "
+            "choose an area with less nodata."
         )
     mean: Image = index[whole].mean(axis=0)
     return mean
@@ -57,9 +60,9 @@ def _mean_where(whole: Mask, index: Image) -> Image:
 def _mean_over_blocks(
     index: Callable[[Image, Image], Image], x: Image, y: Image, valid: Mask
 ) -> Image:
-    """The mean of ``index(x_blocks, y_blocks)`` ``[blocks, ...]`` over all blocks that are valid.
+    """Mean of ``index(x_blocks, y_blocks)`` ``[blocks, ...]`` over all entirely valid blocks.
 
-    One row of blocks at a time, so that temporaries stay small.
+    Computed one row of blocks at a time, to keep temporaries small.
     """
     indices, whole = [], []
     for top in range(0, valid.shape[0] - BLOCK + 1, BLOCK):
@@ -70,19 +73,20 @@ def _mean_over_blocks(
 
 
 def check_block(image: Image) -> None:
-    """That at least one block fits into ``[..., H, W]``."""
+    """Raise an SSDiffError unless at least one block fits into ``[..., H, W]``."""
     height, width = image.shape[-2:]
     if min(height, width) < BLOCK:
         raise SSDiffError(
             f"The image is {height} x {width} pixels, expected {BLOCK} x {BLOCK} or more; "
-            "judge a larger part."
+            "choose a larger area."
         )
 
 
 def _uqi(mean_x: Image, mean_y: Image, var_x: Image, var_y: Image, cov: Image) -> Image:
-    """The index from moments; as its authors do, a factor that is 0/0 counts as 1.
+    """UQI from moments; as in the authors' code, a factor that is 0/0 counts as 1.
 
-    So a flat or saturated block is judged by its level alone. The toolbox's ``uqi.m`` is NaN there.
+    The score of a flat or saturated block thus depends on its mean alone. The toolbox's ``uqi.m``
+    returns NaN there.
     """
     spread, level = var_x + var_y, mean_x**2 + mean_y**2
     flat, black = spread <= _ROUNDING * level, level == 0
@@ -95,20 +99,20 @@ def _uqi_of_blocks(x: Image, y: Image) -> Image:
     """UQI ``[blocks, A, B]`` of ``[blocks, A, 1024]`` with ``[blocks, B, 1024]``."""
     (mean_x, x_0), (mean_y, y_0) = _centred(x), _centred(y)
     covariance = x_0 @ y_0.swapaxes(-1, -2) / (_PIXELS - 1)
-    variances = _power(x_0)[:, :, None], _power(y_0)[:, None, :]
+    variances = _variance(x_0)[:, :, None], _variance(y_0)[:, None, :]
     return _uqi(mean_x, mean_y.swapaxes(-1, -2), *variances, covariance)
 
 
 def uqi(x: Image, y: Image, valid: Mask) -> Image:
-    """UQI of every band of one image with every band of another, the mean over distinct blocks.
+    """UQI of every band of one image with every band of another, averaged over distinct blocks.
 
-    ``uqi.m`` of the DLPan-Toolbox (Wang & Bovik, 2002). Blocks that are not whole, at the right
-    and bottom, do not count, nor do those that are not valid throughout.
+    ``uqi.m`` of the DLPan-Toolbox (Wang & Bovik, 2002). Incomplete blocks at the right and bottom
+    do not count, nor do blocks with invalid pixels.
 
     Args:
         x: ``[A, H, W]``.
         y: ``[B, H, W]``, in the same unit.
-        valid: ``[H, W]``.
+        valid: ``[H, W]``, true where a pixel is valid.
 
     Returns:
         ``[A, B]``, -1..1.
@@ -121,7 +125,7 @@ def uqi(x: Image, y: Image, valid: Mask) -> Image:
 
 
 def _window_means(band: Image) -> Image:
-    """Means over all 32 x 32 windows inside ``[H, W]``."""
+    """Means of all 32 x 32 windows inside ``[H, W]``."""
     corner = np.pad(band, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     rows = corner[BLOCK:] - corner[:-BLOCK]
     means: Image = (rows[:, BLOCK:] - rows[:, :-BLOCK]) / _PIXELS
@@ -129,18 +133,18 @@ def _window_means(band: Image) -> Image:
 
 
 def q_average(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) -> float:
-    """UQI over sliding windows, the mean over windows and bands (``Q.m``, ``img_qi.m``).
+    """UQI over sliding windows, averaged over windows and bands (``Q.m``, ``img_qi.m``).
 
     Args:
         fused: ``[C, H, W]``, digital numbers.
-        reference: the same, the truth.
-        valid: ``[H, W]`` bool; a window counts if it is valid throughout.
+        reference: ground truth, likewise.
+        valid: ``[H, W]`` bool; a window counts if all its pixels are valid.
 
     Returns:
         -1..1, 1 is best.
 
     Raises:
-        SSDiffError: on shapes that differ, values that are not finite, no valid window.
+        SSDiffError: on differing shapes, non-finite values, no valid window.
     """
     fused, reference, mask = as_pair(fused, reference, valid)
     check_block(reference)
@@ -159,7 +163,7 @@ def _conjugate(x: Image) -> Image:
 
 
 def _product(x: Image, y: Image) -> Image:
-    """The hypercomplex product over the last axis, in the toolbox's variant of Cayley-Dickson."""
+    """Hypercomplex product over the last axis: the toolbox's variant of Cayley-Dickson."""
     half = x.shape[-1] // 2
     if not half:
         return x * y
@@ -172,7 +176,7 @@ def _product(x: Image, y: Image) -> Image:
 
 @cache
 def _product_with_conjugate(units: int) -> Image:
-    """``T[i, j]`` is unit i times the conjugate of unit j, ``[units, units, units]``."""
+    """Table ``[units, units, units]``; ``[i, j]`` is unit i times the conjugate of unit j."""
     unit = np.eye(units)
     table = _product(unit[:, None, :], _conjugate(unit)[None, :, :])
     table.flags.writeable = False
@@ -180,27 +184,27 @@ def _product_with_conjugate(units: int) -> Image:
 
 
 def _as_uint16(image: Image) -> Image:
-    """What MATLAB's cast to uint16 leaves, still in float64."""
+    """Round and clip like MATLAB's cast to uint16, but stay in float64."""
     return np.clip(np.floor(image + 0.5), 0, 65535)
 
 
 def _q2n_of_blocks(fused: Image, reference: Image) -> Image:
     """Q2n ``[blocks]`` of ``[blocks, C, 1024]`` (``onions_quality.m``, ``norm_blocco.m``)."""
     bands = reference.shape[-2]
-    units = 1 << (bands - 1).bit_length()  # bands are filled up to a power of two
+    units = 1 << (bands - 1).bit_length()  # bands are padded to a power of two
     mean_r, r_0 = _centred(reference)
-    scale = np.sqrt(_power(r_0))[..., None]
+    scale = np.sqrt(_variance(r_0))[..., None]
     scale[scale == 0] = _EPS
     mean_f, f_0 = _centred(fused)
-    # Each band is normalised so that the reference has mean 1 and variance 1. A band of the
-    # filling has mean 1 and variance 0 in both images.
+    # Each band is normalised so that the reference has mean 1 and variance 1. A padding band has
+    # mean 1 and variance 0 in both images.
     mean_f, r_0, f_0 = (mean_f - mean_r) / scale + 1, r_0 / scale, f_0 / scale
     length_r = np.sqrt(float(units))
     length_f = np.sqrt((mean_f[..., 0] ** 2).sum(axis=-1) + units - bands)
     luminance = 2 * length_r * length_f / (length_r**2 + length_f**2)
-    spread = (_power(r_0) + _power(f_0)).sum(axis=-1)
+    spread = (_variance(r_0) + _variance(f_0)).sum(axis=-1)
     covariance = r_0 @ f_0.swapaxes(-1, -2) / (_PIXELS - 1)
-    # The product is bilinear, so the hypercomplex covariance is made of the real ones.
+    # The product is bilinear, so the hypercomplex covariance is a sum of real covariances.
     table = _product_with_conjugate(units)[:bands, :bands]
     hypercomplex = np.linalg.norm(np.einsum("nij,ijk->nk", covariance, table), axis=-1)
     flat = spread == 0
@@ -213,30 +217,31 @@ def q2n(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
     """Q2n over distinct 32 x 32 blocks: Q4 for 4 bands, Q8 for 8.
 
     ``q2n.m`` of the DLPan-Toolbox (Garzelli & Nencini, 2009): values are rounded to unsigned
-    16 bit, and sizes filled up to whole blocks by mirroring.
+    16 bit, and the image is mirrored to whole blocks.
 
     Args:
         fused: ``[C, H, W]``, digital numbers.
-        reference: the same, the truth. The index is not symmetric in the two.
-        valid: ``[H, W]`` bool; a block counts if it is valid throughout.
+        reference: ground truth, likewise. The index is not symmetric in the two.
+        valid: ``[H, W]`` bool; a block counts if all its pixels are valid.
 
     Returns:
         0..1, 1 is best.
 
     Raises:
-        SSDiffError: on shapes that differ, values that are not finite, images smaller than a
-            block, no valid block, or a reference that is no digital numbers.
+        SSDiffError: on differing shapes, non-finite values, images smaller than a block, no valid
+            block, or a reference that is not in digital numbers.
     """
     fused, reference, mask = as_pair(fused, reference, valid)
     check_block(reference)
     if reference.max() <= 1:
         raise SSDiffError(
-            f"The reference peaks at {reference.max():g}, expected digital numbers, for Q2n rounds "
-            "to whole numbers; multiply by the sensor's full scale."
+            f"The maximum of the reference is {reference.max():g}, expected digital numbers "
+            "because Q2n rounds to integers; multiply by the sensor's full scale."
         )
-    fill = [(0, -size % BLOCK) for size in mask.shape]
+    padding = [(0, -size % BLOCK) for size in mask.shape]
     fused, reference = (
-        np.pad(_as_uint16(image), [(0, 0), *fill], mode="symmetric") for image in (fused, reference)
+        np.pad(_as_uint16(image), [(0, 0), *padding], mode="symmetric")
+        for image in (fused, reference)
     )
-    mask = np.pad(mask, fill, mode="symmetric")
+    mask = np.pad(mask, padding, mode="symmetric")
     return float(_mean_over_blocks(_q2n_of_blocks, fused, reference, mask))

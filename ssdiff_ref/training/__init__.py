@@ -1,1 +1,1 @@
-"""Training: imagery to simulated pairs, pairs to weights, weights to better weights for a scene."""
+"""Training of SSDiff on simulated pairs, fine-tuning, and adaptation to a scene."""

@@ -114,11 +114,11 @@ def adapt_weights(
     timesteps = opened.manifest.sampler.timesteps
     watched, judged = (
         Validation(blocks.batch, timesteps, blocks.score)
-        for blocks in (Blocks(reduced, part, optics) for part in (split.watched, split.judged))
+        for blocks in (Blocks(reduced, part, optics) for part in (split.validation, split.test))
     )
     progress.note(
         f"{reduced.valid.shape[1]} x {reduced.valid.shape[0]} pixels of MS; "
-        f"{len(split.watched)} blocks tell when to stop, {len(split.judged)} judge"
+        f"{len(split.validation)} blocks tell when to stop, {len(split.test)} judge"
     )
     before = judged(net)
     config = Config(

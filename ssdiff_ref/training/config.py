@@ -1,4 +1,4 @@
-"""A training run as one file."""
+"""Configuration of a training run, read from a TOML file (a recipe)."""
 
 from __future__ import annotations
 
@@ -21,96 +21,105 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """Imagery of one kind, to cut training patches from."""
+    """Imagery of one kind from which training patches are cropped."""
 
     name: str
     files: tuple[str, ...] = ()
-    """Rasters, ``.npy`` or PanCollection ``.h5``; patterns such as ``*.tif`` are expanded."""
+    """Rasters, ``.npy`` or PanCollection ``.h5`` files; may be glob patterns such as ``*.tif``."""
     stack: bool = False
-    """The files are bands of one scene, on grids that may differ; the first one's is taken."""
+    """Whether the files are bands of one scene; they are resampled to the first file's grid."""
     bands: tuple[int, ...] | None = None
-    """To take, counted from 1."""
+    """Bands to use, counted from 1; all by default."""
     pan: str | None = None
-    """Raster of the real PAN, brought onto the grid of the bands."""
+    """Raster of real PAN, resampled to the grid of the bands; PAN is simulated by default."""
     full_scale: float | None = Field(default=None, gt=0)
-    """Digital number that becomes 1; by default the largest of an integer type's."""
+    """Digital number that PanCollection files are divided by; 2047 by default."""
     decimations: tuple[int, ...] = (1,)
-    """How many pixels become one of the truth: more is sharper for the MTF of the same sensor."""
+    """Factors by which the source is decimated to give the ground truth, 1 to 8.
+
+    Larger factors give a sharper ground truth, since less of the source sensor's blur remains."""
     weight: float = Field(default=1, gt=0)
-    """How often it is drawn, against the other sources."""
+    """Sampling weight relative to the other sources."""
     held_out: float = Field(default=0.15, ge=0, lt=1)
-    """Share of the columns, at the right, or of the patches, at the end, kept for validation."""
+    """Fraction held out for validation: rightmost columns, or last patches of an ``.h5``."""
     order: Literal["spectral", "any"] = "spectral"
-    """Whether the bands come by wavelength, as those of the network."""
+    """Whether the bands are ordered by wavelength, like those of the network."""
     scenes: int = Field(default=0, ge=0)
-    """Instead of files: procedural scenes to make."""
+    """Number of procedural scenes to generate instead of reading files."""
     size: int = Field(default=512, ge=64)
-    """Of procedural scenes."""
+    """Side of procedural scenes in pixels."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
         if bool(self.files) == bool(self.scenes):
-            raise ValueError("a source has either files or a number of procedural scenes")
+            raise ValueError("a source needs either files or a number of procedural scenes")
         if not self.decimations or min(self.decimations) < 1 or max(self.decimations) > 8:
-            raise ValueError("decimations are 1 to 8")
+            raise ValueError("decimations must be 1 to 8, and at least one")
         return self
 
 
 class Stage(_Strict):
-    """Iterations on patches of one size."""
+    """Consecutive iterations with one patch size and batch size."""
 
     iterations: int = Field(ge=1)
     patch: int = Field(default=64, ge=16, multiple_of=16)
-    """Pixels on a side."""
+    """Side of a patch in pixels."""
     batch: int = Field(default=16, ge=1)
 
 
 class Config(_Strict):
-    """What ``ssdiff-ref train`` reads."""
+    """Configuration of ``ssdiff-ref train``."""
 
     bands: int = Field(ge=1)
     sources: tuple[Source, ...] = ()
     stages: tuple[Stage, ...] = Field(min_length=1)
     pan_response: tuple[PositiveFloat, ...] | None = None
-    """Share of PAN's light that each band has, for weights of one kind of sensor; samples vary
-    around it. Default: any share, for whatever sensor."""
+    """Typical weight of each band in PAN, around which samples vary, to train for one sensor type.
+
+    By default the weights are random, to train for arbitrary sensors."""
     seed: int = 0
     start: str | None = None
-    """Weights or a bundle to start from, or the name of a bundle that comes along. If they are for
-    fewer bands, they are widened."""
+    """Initial weights: a file, a bundle, or the name of a shipped bundle; random by default.
+
+    Weights for fewer bands are widened."""
     learning_rate: float = Field(default=1e-3, gt=0)
     final_rate: float = Field(default=0, ge=0)
-    """Share of the learning rate that the cosine ends at."""
+    """Final learning rate of the cosine schedule, as a fraction of ``learning_rate``."""
     warmup: int = Field(default=200, ge=0)
-    """Iterations over which the learning rate rises."""
+    """Iterations of linear warm-up of the learning rate."""
     weight_decay: float = Field(default=0.01, ge=0)
     ema: float = Field(default=0.9999, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights."""
     relative: bool = True
-    """Errors count relative to the brightness of their patch, as ERGAS counts them."""
+    """Whether the loss is relative to the mean of each patch, like ERGAS."""
     alternate: int = Field(default=0, ge=0)
-    """L-BAF: iterations after which the other branch learns; 0: both learn."""
+    """L-BAF: iterations after which training switches to the other branch; 0 trains both."""
     validate_every: int = Field(default=500, ge=1)
+    """Iterations between validations."""
     patience: int = Field(default=0, ge=0)
-    """Validations without a better one after which to stop; 0: never."""
+    """Early stopping: validations without improvement before training stops; 0 disables it."""
     validation_patches: int = Field(default=64, ge=1)
     save_every: int = Field(default=250, ge=1)
+    """Iterations between checkpoints."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool | None = None
-    """Default: on CUDA."""
+    """Whether to use ``torch.compile``; by default on CUDA only."""
 
     @model_validator(mode="after")
     def _response_by_band(self) -> Config:
         if self.pan_response and len(self.pan_response) != self.bands:
-            raise ValueError(f"pan_response has {len(self.pan_response)} values, not {self.bands}")
+            raise ValueError(
+                f"pan_response has {len(self.pan_response)} values, expected {self.bands}"
+            )
         return self
 
     @property
     def iterations(self) -> int:
-        """Of all stages."""
+        """Total iterations of all stages."""
         return sum(stage.iterations for stage in self.stages)
 
     def stage_at(self, iteration: int) -> Stage:
-        """The stage that an iteration, from 0, belongs to."""
+        """The stage of an iteration, counted from 0."""
         for stage in self.stages:
             if iteration < stage.iterations:
                 return stage
@@ -119,10 +128,10 @@ class Config(_Strict):
 
 
 def read_config(path: str | Path) -> Config:
-    """Read and check a TOML file.
+    """Read and validate a TOML file.
 
     Raises:
-        SSDiffError: if it is not there, not TOML, or says something that no run can do.
+        SSDiffError: if the file is missing, not TOML, or not a valid configuration.
     """
     path = Path(path)
     try:
@@ -134,7 +143,9 @@ def read_config(path: str | Path) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "the whole"
+        first = error.errors()[0]
+        location = ".".join(map(str, first["loc"])) or "the configuration"
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise SSDiffError(f"In {path}, {where}: {fault['msg']}{more}; correct the file.") from error
+        raise SSDiffError(
+            f"In {path}, {location}: {first['msg']}{more}; correct the file."
+        ) from error

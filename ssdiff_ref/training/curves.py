@@ -1,4 +1,4 @@
-"""How a run went, drawn."""
+"""Plots of the loss and the validation scores of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _columns(path: Path) -> dict[str, list[float]]:
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw the loss and the validation of a run as ``curves.png`` in its folder."""
+    """Plot the loss and the validation scores of a run as ``curves.png`` in its folder."""
     if not (folder / LOSSES).exists():
         return
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def draw_curves(folder: Path) -> None:
     ):
         if scores:
             panel.plot(scores["iteration"], scores[name], marker="o", markersize=3)
-        panel.set(title=f"Held out: {title}")
+        panel.set(title=f"Validation: {title}")
     for panel in panels[2:]:
         panel.set_xlabel("iteration")
     for panel in panels:

@@ -1,4 +1,4 @@
-"""The imagery that training draws from: read once, held in memory, split by place."""
+"""Training imagery: read once, held in memory, and spatially split into training and validation."""
 
 from __future__ import annotations
 
@@ -23,92 +23,100 @@ ARRAYS = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One scene, or one part of it."""
+class TrainingImage:
+    """A scene, or a part of one, from which training patches are cropped."""
 
     pixels: NDArray[Any]
-    """``[B, H, W]``, as stored; the last band is PAN if ``with_pan``. 0 in all is no data."""
+    """``[B, H, W]``, as stored; a pixel that is 0 in all bands is nodata."""
     source: Source
     with_pan: bool = False
+    """Whether the last band is PAN."""
 
-    def part(self, held_out: bool) -> Picture:
-        """The columns that are kept for validation, or the others."""
+    def part(self, held_out: bool) -> TrainingImage:
+        """The columns held out for validation, or the remaining columns."""
         width = self.pixels.shape[-1]
         border = round(width * (1 - self.source.held_out))
         cols = slice(border, width) if held_out else slice(0, border)
-        return Picture(self.pixels[..., cols], self.source, self.with_pan)
+        return TrainingImage(self.pixels[..., cols], self.source, self.with_pan)
 
-    def scales(self) -> Iterator[Picture]:
-        """Itself, for decimations below 4, and at half its size, for what is left of the others."""
-        few = tuple(step for step in self.source.decimations if step < 4)
-        many = tuple(step // 2 for step in self.source.decimations if step >= 4)
+    def scales(self) -> Iterator[TrainingImage]:
+        """The image itself for decimations below 4, and at half size for larger decimations.
+
+        At half size, decimations are halved too.
+        """
+        small = tuple(step for step in self.source.decimations if step < 4)
+        large = tuple(step // 2 for step in self.source.decimations if step >= 4)
         share = self.source.weight / len(self.source.decimations)
-        for steps in (few, many):
+        for steps in (small, large):
             if steps:
-                pixels = self.pixels if steps is few else _halved(self.pixels)
-                told = {"decimations": steps, "weight": share * len(steps)}
-                yield Picture(pixels, self.source.model_copy(update=told), self.with_pan)
+                pixels = self.pixels if steps is small else _halved(self.pixels)
+                changes = {"decimations": steps, "weight": share * len(steps)}
+                yield TrainingImage(pixels, self.source.model_copy(update=changes), self.with_pan)
 
 
 def _halved(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Means of 2 x 2; 0 where any of them is missing."""
+    """Means of 2 x 2 pixels; 0 where any of the four is nodata."""
     bands, height, width = pixels.shape
     blocks = pixels[:, : height // 2 * 2, : width // 2 * 2].reshape(
         bands, height // 2, 2, width // 2, 2
     )
-    missing = (blocks == 0).all(axis=0).any(axis=(1, 3))
+    nodata = (blocks == 0).all(axis=0).any(axis=(1, 3))
     means = blocks.mean(axis=(2, 4), dtype=np.float32).round().astype(pixels.dtype)
-    means[:, missing] = 0
+    means[:, nodata] = 0
     return means
 
 
-def make_scenes(sources: Sequence[Source], bands: int, seed: int) -> list[Picture]:
-    """Make every procedural scene.
+def make_scenes(sources: Sequence[Source], bands: int, seed: int) -> list[TrainingImage]:
+    """Generate the procedural scenes of all sources.
 
     Args:
-        sources: of a configuration; those with files are left alone.
-        bands: of the network; scenes have a few more, to be mixed.
-        seed: of the scenes.
+        sources: sources of a configuration; those with files are skipped.
+        bands: number of bands of the network; scenes have two more, which are mixed in.
+        seed: random seed of the scenes.
     """
     return [
-        Picture((scene * 2000).clip(1, 65535).astype(np.uint16), source)
+        TrainingImage((scene * 2000).clip(1, 65535).astype(np.uint16), source)
         for source in sources
         for number in range(source.scenes)
         for scene in [dead_leaves(seed * 1000 + number, bands + 2, source.size)]
     ]
 
 
-def read_sources(sources: Sequence[Source], folder: Path) -> list[Picture]:
-    """Read every raster; PanCollection files and procedural scenes are left alone.
+def read_sources(sources: Sequence[Source], folder: Path) -> list[TrainingImage]:
+    """Read the rasters of all sources, without PanCollection files and procedural scenes.
 
     Args:
-        sources: of a configuration.
-        folder: that relative paths start from.
+        sources: sources of a configuration.
+        folder: base of relative paths.
 
     Raises:
-        SSDiffError: if a file is missing or is not imagery.
+        SSDiffError: if a file is missing or cannot be read as imagery.
     """
-    pictures = []
+    images = []
     for source in sources:
         paths = [path for pattern in source.files for path in expand(folder, pattern)]
         rasters = [path for path in paths if path.suffix not in ARRAYS]
         if source.stack and rasters:
-            pictures.append(_read_scene(rasters, source, folder))
+            images.append(_read_scene(rasters, source, folder))
         else:
-            pictures += [_read_scene([path], source, folder) for path in rasters]
-    return pictures
+            images += [_read_scene([path], source, folder) for path in rasters]
+    return images
 
 
 def expand(folder: Path, pattern: str) -> list[Path]:
-    """The files that a pattern means, at least one."""
-    whole = folder / pattern
-    found = sorted(Path(whole.anchor or ".").glob(str(whole.relative_to(whole.anchor or "."))))
-    if not found:
-        raise SSDiffError(f"No file {whole} was found; check the source's files and --data.")
-    return found
+    """Files that match a glob pattern, at least one.
+
+    Raises:
+        SSDiffError: if there is none.
+    """
+    full = folder / pattern
+    paths = sorted(Path(full.anchor or ".").glob(str(full.relative_to(full.anchor or "."))))
+    if not paths:
+        raise SSDiffError(f"No file {full} was found; check the source's files and --data.")
+    return paths
 
 
-def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> Picture:
+def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> TrainingImage:
     import rasterio
     from rasterio.enums import Resampling
     from rasterio.errors import RasterioError
@@ -119,7 +127,7 @@ def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> Picture:
         pixels = array.transpose(2, 0, 1) if array.shape[0] > array.shape[-1] else array
         if source.bands:
             pixels = pixels[[band - 1 for band in source.bands]]
-        return Picture(np.ascontiguousarray(pixels), source)
+        return TrainingImage(np.ascontiguousarray(pixels), source)
     layers = []
     try:
         with rasterio.open(paths[0]) as first:
@@ -132,135 +140,138 @@ def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> Picture:
             for path in [*paths, *([folder / source.pan] if source.pan else [])]:
                 is_pan = source.pan is not None and path == folder / source.pan
                 with rasterio.open(path) as raster:
-                    chosen = None if is_pan or source.stack else source.bands
+                    selected = None if is_pan or source.stack else source.bands
                     if raster.transform == first.transform and raster.shape == first.shape:
-                        layers.append(raster.read(chosen))
+                        layers.append(raster.read(selected))
                     else:
-                        with WarpedVRT(raster, resampling=Resampling.cubic, **grid) as onto:
-                            layers.append(onto.read(chosen))
+                        with WarpedVRT(raster, resampling=Resampling.cubic, **grid) as warped:
+                            layers.append(warped.read(selected))
     except RasterioError as error:
-        raise SSDiffError(f"A source of {source.name} cannot be read: {error}.") from error
+        raise SSDiffError(
+            f"A file of the source {source.name} cannot be read ({error}); check the file."
+        ) from error
     pixels = np.concatenate([layer.astype(np.uint16) for layer in layers])
     if max(layer.dtype.itemsize for layer in layers) == 1:
         pixels = pixels.astype(np.uint8)
     if source.bands and source.stack:
         pixels = pixels[[band - 1 for band in source.bands]]
-    return Picture(pixels, source, with_pan=source.pan is not None)
+    return TrainingImage(pixels, source, with_pan=source.pan is not None)
 
 
-def pack(pictures: Sequence[Picture], path: Path) -> None:
-    """Write imagery and what its sources say as one compressed file.
+def pack(images: Sequence[TrainingImage], path: Path) -> None:
+    """Write images and the settings of their sources as one compressed file.
 
     Args:
-        pictures: to write.
-        path: ``.npz``.
+        images: images to write.
+        path: ``.npz`` file to write.
     """
-    told = [
-        {"source": picture.source.model_dump(), "with_pan": picture.with_pan}
-        for picture in pictures
+    metadata = [
+        {"source": image.source.model_dump(), "with_pan": image.with_pan} for image in images
     ]
-    # Differences along rows, which wrap around and add up again, take fewer bits.
+    # Differences along rows compress better; integer overflow cancels when they are summed.
     arrays = {
-        f"picture{index}": np.diff(picture.pixels, axis=-1, prepend=picture.pixels.dtype.type(0))
-        for index, picture in enumerate(pictures)
+        f"picture{index}": np.diff(image.pixels, axis=-1, prepend=image.pixels.dtype.type(0))
+        for index, image in enumerate(images)
     }
     with atomic_write(path) as unfinished:
-        np.savez_compressed(unfinished, told=np.array(json.dumps(told)), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(unfinished, told=np.array(json.dumps(metadata)), **arrays)  # type: ignore[arg-type]
 
 
-def unpack(path: Path) -> list[Picture]:
-    """Read what :func:`pack` wrote."""
+def unpack(path: Path) -> list[TrainingImage]:
+    """Read a file written by :func:`pack`."""
     try:
         with np.load(path) as content:
-            told = json.loads(str(content["told"]))
+            metadata = json.loads(str(content["told"]))
             return [
-                Picture(
+                TrainingImage(
                     np.cumsum(difference, axis=-1, dtype=difference.dtype),
-                    Source.model_validate(one["source"]),
-                    one["with_pan"],
+                    Source.model_validate(entry["source"]),
+                    entry["with_pan"],
                 )
-                for index, one in enumerate(told)
+                for index, entry in enumerate(metadata)
                 for difference in [content[f"picture{index}"]]
             ]
     except (OSError, ValueError, KeyError) as error:
         raise SSDiffError(
-            f"{path} cannot be read as packed imagery ({error}); make it with ssdiff-ref pack."
+            f"{path} cannot be read as packed imagery ({error}); write it with ssdiff-ref pack."
         ) from error
 
 
 class Crops:
-    """Cuts crops from pictures.
+    """Cuts random crops from images.
 
     Args:
-        pictures: parts to cut from.
-        generator: on the CPU.
-        device: where pictures are held.
+        images: images to crop.
+        generator: random generator on the CPU.
+        device: device that holds the images.
     """
 
     def __init__(
-        self, pictures: Sequence[Picture], generator: Generator, device: torch.device
+        self, images: Sequence[TrainingImage], generator: Generator, device: torch.device
     ) -> None:
         self._random = generator
-        self.pictures = list(pictures)
+        self.images = list(images)
         self._pixels = [
-            torch.from_numpy(picture.pixels.astype(np.float32)).to(device) for picture in pictures
+            torch.from_numpy(image.pixels.astype(np.float32)).to(device) for image in images
         ]
-        self._means = [_valid_mean(picture.pixels).to(device) for picture in pictures]
-        self._found: dict[tuple[int, int], _Places] = {}
+        self._means = [_valid_mean(image.pixels).to(device) for image in images]
+        self._positions_by_key: dict[tuple[int, int], _Positions] = {}
 
     def choices(self, size_for: Callable[[int], int]) -> Iterator[tuple[int, int, float]]:
-        """Picture, decimation and weight of all that are large enough."""
-        for index, picture in enumerate(self.pictures):
-            source = picture.source
-            alike = sum(
+        """Image index, decimation and weight of every combination with a large enough crop."""
+        for index, image in enumerate(self.images):
+            source = image.source
+            sharing = sum(  # images that share the weight of their source
                 (other.source.name, other.source.decimations) == (source.name, source.decimations)
-                for other in self.pictures
+                for other in self.images
             )
             for step in source.decimations:
-                if len(self._places(index, size_for(step)).corners):
-                    yield index, step, source.weight / alike / len(source.decimations)
+                if len(self._positions(index, size_for(step)).corners):
+                    yield index, step, source.weight / sharing / len(source.decimations)
 
-    def _places(self, index: int, size: int) -> _Places:
+    def _positions(self, index: int, size: int) -> _Positions:
         key = index, size
-        if key not in self._found:
-            self._found[key] = _find_places(self.pictures[index].pixels, size)
-        return self._found[key]
+        if key not in self._positions_by_key:
+            self._positions_by_key[key] = _find_positions(self.images[index].pixels, size)
+        return self._positions_by_key[key]
 
     def cut(self, index: int, size: int, count: int) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Crops of one picture, turned and mirrored at random.
+        """Random crops of one image, randomly rotated by 90 degrees and mirrored.
 
         Returns:
-            Bands ``[count, B, size, size]``, PAN ``[count, 1, size, size]`` if the picture has it,
-            and the picture's mean by band.
+            Bands ``[count, B, size, size]``, PAN ``[count, 1, size, size]`` if the image has it,
+            and the mean of each band over the image.
         """
-        places, pixels = self._places(index, size), self._pixels[index]
-        chosen = torch.multinomial(places.weights, count, True, generator=self._random)
+        positions, pixels = self._positions(index, size), self._pixels[index]
+        picked = torch.multinomial(positions.weights, count, True, generator=self._random)
         turns = torch.randint(8, (count,), generator=self._random)
         crops = []
-        for (row, col), turn in zip(places.corners[chosen].tolist(), turns.tolist(), strict=True):
+        for (row, col), turn in zip(
+            positions.corners[picked].tolist(), turns.tolist(), strict=True
+        ):
             crop = torch.rot90(pixels[:, row : row + size, col : col + size], turn % 4, (1, 2))
             crops.append(crop.flip(2) if turn >= 4 else crop)
         stacked, mean = torch.stack(crops), self._means[index]
-        if self.pictures[index].with_pan:
+        if self.images[index].with_pan:
             pan = stacked[:, -1:] * (mean[:-1].mean() / mean[-1])
             return stacked[:, :-1], pan, mean[:-1]
         return stacked, None, mean
 
 
-class _Places(NamedTuple):
-    """Where to cut crops of one size."""
+class _Positions(NamedTuple):
+    """Positions of crops of one size."""
 
     corners: Tensor
-    """Row and column of their top left pixels, ``[n, 2]``."""
+    """Row and column of the top left pixel, ``[n, 2]``."""
     weights: Tensor
-    """How often to choose each, ``[n]``."""
+    """Sampling weights, ``[n]``."""
 
 
-def _find_places(pixels: NDArray[Any], size: int) -> _Places:
-    """Crops without missing data, on every fourth pixel; those with more contrast more often."""
+def _find_positions(pixels: NDArray[Any], size: int) -> _Positions:
+    """Crops without nodata, at every fourth pixel; crops with more contrast get larger weights."""
     height, width = pixels.shape[1:]
     if min(height, width) < size or not pixels.any():
-        return _Places(torch.empty(0, 2, dtype=torch.long), torch.empty(0))
+        return _Positions(torch.empty(0, 2, dtype=torch.long), torch.empty(0))
     rows, cols = np.arange(0, height - size + 1, 4), np.arange(0, width - size + 1, 4)
 
     def total(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -271,14 +282,16 @@ def _find_places(pixels: NDArray[Any], size: int) -> _Places:
         low_right, high_right = (np.ix_(rows + side, cols + size) for side in (0, size))
         return table[high_right] - table[high] - table[low_right] + table[low]
 
-    light = pixels.mean(axis=0, dtype=np.float32)
-    mean = total(light) / size**2
-    deviation = np.sqrt(np.maximum(total(light.astype(np.float64) ** 2) / size**2 - mean**2, 0))
+    brightness = pixels.mean(axis=0, dtype=np.float32)
+    mean = total(brightness) / size**2
+    deviation = np.sqrt(
+        np.maximum(total(brightness.astype(np.float64) ** 2) / size**2 - mean**2, 0)
+    )
     whole = total((pixels == 0).all(axis=0)) == 0
-    # A square root: flat places are imagery too.
-    weights = np.sqrt(0.02 + deviation / light.mean())[whole]
+    # The square root and the offset keep flat areas in the training data.
+    weights = np.sqrt(0.02 + deviation / brightness.mean())[whole]
     corners = np.argwhere(whole) * 4
-    return _Places(torch.from_numpy(corners), torch.from_numpy(weights.astype(np.float32)))
+    return _Positions(torch.from_numpy(corners), torch.from_numpy(weights.astype(np.float32)))
 
 
 def _valid_mean(pixels: NDArray[Any]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where training samples come from: simulated pairs, and PanCollection's ready ones."""
+"""Sources of training samples: pairs simulated from imagery, and pairs of PanCollection files."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ import torch
 from torch import Generator, Tensor
 
 from ssdiff_ref.training.config import Source
-from ssdiff_ref.training.imagery import Crops, Picture
+from ssdiff_ref.training.imagery import Crops, TrainingImage
 from ssdiff_ref.training.synthesis import Batch, Synthesizer, crop_size
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import RATIO
 
 
-class Supply(Protocol):
-    """Something to draw samples from."""
+class PairSource(Protocol):
+    """A source of random training samples."""
 
     def draw(self, patch: int, count: int) -> Batch:
-        """``count`` samples of ``patch`` x ``patch`` pixels."""
+        """Draw ``count`` samples of ``patch`` x ``patch`` pixels of PAN."""
 
 
 class SimulatedPairs:
-    """Samples simulated from imagery, every one from another place and another sensor.
+    """Samples simulated from imagery, each with a random position and random sensor parameters.
 
     Args:
-        pictures: to cut from.
-        bands: C of the network.
-        generator: on the CPU.
-        device: where to make them.
-        group: samples that share picture and decimation; more is faster on a GPU.
-        response: PAN's, by band.
+        images: images to crop.
+        bands: number of bands of the network, C.
+        generator: random generator on the CPU.
+        device: device to simulate on.
+        group: samples that share image and decimation; larger groups are faster on a GPU.
+        response: typical weight of each band in PAN; random weights if None.
     """
 
     def __init__(
         self,
-        pictures: Sequence[Picture],
+        images: Sequence[TrainingImage],
         bands: int,
         generator: Generator,
         device: torch.device,
@@ -47,45 +47,45 @@ class SimulatedPairs:
         response: Sequence[float] | None = None,
     ) -> None:
         self._random, self._group = generator, group
-        scales = [scale for picture in pictures for scale in picture.scales()]
+        scales = [scale for image in images for scale in image.scales()]
         self._crops = Crops(scales, generator, device)
         self._synthesizer = Synthesizer(bands, generator, device, response)
         self._choices: dict[int, tuple[list[tuple[int, int]], Tensor]] = {}
 
     def _choices_for(self, patch: int) -> tuple[list[tuple[int, int]], Tensor]:
         if patch not in self._choices:
-            found = list(self._crops.choices(lambda step: crop_size(patch, step)))
-            if not found:
+            weighted = list(self._crops.choices(lambda step: crop_size(patch, step)))
+            if not weighted:
                 raise SSDiffError(
-                    f"No source has {crop_size(patch, 1)} x {crop_size(patch, 1)} pixels without a "
-                    f"hole, expected that for patches of {patch}; give larger imagery."
+                    f"No source has {crop_size(patch, 1)} x {crop_size(patch, 1)} pixels without "
+                    f"nodata, which patches of {patch} pixels need; give larger imagery."
                 )
-            picked = [(index, step) for index, step, _ in found]
-            self._choices[patch] = picked, torch.tensor([weight for *_, weight in found])
+            choices = [(index, step) for index, step, _ in weighted]
+            self._choices[patch] = choices, torch.tensor([weight for *_, weight in weighted])
         return self._choices[patch]
 
     def draw(self, patch: int, count: int) -> Batch:
         choices, weights = self._choices_for(patch)
-        parts = []
+        groups = []
         for first in range(0, count, self._group):
             size = min(self._group, count - first)
             index, step = choices[int(torch.multinomial(weights, 1, generator=self._random))]
             crops, pan, mean = self._crops.cut(index, crop_size(patch, step), size)
-            spectral = self._crops.pictures[index].source.order == "spectral"
-            parts.append(self._synthesizer.draw(crops, mean, step, pan, spectral=spectral))
-        return joined(parts)
+            spectral = self._crops.images[index].source.order == "spectral"
+            groups.append(self._synthesizer.draw(crops, mean, step, pan, spectral=spectral))
+        return concatenate(groups)
 
 
-class ReadyPairs:
-    """Samples of a PanCollection ``.h5``, which brings ``gt``, ``lms``, ``ms`` and ``pan``.
+class PanCollectionPairs:
+    """Samples of a PanCollection ``.h5`` with ``gt``, ``lms``, ``ms`` and ``pan``.
 
     Args:
-        path: file.
-        source: for its bands, full scale and share held out.
-        bands: C of the network.
-        held_out: whether to draw from the part kept for validation.
-        generator: on the CPU.
-        device: where samples go.
+        path: file to read.
+        source: source with the bands, full scale and held-out fraction to use.
+        bands: number of bands of the network, C.
+        held_out: whether to draw from the patches held out for validation.
+        generator: random generator on the CPU.
+        device: device to put samples on.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class ReadyPairs:
                 count, available, self._size = file["gt"].shape[:3]
         except OSError as error:
             raise SSDiffError(f"{path} cannot be read as HDF5 ({error}).") from error
-        if (found := len(self._bands or range(available))) != bands:
+        if (selected := len(self._bands or range(available))) != bands:
             raise SSDiffError(
-                f"{path} gives {found} bands, expected {bands} as configured; choose them "
+                f"{path} gives {selected} bands, expected {bands} as configured; select them "
                 "with the source's bands."
             )
         border = round(count * (1 - source.held_out))
@@ -128,8 +128,8 @@ class ReadyPairs:
                 "lower the stage's patch."
             )
         picked = torch.randint(len(self._range), (count,), generator=self._random)
-        room = (self._size - patch) // RATIO + 1
-        corners = torch.randint(room, (count, 2), generator=self._random) * RATIO
+        positions = (self._size - patch) // RATIO + 1  # along each axis
+        corners = torch.randint(positions, (count, 2), generator=self._random) * RATIO
         samples = []
         with h5py.File(self._path) as file:
             for number, (row, col) in zip(picked.tolist(), corners.tolist(), strict=True):
@@ -145,48 +145,48 @@ class ReadyPairs:
             :, row // RATIO : (row + patch) // RATIO, col // RATIO : (col + patch) // RATIO
         ]
         layers = []
-        for role, place in (("pan", fine), ("lms", fine), ("ms", coarse), ("gt", fine)):
-            array = file[role][index][place]
+        for role, window in (("pan", fine), ("lms", fine), ("ms", coarse), ("gt", fine)):
+            array = file[role][index][window]
             if self._bands and role != "pan":
                 array = array[self._bands]
             layers.append(torch.from_numpy(array.astype(np.float32)) / self._scale)
-        # Rows and columns may change places; mirroring would displace ms, which lies at 4 n + 2.
+        # Transposing is the only augmentation: mirroring would displace ms, which lies at 4 n + 2.
         if bool(torch.randint(2, (), generator=self._random)):
             layers = [layer.transpose(-1, -2) for layer in layers]
         return layers
 
 
-class Mixed:
-    """Draws from several supplies by weight.
+class MixedPairs:
+    """Draws samples from several sources at random, by weight.
 
     Args:
-        supplies: each with its weight.
-        generator: on the CPU.
+        sources: sources and their weights.
+        generator: random generator on the CPU.
     """
 
-    def __init__(self, supplies: Sequence[tuple[Supply, float]], generator: Generator) -> None:
-        self._supplies, self._random = [supply for supply, _ in supplies], generator
-        self._weights = torch.tensor([weight for _, weight in supplies])
+    def __init__(self, sources: Sequence[tuple[PairSource, float]], generator: Generator) -> None:
+        self._sources, self._random = [source for source, _ in sources], generator
+        self._weights = torch.tensor([weight for _, weight in sources])
 
     def draw(self, patch: int, count: int) -> Batch:
-        shares = torch.multinomial(
+        counts = torch.multinomial(
             self._weights, count, replacement=True, generator=self._random
-        ).bincount(minlength=len(self._supplies))
-        return joined(
+        ).bincount(minlength=len(self._sources))
+        return concatenate(
             [
-                supply.draw(patch, int(share))
-                for supply, share in zip(self._supplies, shares, strict=True)
-                if share
+                source.draw(patch, int(source_count))
+                for source, source_count in zip(self._sources, counts, strict=True)
+                if source_count
             ]
         )
 
 
-def joined(parts: Iterable[Batch]) -> Batch:
-    """Several batches as one."""
-    return Batch(*(torch.cat(layers) for layers in zip(*parts, strict=True)))
+def concatenate(batches: Iterable[Batch]) -> Batch:
+    """Concatenate batches along the sample axis."""
+    return Batch(*(torch.cat(layers) for layers in zip(*batches, strict=True)))
 
 
-def batches(supply: Supply, patch: int, count: int, batch: int) -> Iterator[Batch]:
-    """``count`` samples, so many at a time."""
+def draw_batches(source: PairSource, patch: int, count: int, batch: int) -> Iterator[Batch]:
+    """Draw ``count`` samples in batches of at most ``batch``."""
     for first in range(0, count, batch):
-        yield supply.draw(patch, min(batch, count - first))
+        yield source.draw(patch, min(batch, count - first))

@@ -1,8 +1,8 @@
-"""Scenes made from nothing: objects in front of objects, where real imagery is short.
+"""Procedural scenes by the dead leaves model, which supplement real imagery in training.
 
-Dead leaves (Matheron, 1968): shapes with sizes after a power law, each hiding what was there
-before, have the edges and the spectrum of natural images. Here they carry smooth spectra, texture
-and, like roofs and shadows, now and then a brightness far from the rest.
+In the dead leaves model (Matheron, 1968), shapes whose sizes follow a power law occlude one
+another; the result has the edges and the power spectrum of natural images. Here the shapes have
+smooth spectra, texture and occasionally, like roofs and shadows, an extreme brightness.
 """
 
 from __future__ import annotations
@@ -11,24 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SMALLEST, _LARGEST = 2.0, 120.0
+"""Radii of shapes in pixels."""
 
 
 def smooth_spectrum(random: np.random.Generator, bands: int) -> NDArray[np.float64]:
-    """Reflectance by band, ``[bands]``, above 0, mean about 1: a few broad bumps, or an edge."""
-    place = np.linspace(0, 1, bands)
-    logarithm = np.zeros(bands)
+    """Random reflectance ``[bands]``, positive with mean 1: low frequencies, sometimes an edge."""
+    position = np.linspace(0, 1, bands)
+    log_spectrum = np.zeros(bands)
     for frequency in range(1, 4):
         phase = random.uniform(0, 2 * np.pi)
-        logarithm += random.normal(0, 0.35 / frequency) * np.cos(np.pi * frequency * place + phase)
-    if random.random() < 0.35:  # the red edge of vegetation, and its like
-        edge = 1 / (1 + np.exp(-(place - random.uniform(0.3, 0.9)) * random.uniform(8, 40)))
-        logarithm += random.uniform(-0.5, 1.6) * edge
-    spectrum: NDArray[np.float64] = np.exp(logarithm)
+        log_spectrum += random.normal(0, 0.35 / frequency) * np.cos(
+            np.pi * frequency * position + phase
+        )
+    if random.random() < 0.35:  # like the red edge of vegetation
+        edge = 1 / (1 + np.exp(-(position - random.uniform(0.3, 0.9)) * random.uniform(8, 40)))
+        log_spectrum += random.uniform(-0.5, 1.6) * edge
+    spectrum: NDArray[np.float64] = np.exp(log_spectrum)
     return spectrum / spectrum.mean()
 
 
 def texture(random: np.random.Generator, size: int, slope: float) -> NDArray[np.float32]:
-    """Noise ``[size, size]`` of unit variance whose amplitude falls as frequency to ``-slope``."""
+    """Noise ``[size, size]`` of unit variance with amplitude ~ frequency ** -slope."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = np.inf
     noise = np.fft.rfft2(random.normal(size=(size, size))) * frequency**-slope
@@ -37,12 +40,12 @@ def texture(random: np.random.Generator, size: int, slope: float) -> NDArray[np.
 
 
 def dead_leaves(seed: int, bands: int, size: int) -> NDArray[np.float32]:
-    """A scene ``[bands, size, size]``, values above 0 with a mean about 1.
+    """Generate a scene ``[bands, size, size]`` of positive values with mean 1.
 
     Args:
-        seed: the same, the same scene.
-        bands: spectra are smooth along them.
-        size: pixels on a side.
+        seed: random seed that determines the scene.
+        bands: number of bands, along which spectra are smooth.
+        size: side in pixels.
     """
     random = np.random.default_rng(seed)
     rough, fine = (texture(random, size, slope) for slope in (1.2, 0.6))
@@ -50,7 +53,7 @@ def dead_leaves(seed: int, bands: int, size: int) -> NDArray[np.float32]:
     image[:] = (random.lognormal(0, 0.3) * smooth_spectrum(random, bands))[:, None, None]
     image *= np.exp(0.25 * rough)
     palette = [smooth_spectrum(random, bands) for _ in range(random.integers(4, 12))]
-    urban = random.uniform(0.2, 0.9)  # share of straight edges, of one or two directions
+    urban = random.uniform(0.2, 0.9)  # fraction of rectangles
     heading = random.uniform(0, np.pi)
     spread = random.choice([0.35, 0.6, 0.9])
     for _ in range(int(size**2 / 120)):

@@ -1,4 +1,4 @@
-"""A training run as one function."""
+"""Training, fine-tuning and packing of imagery as functions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from ssdiff_ref.training.config import Config, read_config
 from ssdiff_ref.training.curves import draw_curves
 from ssdiff_ref.training.imagery import (
     ARRAYS,
-    Picture,
+    TrainingImage,
     expand,
     make_scenes,
     pack,
     read_sources,
     unpack,
 )
-from ssdiff_ref.training.pairs import Mixed, ReadyPairs, SimulatedPairs, Supply, batches, joined
+from ssdiff_ref.training.pairs import (
+    MixedPairs,
+    PairSource,
+    PanCollectionPairs,
+    SimulatedPairs,
+    concatenate,
+    draw_batches,
+)
 from ssdiff_ref.training.trainer import Trainer
 from ssdiff_ref.training.validation import PATCH, Validation
 from ssdiff_ref.training.widening import widen
@@ -42,19 +49,19 @@ def train(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Trainer:
-    """Train weights, or go on where a run in the same folder stopped.
+    """Train weights; a run that was interrupted in the same folder is resumed.
 
     Args:
         config: TOML file; see :class:`ssdiff_ref.training.config.Config`.
-        output: folder for the state, weights and curves; made if it is not there.
-        data: folder that paths of the configuration start from.
-        packed: imagery packed by :func:`pack_imagery`, instead of the files.
-        minutes: to train for at most; the state is saved and the same call goes on.
-        device: such as ``cpu`` or ``cuda``; CUDA where there is one by default.
-        progress: told how work goes.
+        output: folder for state, weights and curves; created if missing.
+        data: base of the relative paths in the configuration.
+        packed: file written by :func:`pack_imagery`, to use instead of the rasters.
+        minutes: time limit; the state is saved, and the same call resumes the run.
+        device: ``cpu`` or ``cuda``; by default CUDA if available.
+        progress: receives progress updates.
 
     Raises:
-        SSDiffError: when the configuration or the imagery cannot be used.
+        SSDiffError: if the configuration or the imagery cannot be used.
     """
     return _run(read_config(config), output, data, packed, minutes, device, progress)
 
@@ -73,13 +80,13 @@ def finetune(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Trainer:
-    """Fine-tune weights branch by branch (L-BAF), on patches of a configuration's last stage.
+    """Fine-tune weights branch by branch (L-BAF), with the patches of the last stage.
 
     Args:
-        weights: to start from.
-        period: iterations after which the other branch learns.
-        iterations: in all.
-        learning_rate: at the start; it falls along a cosine.
+        weights: initial weights.
+        period: iterations after which training switches to the other branch.
+        iterations: total iterations.
+        learning_rate: initial learning rate; it decreases along a cosine.
         config, output, data, packed, minutes, device, progress: as in :func:`train`.
 
     Raises:
@@ -94,8 +101,8 @@ def finetune(
         "alternate": period,
         "warmup": 0,
     }
-    told = settings.model_copy(update=changes)
-    return _run(told, output, data, packed, minutes, device, progress)
+    settings = settings.model_copy(update=changes)
+    return _run(settings, output, data, packed, minutes, device, progress)
 
 
 def _run(
@@ -108,29 +115,31 @@ def _run(
     progress: Progress | None,
 ) -> Trainer:
     progress, folder, target = progress or Progress(), Path(data), Path(output)
-    where = _device(device)
-    net = _start(settings, folder)
-    pictures = unpack(Path(packed)) if packed else read_sources(settings.sources, folder)
-    pictures += make_scenes(settings.sources, settings.bands, settings.seed)
+    torch_device = _device(device)
+    net = _initial_network(settings, folder)
+    images = unpack(Path(packed)) if packed else read_sources(settings.sources, folder)
+    images += make_scenes(settings.sources, settings.bands, settings.seed)
     if target.exists() and not target.is_dir():
         raise SSDiffError(f"{target} is a file, expected a folder; give another --output.")
     target.mkdir(parents=True, exist_ok=True)
     generator = Generator()
-    supply = _supply(settings, pictures, folder, False, generator, where)
-    quiet = Generator().manual_seed(_VALIDATION_SEED)
-    held_out = _supply(settings, pictures, folder, True, quiet, where)
-    validation = Validation(joined(batches(held_out, PATCH, settings.validation_patches, 8)))
-    trainer = Trainer(settings, net, supply, validation, generator, where, target)
+    pairs = _pair_source(settings, images, folder, False, generator, torch_device)
+    # Its own generator keeps the validation patches the same in every run.
+    fixed = Generator().manual_seed(_VALIDATION_SEED)
+    held_out = _pair_source(settings, images, folder, True, fixed, torch_device)
+    validation = Validation(
+        concatenate(draw_batches(held_out, PATCH, settings.validation_patches, 8))
+    )
+    trainer = Trainer(settings, net, pairs, validation, generator, torch_device, target)
     progress.note(
-        f"{len(pictures)} pictures; held-out places by interpolation alone: "
-        f"{validation.interpolation}"
+        f"{len(images)} images; validation scores of interpolated MS: {validation.interpolation}"
     )
     if trainer.iteration:
-        progress.note(f"Going on from iteration {trainer.iteration} of {settings.iterations}")
-    done = trainer.run(progress, minutes * 60 if minutes else math.inf)
+        progress.note(f"Resuming from iteration {trainer.iteration} of {settings.iterations}")
+    finished = trainer.run(progress, minutes * 60 if minutes else math.inf)
     draw_curves(target)
     progress.note(
-        f"{target}: {'finished' if done else 'stopped'} at iteration {trainer.iteration} of "
+        f"{target}: {'finished' if finished else 'stopped'} at iteration {trainer.iteration} of "
         f"{settings.iterations}"
     )
     return trainer
@@ -152,7 +161,11 @@ def _device(name: str | None) -> torch.device:
 def pack_imagery(
     config: str | Path, output: str | Path, *, data: str | Path = ".", overwrite: bool = False
 ) -> Path:
-    """Write all rasters of a configuration as one file, to train where there is nothing else."""
+    """Write all rasters of a configuration to one ``.npz``, to train on another machine.
+
+    Raises:
+        SSDiffError: if the output exists and ``overwrite`` is false, or a raster cannot be read.
+    """
     target = Path(output)
     if target.exists() and not overwrite:
         raise SSDiffError(f"{target} exists; choose another name or pass --overwrite.")
@@ -161,12 +174,12 @@ def pack_imagery(
     return target
 
 
-def _start(config: Config, folder: Path) -> SSNet:
+def _initial_network(config: Config, folder: Path) -> SSNet:
     if config.start is None:
         torch.manual_seed(config.seed)
         return SSNet(config.bands)
-    shipped_one = SHIPPED / f"{config.start}.ssdiff"
-    net = load_checkpoint(shipped_one if shipped_one.is_dir() else folder / config.start).net
+    shipped = SHIPPED / f"{config.start}.ssdiff"
+    net = load_checkpoint(shipped if shipped.is_dir() else folder / config.start).net
     if net.bands > config.bands:
         raise SSDiffError(
             f"{config.start} is for {net.bands} bands, expected {config.bands} or fewer; start "
@@ -175,29 +188,37 @@ def _start(config: Config, folder: Path) -> SSNet:
     return net if net.bands == config.bands else widen(net, config.bands)
 
 
-def _supply(
+def _pair_source(
     config: Config,
-    pictures: list[Picture],
+    images: list[TrainingImage],
     folder: Path,
     held_out: bool,
     generator: Generator,
     device: torch.device,
-) -> Supply:
-    supplies: list[tuple[Supply, float]] = []
-    if parts := [picture.part(held_out) for picture in pictures]:
+) -> PairSource:
+    pair_sources: list[tuple[PairSource, float]] = []
+    if parts := [image.part(held_out) for image in images]:
         group = 16 if device.type == "cuda" else 2
         simulated = SimulatedPairs(
             parts, config.bands, generator, device, group, config.pan_response
         )
-        named = {picture.source.name: picture.source.weight for picture in pictures}
-        supplies.append((simulated, sum(named.values())))
+        weights = {image.source.name: image.source.weight for image in images}
+        pair_sources.append((simulated, sum(weights.values())))
     for source in config.sources:
-        arrays = [name for name in source.files if Path(name).suffix in ARRAYS]
-        files = [path for pattern in arrays for path in expand(folder, pattern)]
-        ready = [
-            ReadyPairs(path, source, config.bands, held_out, generator, device) for path in files
+        patterns = [name for name in source.files if Path(name).suffix in ARRAYS]
+        files = [path for pattern in patterns for path in expand(folder, pattern)]
+        file_pairs = [
+            PanCollectionPairs(path, source, config.bands, held_out, generator, device)
+            for path in files
         ]
-        supplies += [(pairs, source.weight / len(ready)) for pairs in ready if len(pairs)]
-    if not supplies:
-        raise SSDiffError("The configuration leaves no imagery to draw from; add sources to it.")
-    return supplies[0][0] if len(supplies) == 1 else Mixed(supplies, generator)
+        pair_sources += [
+            (pairs, source.weight / len(file_pairs)) for pairs in file_pairs if len(pairs)
+        ]
+    if not pair_sources:
+        purpose = "validation" if held_out else "training"
+        raise SSDiffError(
+            f"The configuration has no imagery for {purpose}; add sources or change held_out."
+        )
+    if len(pair_sources) == 1:
+        return pair_sources[0][0]
+    return MixedPairs(pair_sources, generator)

@@ -1,4 +1,4 @@
-"""A user's own scene as training data: Wald's protocol, and blocks kept apart to judge by."""
+"""One scene as training data for adaptation: Wald's protocol, with held-out blocks."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ from ssdiff_trt.runtime.interpolator import RATIO, interpolate
 from ssdiff_trt.runtime.sensors import Sensor
 
 BLOCK = 32
-"""Pixels of MS on a side of what is kept apart."""
+"""Side of a held-out block in MS pixels."""
 _CONTEXT = 64
-"""Pixels on a side of the tile around such a block that the network sees."""
+"""Side, in MS pixels, of the tile around a held-out block that the network processes."""
 _LARGEST = 1024
-"""Pixels of MS on a side that are used of a scene."""
+"""Largest side, in MS pixels, of the part of a scene that is used."""
 
 
 @dataclass(frozen=True)
 class ReducedScene:
-    """A scene at a quarter of its resolution, 0..1 of full scale; MS is the truth."""
+    """A scene degraded by 4, 0..1 of full scale, with the original MS as ground truth."""
 
     pan: NDArray[np.float32]
-    """``[H, W]``, on the grid of the truth."""
+    """``[H, W]``, on the grid of the ground truth."""
     truth: NDArray[np.float32]
     """``[C, H, W]``."""
     valid: Mask
-    """``[H, W]``."""
+    """``[H, W]``, true where PAN and MS are valid."""
 
     def __post_init__(self) -> None:
         height, width = self.valid.shape
         if height % RATIO or width % RATIO:
-            raise ValueError(f"{height} x {width} is not whole pixels of the reduced MS")
+            raise ValueError(f"{height} x {width} pixels, expected multiples of {RATIO}")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which blocks of 32 x 32 pixels are for what: ``[n, 2]``, row and column of their corners."""
+    """Held-out blocks of 32 x 32 pixels: rows and columns of their top left pixels, ``[n, 2]``."""
 
-    watched: NDArray[np.int64]
-    """Decide when to stop."""
-    judged: NDArray[np.int64]
-    """Seen by nothing but the final judgement."""
+    validation: NDArray[np.int64]
+    """Blocks for early stopping."""
+    test: NDArray[np.int64]
+    """Blocks for the final score only."""
 
 
 def reduce_scene(
     pan: Image, ms: Image, valid: Mask, sensor: Sensor, position: tuple[float, float]
 ) -> ReducedScene:
-    """Degrade a scene, or the middle of a large one.
+    """Degrade a scene, or the centre of a large one.
 
     Args:
-        pan: ``[4 H, 4 W]``, 0..1 of full scale; nodata filled.
-        ms: ``[C, H, W]`` likewise.
-        valid: ``[H, W]``.
-        sensor: with whose MTF.
-        position: where the first pixel of MS lies on PAN.
+        pan: ``[4 H, 4 W]``, 0..1 of full scale, with nodata filled.
+        ms: ``[C, H, W]``, likewise.
+        valid: ``[H, W]``, true where PAN and MS are valid.
+        sensor: sensor whose MTF blurs MS.
+        position: row and column of PAN at the centre of the first pixel of MS.
     """
     rows, cols = (_middle(size) for size in valid.shape)
     fine = np.s_[RATIO * rows.start : RATIO * rows.stop, RATIO * cols.start : RATIO * cols.stop]
@@ -77,16 +77,16 @@ def reduce_scene(
 
 
 def _middle(size: int) -> slice:
-    kept = min(size - size % RATIO, _LARGEST)
-    start = (size - kept) // 2
-    return slice(start, start + kept)
+    used = min(size - size % RATIO, _LARGEST)
+    start = (size - used) // 2
+    return slice(start, start + used)
 
 
 def split_blocks(valid: Mask, share: float = 0.25) -> Split:
-    """Keep about that share of the blocks apart, spread over the scene.
+    """Hold out about a fraction ``share`` of the valid blocks, spread over the scene.
 
     Raises:
-        SSDiffError: if too little of the scene is valid.
+        SSDiffError: if the scene has too few valid blocks.
     """
     height, width = valid.shape
     whole = [
@@ -95,54 +95,54 @@ def split_blocks(valid: Mask, share: float = 0.25) -> Split:
         for col in range(0, width - BLOCK + 1, BLOCK)
         if valid[row : row + BLOCK, col : col + BLOCK].all()
     ]
-    every = round(2 / share)
-    watched, judged = whole[every // 4 :: every], whole[3 * every // 4 :: every]
-    if not watched or not judged:
+    step = round(2 / share)
+    validation, test = whole[step // 4 :: step], whole[3 * step // 4 :: step]
+    if not validation or not test:
         raise SSDiffError(
             f"The scene has {len(whole)} blocks of {BLOCK} x {BLOCK} pixels of MS without nodata, "
-            f"expected {3 * every // 4 + 1} or more to adapt to it and to check that; give a "
+            f"expected {3 * step // 4 + 1} or more for training, validation and test; give a "
             "larger scene."
         )
-    return Split(np.array(watched), np.array(judged))
+    return Split(np.array(validation), np.array(test))
 
 
 class ScenePairs:
-    """Samples of one scene, in its eight orientations, never from the blocks kept apart.
+    """Training samples of one scene in eight orientations, excluding the held-out blocks.
 
     Args:
-        scene: at reduced resolution.
-        split: blocks to leave out.
-        sensor: with whose MTF MS is degraded.
-        generator: on the CPU.
-        patch: pixels on a side of samples to come.
+        scene: scene at reduced resolution.
+        split: held-out blocks.
+        sensor: sensor whose MTF blurs MS.
+        generator: random generator on the CPU.
+        patch: side of the samples in pixels of the ground truth.
 
     Raises:
-        SSDiffError: if nothing is left to train on.
+        SSDiffError: if no patch is available for training.
     """
 
     def __init__(
         self, scene: ReducedScene, split: Split, sensor: Sensor, generator: Generator, patch: int
     ) -> None:
         self._random, self._patch = generator, patch
-        free = scene.valid.copy()
-        for row, col in (*split.watched, *split.judged):
-            free[row : row + BLOCK, col : col + BLOCK] = False
+        available = scene.valid.copy()
+        for row, col in (*split.validation, *split.test):
+            available[row : row + BLOCK, col : col + BLOCK] = False
         self._layers: list[list[Tensor]] = []
         self._corners: list[Tensor] = []
-        for pan, truth, usable in _orientations(scene.pan, scene.truth, free):
+        for pan, truth, usable in _orientations(scene.pan, scene.truth, available):
             ms = decimate(mtf_filter(truth, sensor)).astype(np.float32)
             layers = pan[None], interpolate(ms), ms, truth
             self._layers.append([torch.from_numpy(np.ascontiguousarray(a)) for a in layers])
             self._corners.append(torch.from_numpy(_corners(usable, patch)))
         if not len(self._corners[0]):
             raise SSDiffError(
-                f"No {patch} x {patch} pixels of MS are left to train on beside the blocks kept "
-                "apart and nodata; give a larger scene."
+                f"The scene has no {patch} x {patch} pixels of MS outside nodata and the held-out "
+                "blocks, expected some to train on; give a larger scene."
             )
 
     def draw(self, patch: int, count: int) -> Batch:
         if patch != self._patch:
-            raise ValueError(f"patches are {self._patch} pixels, not {patch}")
+            raise ValueError(f"patches of {patch} pixels, expected {self._patch}")
         samples = []
         for turn in torch.randint(8, (count,), generator=self._random).tolist():
             corners = self._corners[turn]
@@ -153,13 +153,14 @@ class ScenePairs:
 
 
 def cut(layers: Sequence[Tensor], row: int, col: int, size: int) -> list[Tensor]:
-    """The same place of pan, lms, ms and truth."""
+    """The same window of pan, lms, ms and truth; row, column and size in pixels of truth."""
     coarse = np.s_[:, row // RATIO : (row + size) // RATIO, col // RATIO : (col + size) // RATIO]
     fine = np.s_[:, row : row + size, col : col + size]
     return [layer[coarse if index == 2 else fine] for index, layer in enumerate(layers)]
 
 
 def _orientations(*layers: NDArray[Any]) -> Iterator[list[NDArray[Any]]]:
+    """The layers rotated by multiples of 90 degrees, each also mirrored."""
     for turn in range(4):
         turned: list[NDArray[Any]] = [np.rot90(layer, turn, (-2, -1)) for layer in layers]
         yield turned
@@ -167,7 +168,7 @@ def _orientations(*layers: NDArray[Any]) -> Iterator[list[NDArray[Any]]]:
 
 
 def _corners(usable: Mask, patch: int) -> NDArray[np.int64]:
-    """Where patches of usable pixels begin, on whole pixels of the reduced MS."""
+    """Top left pixels of all usable patches, at multiples of 4 pixels."""
     table = np.zeros((usable.shape[0] + 1, usable.shape[1] + 1), np.int64)
     table[1:, 1:] = usable.cumsum(0).cumsum(1)
     count = table[patch:, patch:] - table[:-patch, patch:] - table[patch:, :-patch]
@@ -176,12 +177,15 @@ def _corners(usable: Mask, patch: int) -> NDArray[np.int64]:
 
 
 class Blocks:
-    """Blocks to judge weights by, each seen in the middle of a tile.
+    """Held-out blocks to score weights on, each inside a larger tile.
 
     Args:
-        scene: at reduced resolution.
-        corners: of the blocks.
-        sensor: with whose MTF MS is degraded.
+        scene: scene at reduced resolution.
+        corners: rows and columns of the blocks' top left pixels, ``[n, 2]``.
+        sensor: sensor whose MTF blurs MS.
+
+    Attributes:
+        batch: the tiles.
     """
 
     def __init__(self, scene: ReducedScene, corners: NDArray[np.int64], sensor: Sensor) -> None:
@@ -206,7 +210,7 @@ class Blocks:
         self.batch = Batch(pan, lms, ms_tiles, truth - lms)
 
     def score(self, images: Tensor, truth: Tensor) -> Scores:
-        """Of the blocks alone; both are tiles."""
+        """Score the blocks only; ``images`` and ``truth`` are whole tiles ``[N, C, H, W]``."""
         return score(
             *(
                 torch.stack([tile[inner] for tile, inner in zip(layer, self._inner, strict=True)])

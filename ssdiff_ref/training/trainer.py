@@ -1,10 +1,10 @@
-"""The training loop: x0-prediction of the residual, L1, AdamW, an average of the weights.
+"""The training loop: x0-prediction of the residual with L1 loss, AdamW and averaged weights.
 
 After SSDiff (arXiv 2404.11537, section 4.1): noise is added to the residual at a timestep drawn
-uniformly from 0..999 of the cosine schedule, and the network gives the residual back.
+uniformly from 0..999 of the cosine schedule, and the network predicts the residual.
 
-All randomness of an iteration comes from generators seeded by the run's seed and the number of
-the iteration. So a run that was killed goes on as if nothing had been, to the bit.
+All random numbers of an iteration come from generators seeded by the run's seed and the iteration
+number, so an interrupted run resumes bit-exactly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 from ssdiff_ref.network.checkpoint import save_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.training.config import Config
-from ssdiff_ref.training.pairs import Supply
+from ssdiff_ref.training.pairs import PairSource
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.validation import Scores, Validation
 from ssdiff_trt.runtime.errors import SSDiffError
@@ -37,35 +37,36 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 _LOSS_FIELDS = ("iteration", "loss", "learning_rate", "samples_per_s")
 _VALIDATION_FIELDS = ("iteration", "ergas", "sam", "q2n")
 _LOG_EVERY = 50
-_DARKEST = 0.03
-"""Of full scale; patches darker than that count no more than this."""
+"""Iterations between rows of the loss file."""
+_BRIGHTNESS_OFFSET = 0.03
+"""Added to a patch's mean, as a fraction of full scale; limits the loss weight of dark patches."""
 
 
 class Trainer:
-    """A run, and its folder.
+    """Trains a network and saves state, weights and scores in a folder.
 
     Args:
-        config: of the run.
-        net: the weights to start from; trained in place.
-        supply: of samples; must draw from ``generator``.
-        validation: held-out patches.
-        generator: on the CPU.
-        device: to train on.
-        folder: for the state, the weights and the curves; a state found there is taken up.
+        config: configuration of the run.
+        net: network with the initial weights; trained in place.
+        pairs: source of training samples; must draw from ``generator``.
+        validation: validation on held-out patches.
+        generator: random generator on the CPU.
+        device: device to train on.
+        folder: folder for state, weights and scores; a state found there is resumed.
     """
 
     def __init__(
         self,
         config: Config,
         net: SSNet,
-        supply: Supply,
+        pairs: PairSource,
         validation: Validation,
         generator: Generator,
         device: torch.device,
         folder: Path,
     ) -> None:
         self.config, self.folder = config, folder
-        self._supply, self._validation = supply, validation
+        self._pairs, self._validation = pairs, validation
         self._random, self._device = generator, device
         self._noise = Generator(device)
         cuda = device.type == "cuda"
@@ -75,9 +76,11 @@ class Trainer:
         self.average.load_state_dict(net.state_dict())
         compiled = cuda if config.compile is None else config.compile
         self._forward: Any = torch.compile(self.net) if compiled else self.net
-        half = config.precision == "bfloat16" or (config.precision == "auto" and cuda)
+        low_precision = config.precision == "bfloat16" or (config.precision == "auto" and cuda)
         self._precision: Any = (
-            (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if half else nullcontext
+            (lambda: torch.autocast(device.type, dtype=torch.bfloat16))
+            if low_precision
+            else nullcontext
         )
         self._optimizer = torch.optim.AdamW(
             self.net.parameters(), config.learning_rate, weight_decay=config.weight_decay
@@ -90,81 +93,86 @@ class Trainer:
             self._resume()
 
     def _rate(self, iteration: int) -> float:
-        """Rises linearly, then falls along half a cosine."""
+        """Learning rate: linear warm-up, then half a cosine."""
         config = self.config
-        rise = min(1.0, (iteration + 1) / max(config.warmup, 1))
-        fall = 0.5 * (1 + math.cos(math.pi * iteration / config.iterations))
-        return config.learning_rate * rise * (config.final_rate + (1 - config.final_rate) * fall)
+        warmup = min(1.0, (iteration + 1) / max(config.warmup, 1))
+        cosine = 0.5 * (1 + math.cos(math.pi * iteration / config.iterations))
+        return (
+            config.learning_rate * warmup * (config.final_rate + (1 - config.final_rate) * cosine)
+        )
 
     def _loss(self, batch: Batch) -> Tensor:
         count = len(batch.residual)
         times = torch.randint(T, (count,), generator=self._random).to(self._device)
         noise = torch.randn(batch.residual.shape, generator=self._noise, device=self._device)
-        kept = self._alphas[times][:, None, None, None]
-        x_t = kept.sqrt() * batch.residual + (1 - kept).sqrt() * noise
+        alpha_bar = self._alphas[times][:, None, None, None]
+        x_t = alpha_bar.sqrt() * batch.residual + (1 - alpha_bar).sqrt() * noise
         with self._precision():
-            found = self._forward(x_t, batch.pan, batch.lms, batch.ms, times.float())
-        error = (found.float() - batch.residual).abs()
+            predicted = self._forward(x_t, batch.pan, batch.lms, batch.ms, times.float())
+        error = (predicted.float() - batch.residual).abs()
         if self.config.relative:
-            error = error * (0.2 / (batch.lms.mean((1, 2, 3), keepdim=True) + _DARKEST))
+            error = error * (0.2 / (batch.lms.mean((1, 2, 3), keepdim=True) + _BRIGHTNESS_OFFSET))
         return error.mean()
 
     def step(self) -> Tensor:
-        """One iteration; its loss."""
+        """Run one iteration and return its loss."""
         stage = self.config.stage_at(self.iteration)
         key = self.config.seed * 1_000_003 + self.iteration
         self._random.manual_seed(key)
         self._noise.manual_seed(key)
         if self.config.alternate:
-            self.net.learn(
+            self.net.select_trained_branch(
                 "spectral" if self.iteration // self.config.alternate % 2 == 0 else "spatial"
             )
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate(self.iteration)
-        loss = self._loss(self._supply.draw(stage.patch, stage.batch))
+        loss = self._loss(self._pairs.draw(stage.patch, stage.batch))
         self._optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self._optimizer.step()
-        self._follow()
+        self._update_average()
         self.iteration += 1
         return loss.detach()
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        """Let the average follow; at first quickly, for the start is worth nothing."""
+    def _update_average(self) -> None:
+        """Update the averaged weights; with less decay at first, to discard the initial weights."""
         decay = min(self.config.ema, (1 + self.iteration) / (10 + self.iteration))
         averages, current = self.average.state_dict(), self.net.state_dict()
         pairs = [
             (averages[name], value) for name, value in current.items() if value.is_floating_point()
         ]
-        ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        targets, values = ([pair[side] for pair in pairs] for side in (0, 1))
+        torch._foreach_lerp_(targets, values, 1 - decay)
 
     def run(self, progress: Progress, seconds: float = math.inf) -> bool:
-        """Train until the end, or for so long; then the state is saved.
+        """Train until the last iteration, early stopping or the time limit, and save the state.
 
         Args:
-            progress: told how work goes.
-            seconds: after which to stop.
+            progress: receives progress updates.
+            seconds: time limit.
 
         Returns:
-            Whether the end was reached.
+            Whether training is finished: the time limit did not stop it.
+
+        Raises:
+            SSDiffError: if the loss is not finite.
         """
-        config, began = self.config, time.monotonic()
+        config, started = self.config, time.monotonic()
         losses: list[Tensor] = []
-        samples, since = 0, began
+        samples, since = 0, started
         with progress, self._saving():
             limited = math.isfinite(seconds)
             total = int(seconds) if limited else config.iterations - self.iteration
             progress.start(f"Training{' (seconds)' if limited else ''}", total)
-            told = 0
-            while not self._over() and time.monotonic() - began < seconds:
+            reported = 0
+            while not self._finished() and time.monotonic() - started < seconds:
                 losses.append(self.step())
                 samples += config.stage_at(self.iteration - 1).batch
-                done = min(int(time.monotonic() - began), total) if limited else told + 1
-                progress.advance(done - told)
-                told = done
+                done = min(int(time.monotonic() - started), total) if limited else reported + 1
+                progress.advance(done - reported)
+                reported = done
                 if self.iteration % _LOG_EVERY == 0:
                     loss = float(torch.stack(losses).mean())
                     if not math.isfinite(loss):
@@ -184,36 +192,36 @@ class Trainer:
                     since = time.monotonic()
                 if self.iteration % config.save_every == 0:
                     self.save()
-        return self._over()
+        return self._finished()
 
-    def _over(self) -> bool:
+    def _finished(self) -> bool:
         patience = self.config.patience
         return self.iteration >= self.config.iterations or 0 < patience <= self._since_best
 
     @contextmanager
     def _saving(self) -> Iterator[None]:
-        """Save the state however the block ends."""
+        """Save the state when the block ends, also on an exception."""
         try:
             yield
         finally:
             self.save()
 
     def validate(self) -> str:
-        """Score the averaged weights, and keep them if they are the best; what to say of it."""
+        """Score the averaged weights, save them if they are the best so far; returns a summary."""
         scores = self._validation(self.average)
         row = (self.iteration, scores.ergas, scores.sam, scores.q2n)
         _append(self.folder / VALIDATION, _VALIDATION_FIELDS, row)
-        told = f"Iteration {self.iteration}: {scores}"
+        summary = f"Iteration {self.iteration}: {scores}"
         if not scores.better_than(self.best):
             self._since_best += 1
-            return told
+            return summary
         self.best, self._since_best = scores, 0
         with atomic_write(self.folder / BEST) as unfinished:
             save_checkpoint(self.average, unfinished)
-        return f"{told}; the best so far"
+        return f"{summary}; the best so far"
 
     def save(self) -> None:
-        """Write the state, and the averaged weights as they are."""
+        """Write the state and the current averaged weights."""
         state = {
             "config": self.config.model_dump(),
             "iteration": self.iteration,
@@ -236,8 +244,8 @@ class Trainer:
             if state["config"].get(name) != value
         ]:
             raise SSDiffError(
-                f"{self.folder} holds a run with another {changed[0]}; give another --output, or "
-                "the configuration that it was begun with."
+                f"{self.folder} contains a run with another {changed[0]}; give another --output, "
+                "or the configuration of that run."
             )
         self.iteration = state["iteration"]
         self.best = Scores(**state["best"]) if state["best"] else None
@@ -246,7 +254,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         for name in (LOSSES, VALIDATION):
-            _cut(self.folder / name, self.iteration)
+            _drop_rows_after(self.folder / name, self.iteration)
 
 
 def _append(path: Path, fields: tuple[str, ...], row: tuple[float, ...]) -> None:
@@ -258,8 +266,8 @@ def _append(path: Path, fields: tuple[str, ...], row: tuple[float, ...]) -> None
         writer.writerow([f"{value:.6g}" for value in row])
 
 
-def _cut(path: Path, iteration: int) -> None:
-    """Drop the rows of iterations that are done again."""
+def _drop_rows_after(path: Path, iteration: int) -> None:
+    """Drop the rows after ``iteration``, which a resumed run computes again."""
     if not path.exists():
         return
     with path.open(newline="") as file:

@@ -1,4 +1,4 @@
-"""How good weights are on places that they have not seen."""
+"""Validation of weights on held-out patches."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from ssdiff_ref.training.synthesis import Batch
 from ssdiff_trt.runtime.schedule import make_schedule, sample
 
 PATCH = 64
-_AT_ONCE = 8
+"""Side of a validation patch in pixels."""
+_BATCH = 8
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over patches; Q2n is the better the higher, the others the lower."""
+    """Mean scores over patches."""
 
     ergas: float
+    """Lower is better."""
     sam: float
-    """Degrees."""
+    """In degrees; lower is better."""
     q2n: float
+    """0..1; higher is better."""
 
     def better_than(self, other: Scores | None) -> bool:
-        """Whether to prefer these, by ERGAS."""
+        """Whether ERGAS is lower than that of ``other``, or there is none."""
         return other is None or self.ergas < other.ergas
 
     def better_in_all(self, other: Scores) -> bool:
-        """Whether these are better by every metric."""
+        """Whether every metric is better than that of ``other``."""
         return self.ergas < other.ergas and self.sam < other.sam and self.q2n > other.q2n
 
     def __str__(self) -> str:
@@ -40,26 +43,29 @@ class Scores:
 
 
 def score(images: Tensor, truth: Tensor) -> Scores:
-    """By the metrics of the field, patch by patch; both ``[N, C, H, W]``, 0..1."""
+    """Mean ERGAS, SAM and Q2n over patches; both ``[N, C, H, W]``, 0..1 of full scale."""
     pairs = [
-        (image.double().cpu().numpy(), known.double().cpu().numpy())
-        for image, known in zip(images, truth, strict=True)
+        (image.double().cpu().numpy(), reference.double().cpu().numpy())
+        for image, reference in zip(images, truth, strict=True)
     ]
     with np.errstate(invalid="ignore", divide="ignore"):
         rows = [
-            (ergas(image, known), sam(image, known), q2n(image * 2047, known * 2047))
-            for image, known in pairs
+            (ergas(image, reference), sam(image, reference), q2n(image * 2047, reference * 2047))
+            for image, reference in pairs
         ]
     return Scores(*np.nanmean(np.array(rows), axis=0).tolist())
 
 
 class Validation:
-    """A fixed set of held-out patches.
+    """Scores weights on a fixed set of held-out patches.
 
     Args:
-        batch: the patches, 64 x 64.
-        timesteps: of the sampler.
-        measure: scores images by the truth.
+        batch: validation patches.
+        timesteps: timesteps of the sampler.
+        measure: function that scores images against the ground truth.
+
+    Attributes:
+        interpolation: scores of interpolated MS, the baseline.
     """
 
     def __init__(
@@ -69,19 +75,18 @@ class Validation:
         measure: Callable[[Tensor, Tensor], Scores] = score,
     ) -> None:
         self._measure = measure
-        self._parts = list(zip(*(layer.split(_AT_ONCE) for layer in batch), strict=True))
+        self._batches = list(zip(*(layer.split(_BATCH) for layer in batch), strict=True))
         self._truth = batch.lms + batch.residual
         self._schedule = make_schedule(timesteps)
         self.interpolation = measure(batch.lms.clamp(0, 1), self._truth)
-        """What doing nothing but to interpolate scores."""
 
     @torch.inference_mode()
     def __call__(self, net: SSNet) -> Scores:
-        """Score weights; the network's mode stays what it was."""
+        """Score weights; restores the network's training mode afterwards."""
         training = net.training
         net.eval()
         images = []
-        for number, (pan, lms, ms, _) in enumerate(self._parts):
+        for number, (pan, lms, ms, _) in enumerate(self._batches):
             noise = torch.randn(lms.shape, generator=Generator().manual_seed(number)).to(lms.device)
 
             def denoise(x: Tensor, t: float, inputs: Sequence[Tensor] = (pan, lms, ms)) -> Tensor:

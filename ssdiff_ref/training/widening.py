@@ -1,4 +1,4 @@
-"""Weights for more bands than they were trained with."""
+"""Extending weights to more bands than they were trained with."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from ssdiff_ref.network.ssnet import SSNet
 
 
 def widen(net: SSNet, bands: int) -> SSNet:
-    """A network for more bands that begins where another stands.
+    """A network for more bands, initialised from ``net``.
 
-    Every new band takes the part of the old one that is nearest in order, and where it is read,
-    shares its weight with those that take the same part.
+    Each new band copies the output weights of the old band nearest in order. Input weights of an
+    old band are divided equally among the new bands that copy it.
 
     Args:
-        net: for fewer bands.
-        bands: of the new one.
+        net: network for fewer bands.
+        bands: number of bands of the new network.
     """
     old = net.bands
-    part = torch.linspace(0, old - 1, bands).round().long()
-    share = 1 / part.bincount(minlength=old)[part].float()
+    source_band = torch.linspace(0, old - 1, bands).round().long()
+    share = 1 / source_band.bincount(minlength=old)[source_band].float()
 
-    def read(weight: Tensor) -> Tensor:
-        return weight[:, part] * share[:, None, None]
+    def widen_inputs(weight: Tensor) -> Tensor:
+        return weight[:, source_band] * share[:, None, None]
 
     wide, state = SSNet(bands), dict(net.state_dict())
     spatial, spectral = (f"stem_{branch}.conv.weight" for branch in ("spatial", "spectral"))
-    state[spatial] = torch.cat((state[spatial][:, :1], read(state[spatial][:, 1:])), 1)
+    state[spatial] = torch.cat((state[spatial][:, :1], widen_inputs(state[spatial][:, 1:])), 1)
     lms, x_t = state[spectral].split(old, 1)
-    state[spectral] = torch.cat((read(lms), read(x_t)), 1)
-    state["head.2.weight"] = state["head.2.weight"][part]
-    state["head.2.bias"] = state["head.2.bias"][part]
+    state[spectral] = torch.cat((widen_inputs(lms), widen_inputs(x_t)), 1)
+    state["head.2.weight"] = state["head.2.weight"][source_band]
+    state["head.2.bias"] = state["head.2.bias"][source_band]
     skip = state["ms_skip.0.weight"].unflatten(0, (old, -1))
-    state["ms_skip.0.weight"] = read(skip[part].flatten(0, 1))
+    state["ms_skip.0.weight"] = widen_inputs(skip[source_band].flatten(0, 1))
     wide.load_state_dict(state)
     return wide.train(net.training)

@@ -67,8 +67,8 @@ def reduced(size=128, hole=None) -> ReducedScene:
 def test_blocks_kept_apart_are_valid_spread_and_different():
     scene = reduced(256, hole=np.s_[:40, :40])
     split = split_blocks(scene.valid)
-    both = {tuple(corner) for corner in np.concatenate((split.watched, split.judged)).tolist()}
-    assert len(both) == len(split.watched) + len(split.judged)
+    both = {tuple(corner) for corner in np.concatenate((split.validation, split.test)).tolist()}
+    assert len(both) == len(split.validation) + len(split.test)
     assert 0.15 < len(both) / 60 < 0.35
     for row, col in both:
         assert scene.valid[row : row + BLOCK, col : col + BLOCK].all()
@@ -78,7 +78,7 @@ def test_blocks_kept_apart_are_valid_spread_and_different():
 def test_training_never_sees_the_truth_of_blocks_kept_apart():
     scene = reduced()
     split = split_blocks(scene.valid)
-    for row, col in np.concatenate((split.watched, split.judged)):
+    for row, col in np.concatenate((split.validation, split.test)):
         scene.truth[:, row : row + BLOCK, col : col + BLOCK] += 100
     pairs = ScenePairs(scene, split, SENSOR, Generator().manual_seed(0), 32)
     batch = pairs.draw(32, 256)
@@ -109,7 +109,7 @@ def test_every_orientation_is_a_pair_of_the_protocol():
 def test_blocks_are_scored_alone():
     scene = reduced()
     split = split_blocks(scene.valid)
-    blocks = Blocks(scene, split.judged, SENSOR)
+    blocks = Blocks(scene, split.test, SENSOR)
     truth = blocks.batch.lms + blocks.batch.residual
     assert blocks.score(truth, truth).ergas == pytest.approx(0, abs=1e-3)
     outside = torch.rand(truth.shape)

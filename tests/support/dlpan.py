@@ -1,4 +1,4 @@
-"""The scenes that the DLPan-Toolbox itself was run on, and what it made of them."""
+"""Scenes with golden outputs and scores computed by the DLPan-Toolbox itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def golden_scores(name):
 
 @cache
 def golden_arrays():
-    """The WorldView-3 scene and the toolbox's arrays, bands first."""
+    """The WorldView-3 scene and the toolbox's intermediate arrays, bands first."""
     with np.load(GOLDEN / "dlpan_wv3.npz") as arrays:
         return {k: a.transpose(2, 0, 1) if a.ndim == 3 else a for k, a in arrays.items()}
 
@@ -34,7 +34,7 @@ def _pair(name):
     if name == "wv3":
         return golden_arrays()["I_MS"], golden_arrays()["I_PAN"]
     if "SSDIFF_DATA" not in os.environ:
-        pytest.skip("the GeoEye-1 scene may not be distributed; set SSDIFF_DATA to its folder")
+        pytest.skip("the GeoEye-1 scene may not be redistributed; set SSDIFF_DATA to its folder")
     path = Path(os.environ["SSDIFF_DATA"]) / "geoeye1" / "imgGE1.mat"
     if not path.exists():
         pytest.skip(f"SSDIFF_DATA has no {path.relative_to(os.environ['SSDIFF_DATA'])}")
@@ -50,7 +50,7 @@ def full_resolution(name):
 
 @cache
 def reduced_resolution(name):
-    """The degraded scene; its truth is ``full_resolution(name).ms``."""
+    """The degraded scene; its ground truth is ``full_resolution(name).ms``."""
     scene = full_resolution(name)
     ms_lr, pan_lr = degrade(scene.ms, scene.pan, scene.sensor)
     return Pair.of(pan_lr, ms_lr, scene.sensor)

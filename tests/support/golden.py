@@ -1,4 +1,4 @@
-"""The weights that the golden outputs were made with, drawn again from their seed."""
+"""Golden outputs of the released code, and the random weights that produced them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def golden_arrays(bands: int) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def golden_state(bands: int) -> dict[str, torch.Tensor]:
-    """A released-format state dict: every tensor that the listing names, in its order."""
+    """Released-format state dict, drawn from the listed seed in the listed order of tensors."""
     import torch
 
     listing = json.loads((GOLDEN / f"{CASES[bands]}.json").read_text())

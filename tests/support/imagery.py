@@ -1,4 +1,4 @@
-"""Rasters and files of arrays to test on."""
+"""Synthetic rasters, bundles and backends for tests of ``ssdiff_ref``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_700_000)
 
 
 def write_raster(path, image, transform=GRID, crs=UTM, **profile):
-    """Write ``[H, W]`` or ``[C, H, W]``."""
+    """Write ``[H, W]`` or ``[C, H, W]`` as a GeoTIFF; returns ``path``."""
     bands = image if image.ndim == 3 else image[None]
     count, height, width = bands.shape
     shape = {"count": count, "height": height, "width": width, "dtype": bands.dtype}
@@ -33,7 +33,7 @@ def write_raster(path, image, transform=GRID, crs=UTM, **profile):
 
 
 def texture(seed, *shape):
-    """Digital numbers from 200 to 1800 with detail at every scale."""
+    """Random image of digital numbers, 200 to 1800, with detail at several scales."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal(shape)
     layers = [
@@ -46,7 +46,7 @@ def texture(seed, *shape):
 
 
 def pair(seed, bands, height, width):
-    """MS ``[C, H, W]`` in uint16, and PAN 4 times as fine that shows the same things."""
+    """PAN ``[4 H, 4 W]`` and MS ``[C, H, W]`` of the same synthetic scene, uint16."""
     fine = texture(seed, 4 * height, 4 * width)
     tint = texture(seed + 1, bands, height, width)
     coarse = fine.reshape(height, 4, width, 4).mean(axis=(1, 3))
@@ -55,7 +55,7 @@ def pair(seed, bands, height, width):
 
 
 def write_pair(folder, pan, ms, grid=GRID, **profile):
-    """Write ``pan.tif`` and ``ms.tif``, on grids that fit."""
+    """Write ``pan.tif`` and ``ms.tif`` on aligned grids."""
     return (
         write_raster(folder / "pan.tif", pan, grid, **profile),
         write_raster(folder / "ms.tif", ms, grid * Affine.scale(4), **profile),
@@ -63,7 +63,7 @@ def write_pair(folder, pan, ms, grid=GRID, **profile):
 
 
 def make_bundle(folder, name, bands, tile=64):
-    """A bundle without a network, for backends that need none."""
+    """Write a bundle without graphs, for fake backends that need no network."""
     directory = folder / f"{name}.ssdiff"
     directory.mkdir()
     manifest = Manifest(
@@ -82,7 +82,7 @@ def make_bundle(folder, name, bands, tile=64):
 
 
 class Upsampling:
-    """A backend whose image is ``lms``."""
+    """Fake backend whose output is ``lms``."""
 
     batch = 8
     precision = "fp32"

@@ -1,4 +1,4 @@
-"""The classical methods against the DLPan-Toolbox, in every score of both protocols."""
+"""Classical methods match the DLPan-Toolbox in every score at both resolutions."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.support.dlpan import (
     reduced_resolution,
 )
 
-PRINTED = 1e-6  # the toolbox's scores have 6 decimals
+TOLERANCE = 1e-6  # the toolbox prints scores with 6 decimals
 
 
 def assert_scores(actual, expected):
     for name, score in expected.items():
-        assert actual[name] == pytest.approx(score, rel=0, abs=PRINTED), name
+        assert actual[name] == pytest.approx(score, rel=0, abs=TOLERANCE), name
 
 
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("method", golden_scores("wv3")["scores"])
-def test_reduced_resolution_scores_are_the_toolbox_s(scene, method):
+def test_reduced_resolution_scores_match_the_toolbox(scene, method):
     fused = METHODS[method](reduced_resolution(scene))
     truth = full_resolution(scene).ms
     actual = reduced_resolution_scores(fused, truth, full_scale=2047)
@@ -39,9 +39,9 @@ def test_reduced_resolution_scores_are_the_toolbox_s(scene, method):
 
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("method", golden_scores("wv3")["scores"])
-def test_full_resolution_scores_are_the_toolbox_s(scene, method):
-    given = full_resolution(scene)
-    actual = full_resolution_scores(METHODS[method](given), given.pan, given.lms, given.sensor)
+def test_full_resolution_scores_match_the_toolbox(scene, method):
+    pair = full_resolution(scene)
+    actual = full_resolution_scores(METHODS[method](pair), pair.pan, pair.lms, pair.sensor)
     assert_scores(actual, golden_scores(scene)["scores"][method]["fr"])
 
 
@@ -50,20 +50,20 @@ def test_every_method_but_plain_brovey_is_compared_with_the_toolbox():
         assert set(METHODS) - set(golden_scores(scene)["scores"]) == {"Brovey"}
 
 
-def test_brovey_keeps_the_spectrum_and_puts_the_detail_of_pan_into_the_intensity():
+def test_brovey_keeps_the_spectral_angle_and_takes_the_intensity_from_pan():
     scene = reduced_resolution("wv3")
     fused = METHODS["Brovey"](scene)
     assert sam(fused, scene.lms) < 1e-5
     assert np.corrcoef(fused.mean(axis=0).ravel(), scene.pan.ravel())[0, 1] == pytest.approx(1)
 
 
-def test_wavelet_lowpass_is_the_toolbox_s():
+def test_wavelet_lowpass_matches_the_toolbox():
     arrays = golden_arrays()
     expected = arrays["gsa_lowpassed_pan"]
     np.testing.assert_allclose(wavelet_quarter(arrays["pan_lr"]), expected, rtol=1e-9)
 
 
-def test_a_scene_of_integers_is_fused_like_one_of_floats():
+def test_integer_images_are_converted_to_float64():
     arrays = golden_arrays()
     assert arrays["I_MS"].dtype == np.uint16
     scene = full_resolution("wv3")
@@ -71,17 +71,17 @@ def test_a_scene_of_integers_is_fused_like_one_of_floats():
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         ({"pan": np.ones((1, 128, 128))}, r"The PAN has shape \[1, 128, 128\], expected \[H, W\]"),
         ({"pan": np.ones((96, 128))}, r"The PAN is \[96, 128\] pixels, expected \[128, 128\]"),
         ({"lms": np.ones((4, 64, 64))}, r"band of LMS has shape \[64, 64\], .*PAN, \[128, 128\]"),
         ({"lms": np.ones((3, 128, 128))}, "image has 3 bands, expected the 4 of QuickBird"),
         ({"sensor": SENSORS["wv3"]}, "image has 4 bands, expected the 8 of WorldView-3"),
-        ({"ms": np.full((4, 32, 32), np.nan)}, "The MS has 4096 values that are not finite"),
+        ({"ms": np.full((4, 32, 32), np.nan)}, "The MS has 4096 non-finite values"),
     ],
 )
-def test_a_scene_that_does_not_fit_is_refused(change, sentence):
+def test_inconsistent_pair_is_rejected(change, message):
     scene = Pair.of(np.ones((128, 128)), np.ones((4, 32, 32)), SENSORS["qb"])
-    with pytest.raises(SSDiffError, match=sentence):
+    with pytest.raises(SSDiffError, match=message):
         dataclasses.replace(scene, **change)

@@ -23,26 +23,26 @@ def read(path):
 
 
 def protocol_pair(folder, pan, ms):
-    """Rasters in the geometry of the protocol: MS half a pixel of PAN further."""
+    """Rasters in the protocol's geometry: MS is offset by half a PAN pixel."""
     shifted = GRID * Affine.translation(0.5, 0.5) * Affine.scale(4)
     return write_raster(folder / "pan.tif", pan), write_raster(folder / "ms.tif", ms, shifted)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_raster_is_fused_like_its_arrays(tmp_path, method):
+def test_raster_is_fused_like_its_arrays(tmp_path, method):
     golden = golden_arrays()
     pan, ms = golden["I_PAN"], golden["I_MS"]
     inputs = protocol_pair(tmp_path, pan.astype("float32"), ms.astype("float32"))
     output = fuse(*inputs, tmp_path / "f.tif", method=method.lower(), sensor="wv3")
     fused, valid = read(output)
     assert valid.all()
-    # The toolbox wraps around at the edges and rasters are mirrored.
+    # The toolbox wraps around at the edges; rasters are mirrored.
     lms = interpolate(ms.astype(float), "symmetric")
     expected = METHODS[method](Pair(pan, ms, lms, SENSORS["wv3"]))
     np.testing.assert_allclose(fused, expected, rtol=1e-4, atol=1e-2)
 
 
-def test_exp_lies_where_ms_lies(tmp_path):
+def test_exp_is_aligned_with_ms(tmp_path):
     rows, columns = np.mgrid[:48, :40]
     ms = np.stack([100 + 20 * rows + 8 * columns] * 4).astype("float32")
     inputs = write_pair(tmp_path, np.ones((192, 160), "float32"), ms)
@@ -53,7 +53,7 @@ def test_exp_lies_where_ms_lies(tmp_path):
     np.testing.assert_allclose(fused[0][inner], expected[inner], rtol=1e-3)
 
 
-def test_the_file_is_that_of_a_run(tmp_path, monkeypatch):
+def test_output_has_the_grid_and_metadata_of_a_run(tmp_path, monkeypatch):
     pan, ms = pair(0, 4, 48, 40)
     ms[:, :5] = 0
     inside = GRID * Affine.translation(5, 3)
@@ -78,15 +78,15 @@ def test_the_file_is_that_of_a_run(tmp_path, monkeypatch):
     assert valid[17:].all()
 
 
-def test_no_statistic_sees_a_nodata_value(tmp_path):
+def test_nodata_values_do_not_affect_statistics(tmp_path):
     pan, ms = pair(0, 4, 48, 48)
     images = []
     for folder, value in (("a", 0), ("b", 65535)):
         (tmp_path / folder).mkdir()
-        spoilt_ms, spoilt_pan = ms.copy(), pan.copy()
-        spoilt_ms[:, 30:38, 10:20] = value
-        spoilt_pan[:10, 60:80] = value
-        inputs = write_pair(tmp_path / folder, spoilt_pan, spoilt_ms, nodata=value)
+        ms_with_nodata, pan_with_nodata = ms.copy(), pan.copy()
+        ms_with_nodata[:, 30:38, 10:20] = value
+        pan_with_nodata[:10, 60:80] = value
+        inputs = write_pair(tmp_path / folder, pan_with_nodata, ms_with_nodata, nodata=value)
         images.append(read(fuse(*inputs, tmp_path / folder / "f.tif", method="MTF-GLP-HPM-R")))
     (first, first_valid), (second, second_valid) = images
     np.testing.assert_array_equal(first_valid, second_valid)
@@ -95,7 +95,7 @@ def test_no_statistic_sees_a_nodata_value(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"method": "pca"}, "The method 'pca' is unknown, expected one of EXP, Brovey, BT-H, GS,"),
         ({"method": "gs", "sensor": "wv2"}, "has 4 bands, expected the 8 of WorldView-2"),
@@ -104,14 +104,14 @@ def test_no_statistic_sees_a_nodata_value(tmp_path):
         ({"method": "gsa"}, "GSA divides by zero on .*ms.tif"),
     ],
 )
-def test_what_cannot_be_fused_is_refused(tmp_path, options, sentence):
+def test_unusable_input_is_rejected_without_output(tmp_path, options, message):
     inputs = write_pair(tmp_path, np.full((64, 64), 5, "uint16"), np.full((4, 16, 16), 5, "uint16"))
-    with pytest.raises(SSDiffError, match=sentence):
+    with pytest.raises(SSDiffError, match=message):
         fuse(*inputs, tmp_path / "f.tif", **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ms.tif", "pan.tif"]
 
 
-def test_any_number_of_bands_goes_with_the_generic_sensor(tmp_path):
+def test_generic_sensor_takes_any_number_of_bands(tmp_path):
     inputs = write_pair(tmp_path, *pair(0, 3, 16, 16))
     fused, _ = read(fuse(*inputs, tmp_path / "f.tif", method="mtf-glp"))
     assert fused.shape == (3, 64, 64)

@@ -1,4 +1,4 @@
-"""``ssdiff-ref evaluate``: what is judged, by whose rules, and what is told about it."""
+"""``ssdiff-ref evaluate``: scores, units, nodata, array files, bundles and reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ssdiff_ref.evaluation.evaluate import evaluate
 from ssdiff_ref.evaluation.report import print_tables
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.protocol.rectangle import largest_rectangle
-from ssdiff_ref.protocol.simulation import bring_onto_ms, decimation_phase, degrade
+from ssdiff_ref.protocol.simulation import align_pan_to_ms, decimation_phase, degrade
 from ssdiff_ref.quality.filters import mtf_filter
 from ssdiff_ref.quality.metrics import full_resolution_scores, reduced_resolution_scores
 from ssdiff_trt.runtime.errors import SSDiffError
@@ -41,24 +41,26 @@ REDUCED = ["SAM", "ERGAS", "Q2n", "SCC", "PSNR", "SSIM"]
 FULL = ["D_lambda", "D_s", "HQNR", "QNR"]
 
 
-def assert_golden(told):
+def assert_golden(report):
     for resolution, ours in (("rr", "reduced"), ("fr", "full")):
         for method, scores in golden_scores("wv3")["scores"].items():
             for name, score in scores[resolution].items():
                 approximately = pytest.approx(score, rel=1e-4, abs=1e-6)
-                assert told[ours][method][name] == approximately, (method, name)
+                assert report[ours][method][name] == approximately, (method, name)
 
 
-def test_the_toolbox_s_own_scores_come_out(tmp_path, golden_mat):
+def test_scores_match_the_toolbox(tmp_path, golden_mat):
     evaluate([golden_mat], sensor="wv3", json=tmp_path / "scores.json")
-    told = json.loads((tmp_path / "scores.json").read_text())
-    assert_golden(told)
-    assert list(told["reduced"]) == list(golden_scores("wv3")["scores"]) == list(COMPARED)
-    assert all(list(scores) == REDUCED for scores in told["reduced"].values())
-    assert all(list(scores) == FULL for scores in told["full"].values())
-    assert told["full"]["GSA"]["QNR"] == pytest.approx(0.95393, abs=1e-6)
-    beside = {key: told[key] for key in ("sensor", "scenes", "crop", "full_scale", "std", "area")}
-    assert beside == {
+    report = json.loads((tmp_path / "scores.json").read_text())
+    assert_golden(report)
+    assert list(report["reduced"]) == list(golden_scores("wv3")["scores"]) == list(COMPARED)
+    assert all(list(scores) == REDUCED for scores in report["reduced"].values())
+    assert all(list(scores) == FULL for scores in report["full"].values())
+    assert report["full"]["GSA"]["QNR"] == pytest.approx(0.95393, abs=1e-6)
+    metadata = {
+        key: report[key] for key in ("sensor", "scenes", "crop", "full_scale", "std", "area")
+    }
+    assert metadata == {
         "sensor": "wv3",
         "scenes": 1,
         "crop": 21,
@@ -66,11 +68,11 @@ def test_the_toolbox_s_own_scores_come_out(tmp_path, golden_mat):
         "std": {"reduced": {}, "full": {}},
         "area": {"rows": [0, 640], "columns": [0, 384]},
     }
-    assert told["settings"]["inputs"] == [str(golden_mat)]
-    assert told["version"]
+    assert report["settings"]["inputs"] == [str(golden_mat)]
+    assert report["version"]
 
 
-def test_rasters_are_judged_like_arrays(tmp_path):
+def test_rasters_are_scored_like_arrays(tmp_path):
     golden = golden_arrays()
     inputs = write_pair(tmp_path, golden["I_PAN"], golden["I_MS"])
     evaluation = evaluate(inputs, sensor="wv3", methods=["gsa", "bt-h"])
@@ -82,7 +84,7 @@ def test_rasters_are_judged_like_arrays(tmp_path):
                 assert scores[name] == pytest.approx(score, rel=1e-4, abs=1e-6)
 
 
-# Scenes of which some are nodata
+# Scenes with nodata
 
 
 def test_the_largest_rectangle_is_found():
@@ -104,23 +106,23 @@ def test_the_largest_rectangle_is_found():
             assert valid[rows.start : rows.stop, cols.start : cols.stop].all()
 
 
-def test_nodata_is_cut_away_and_what_is_left_is_judged_as_if_it_were_all(tmp_path):
+def test_scene_with_nodata_is_scored_like_its_largest_valid_rectangle(tmp_path):
     pan, ms = pair(0, 4, 100, 104)
-    spoilt_pan, spoilt_ms = pan.copy(), ms.copy()
-    spoilt_ms[:, :10, 50] = 0
-    spoilt_pan[300:, :30] = 0
-    inputs = write_pair(tmp_path, spoilt_pan, spoilt_ms, nodata=0)
+    pan_with_nodata, ms_with_nodata = pan.copy(), ms.copy()
+    ms_with_nodata[:, :10, 50] = 0
+    pan_with_nodata[300:, :30] = 0
+    inputs = write_pair(tmp_path, pan_with_nodata, ms_with_nodata, nodata=0)
     progress = RecordingProgress()
     options = {"sensor": "qb", "methods": ["GSA", "EXP"]}
-    found = evaluate(inputs, **options, progress=progress)
-    assert (found.rows, found.cols) == (range(40, 392), range(32, 416))
+    evaluation = evaluate(inputs, **options, progress=progress)
+    assert (evaluation.rows, evaluation.cols) == (range(40, 392), range(32, 416))
     assert any("rows 40 to 391 and columns 32 to 415 of PAN" in note for note in progress.notes)
     (tmp_path / "cut").mkdir()
     cut = write_pair(tmp_path / "cut", pan[40:392, 32:], ms[:, 10:98, 8:])
-    assert evaluate(cut, **options).scores == found.scores
+    assert evaluate(cut, **options).scores == evaluation.scores
 
 
-def test_a_rectangle_that_is_too_thin_to_be_judged_is_not_taken(tmp_path):
+def test_rectangles_too_small_to_evaluate_are_skipped(tmp_path):
     pan, ms = pair(0, 4, 96, 200)
     ms[:, 80, 88:] = 0  # 80 x 200 pixels above it, 96 x 88 beside it
     inputs = write_pair(tmp_path, pan, ms, nodata=0)
@@ -133,19 +135,19 @@ def test_a_rectangle_that_is_too_thin_to_be_judged_is_not_taken(tmp_path):
 # Units
 
 
-def test_pan_of_another_full_scale_is_brought_to_that_of_ms(tmp_path):
+def test_pan_is_rescaled_to_the_full_scale_of_ms(tmp_path):
     pan, ms = pair(0, 4, 80, 80)
     coarse = np.rint(ms / 8).astype("uint8")
     inputs = write_pair(tmp_path, pan, coarse, photometric="minisblack")
     progress = RecordingProgress()
-    found = evaluate(inputs, sensor="qb", methods=["EXP"], progress=progress)
-    assert found.scale.value == 255
+    evaluation = evaluate(inputs, sensor="qb", methods=["EXP"], progress=progress)
+    assert evaluation.scale.value == 255
     assert any("PAN, of full scale 2047" in note for note in progress.notes)
-    same = Pair.of(pan * (255 / 2047), coarse, SENSORS["qb"])
-    expected = full_resolution_scores(same.lms, same.pan, same.lms, same.sensor)
-    assert found.scores["full"]["EXP"] == [pytest.approx(expected, rel=1e-6)]
+    rescaled = Pair.of(pan * (255 / 2047), coarse, SENSORS["qb"])
+    expected = full_resolution_scores(rescaled.lms, rescaled.pan, rescaled.lms, rescaled.sensor)
+    assert evaluation.scores["full"]["EXP"] == [pytest.approx(expected, rel=1e-6)]
     stated = evaluate(inputs, sensor="qb", methods=["EXP"], full_scale=255, pan_full_scale=2047)
-    assert stated.scores == found.scores
+    assert stated.scores == evaluation.scores
 
 
 @pytest.mark.parametrize(
@@ -159,18 +161,18 @@ def test_pan_of_another_full_scale_is_brought_to_that_of_ms(tmp_path):
 def test_full_scale_of_arrays(tmp_path, arrays, options, scale):
     pan, ms = pair(0, 4, 80, 80)
     savemat(tmp_path / "s.mat", {"I_PAN": pan, "I_MS": channels_last(ms), **arrays})
-    found = evaluate([tmp_path / "s.mat"], sensor="qb", methods=["EXP"], **options)
-    assert found.scale.value == scale
+    evaluation = evaluate([tmp_path / "s.mat"], sensor="qb", methods=["EXP"], **options)
+    assert evaluation.scale.value == scale
     savemat(tmp_path / "s.mat", {"I_PAN": pan // 8, "I_MS": channels_last(ms // 8).astype("uint8")})
-    found = evaluate([tmp_path / "s.mat"], sensor="qb", methods=["EXP"])
-    assert found.scale.value == 255
+    evaluation = evaluate([tmp_path / "s.mat"], sensor="qb", methods=["EXP"])
+    assert evaluation.scale.value == 255
 
 
 # Files of arrays
 
 
 def write_h5(path, scenes, truth=True, phase=(2, 2), displaced=()):
-    """A PanCollection file of simulated scenes; some of them decimated at another phase."""
+    """Write a PanCollection file of simulated scenes; decimate the displaced ones at ``phase``."""
     stacks = {"gt": [], "lms": [], "ms": [], "pan": []}
     for index in range(scenes):
         pan, gt = pair(index, 4, 64, 64)
@@ -191,11 +193,13 @@ def write_h5(path, scenes, truth=True, phase=(2, 2), displaced=()):
     return path
 
 
-def test_scores_of_several_scenes_have_a_mean_and_a_spread(tmp_path, capsys):
+def test_several_scenes_have_a_mean_and_a_standard_deviation(tmp_path, capsys):
     path = write_h5(tmp_path / "s.h5", 3)
-    found = evaluate([path], sensor="qb", crop=10, json=tmp_path / "s.json", csv=tmp_path / "s.csv")
-    assert found.scenes == 3
-    assert found.scores["full"] == {}  # simulated scenes have no full resolution
+    evaluation = evaluate(
+        [path], sensor="qb", crop=10, json=tmp_path / "s.json", csv=tmp_path / "s.csv"
+    )
+    assert evaluation.scenes == 3
+    assert evaluation.scores["full"] == {}  # simulated scenes have no full resolution
     with h5py.File(path) as file:
         single = [
             reduced_resolution_scores(
@@ -203,40 +207,41 @@ def test_scores_of_several_scenes_have_a_mean_and_a_spread(tmp_path, capsys):
             )
             for gt, lms, ms, pan in zip(*(file[key][:] for key in sorted(file)), strict=True)
         ]
-    told = json.loads((tmp_path / "s.json").read_text())
-    assert told["full"] == told["std"]["full"] == {}
+    report = json.loads((tmp_path / "s.json").read_text())
+    assert report["full"] == report["std"]["full"] == {}
     for name in REDUCED:
         values = [scores[name] for scores in single]
-        assert told["reduced"]["GSA"][name] == pytest.approx(np.mean(values))
-        assert told["std"]["reduced"]["GSA"][name] == pytest.approx(np.std(values, ddof=1))
+        assert report["reduced"]["GSA"][name] == pytest.approx(np.mean(values))
+        assert report["std"]["reduced"]["GSA"][name] == pytest.approx(np.std(values, ddof=1))
     with (tmp_path / "s.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 3 * len(COMPARED) * len(REDUCED)
-    wanted = ("2", "GSA", "SAM")
-    (second,) = (
-        line for line in lines if (line["scene"], line["method"], line["metric"]) == wanted
-    )
+    key = ("2", "GSA", "SAM")
+    (second,) = (line for line in lines if (line["scene"], line["method"], line["metric"]) == key)
     assert second["resolution"] == "reduced"
     assert float(second["value"]) == pytest.approx(single[1]["SAM"])
-    print_tables(found)
-    printed = capsys.readouterr().out
-    assert "Mean ± standard deviation of 3 scenes" in " ".join(printed.split())
-    assert f"±{told['std']['reduced']['GSA']['SAM']:.3f}" in printed
+    print_tables(evaluation)
+    output = capsys.readouterr().out
+    assert "Mean ± standard deviation of 3 scenes" in " ".join(output.split())
+    assert f"±{report['std']['reduced']['GSA']['SAM']:.3f}" in output
 
 
-def test_scenes_without_truth_are_judged_at_both_resolutions(tmp_path):
+def test_scenes_without_ground_truth_are_scored_at_both_resolutions(tmp_path):
     scenes = [pair(seed, 4, 40, 40) for seed in range(2)]
     with h5py.File(tmp_path / "s.h5", "w") as file:
         file["pan"] = np.stack([pan[None] for pan, _ in scenes]).astype(float)
         file["ms"] = np.stack([ms for _, ms in scenes]).astype(float)
         file["lms"] = np.stack([interpolate(ms.astype(float), "wrap") for _, ms in scenes])
-    found = evaluate([tmp_path / "s.h5"], sensor="qb", crop=0, methods=["MTF-GLP"])
+    evaluation = evaluate([tmp_path / "s.h5"], sensor="qb", crop=0, methods=["MTF-GLP"])
     for (pan, ms), reduced, full in zip(
-        scenes, found.scores["reduced"]["MTF-GLP"], found.scores["full"]["MTF-GLP"], strict=True
+        scenes,
+        evaluation.scores["reduced"]["MTF-GLP"],
+        evaluation.scores["full"]["MTF-GLP"],
+        strict=True,
     ):
-        given = Pair.of(pan, ms, SENSORS["qb"])
-        fused = METHODS["MTF-GLP"](given)
-        expected = full_resolution_scores(fused, given.pan, given.lms, given.sensor)
+        full_pair = Pair.of(pan, ms, SENSORS["qb"])
+        fused = METHODS["MTF-GLP"](full_pair)
+        expected = full_resolution_scores(fused, full_pair.pan, full_pair.lms, full_pair.sensor)
         assert full == pytest.approx(expected, rel=1e-9)
         ms_lr, pan_lr = degrade(ms, pan, SENSORS["qb"])
         fused = METHODS["MTF-GLP"](Pair.of(pan_lr, ms_lr, SENSORS["qb"]))
@@ -244,12 +249,12 @@ def test_scenes_without_truth_are_judged_at_both_resolutions(tmp_path):
         assert reduced == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_file_s_own_lms_is_what_methods_get(tmp_path):
+def test_methods_get_the_lms_of_the_file(tmp_path):
     path = write_h5(tmp_path / "s.h5", 1)
     with h5py.File(path, "r+") as file:
         file["lms"][...] = file["gt"][...]
-    found = evaluate([path], sensor="qb", crop=10, methods=["EXP"])
-    assert found.mean("reduced")["EXP"]["ERGAS"] == 0
+    evaluation = evaluate([path], sensor="qb", crop=10, methods=["EXP"])
+    assert evaluation.mean("reduced")["EXP"]["ERGAS"] == 0
 
 
 @pytest.mark.parametrize(
@@ -259,14 +264,14 @@ def test_the_file_s_own_lms_is_what_methods_get(tmp_path):
         {"gt": "gt", "ms": "ms", "lms": "lms", "pan": "pan"},
     ],
 )
-@pytest.mark.parametrize("old", [True, False])
-def test_mat_files_of_either_naming_and_version_are_the_same_scene(tmp_path, names, old):
+@pytest.mark.parametrize("version_5", [True, False])
+def test_mat_files_of_either_naming_and_version_give_the_same_scores(tmp_path, names, version_5):
     path = write_h5(tmp_path / "s.h5", 1)
     with h5py.File(path) as file:
         arrays = {names[key]: channels_last(file[key][0]) for key in file}
     arrays[names["pan"]] = arrays[names["pan"]][..., 0]
     mat = tmp_path / "s.mat"
-    if old:
+    if version_5:
         savemat(mat, arrays)
     else:  # version 7.3 as MATLAB writes it: HDF5 after a header, axes reversed
         with h5py.File(mat, "w", userblock_size=512) as file:
@@ -281,19 +286,19 @@ def test_mat_files_of_either_naming_and_version_are_the_same_scene(tmp_path, nam
 def test_scenes_with_a_displaced_ms_are_counted(tmp_path):
     progress = RecordingProgress()
     options = {"sensor": "qb", "crop": 10, "methods": ["EXP"], "progress": progress}
-    sound = evaluate([write_h5(tmp_path / "s.h5", 3)], **options)
-    assert (sound.displaced, progress.warnings) == (0, [])
+    aligned = evaluate([write_h5(tmp_path / "s.h5", 3)], **options)
+    assert (aligned.displaced, progress.warnings) == (0, [])
     path = write_h5(tmp_path / "d.h5", 4, phase=(1, 2), displaced=(0, 3))
-    found = evaluate([path], **options, json=tmp_path / "s.json")
-    assert found.displaced == 2
+    evaluation = evaluate([path], **options, json=tmp_path / "s.json")
+    assert evaluation.displaced == 2
     assert progress.warnings[0].startswith(
-        "2 of 4 scenes have MS that was decimated at another phase"
+        "2 of 4 scenes have MS that was decimated at a phase other than (2, 2)"
     )
     assert json.loads((tmp_path / "s.json").read_text())["displaced_scenes"] == 2
 
 
 @pytest.mark.parametrize("phase", [(1, 2), (2, 1), (2, 2), (0, 3)])
-def test_the_phase_of_a_patch_cut_from_a_larger_image_is_found(phase):
+def test_decimation_phase_of_a_patch_cut_from_a_larger_image(phase):
     image = golden_arrays()["I_MS"].astype(float)
     blurred = mtf_filter(image, SENSORS["wv3"])
     patch = np.s_[:, 32:96, 16:80]
@@ -308,118 +313,122 @@ def test_the_phase_of_a_patch_cut_from_a_larger_image_is_found(phase):
 
 @pytest.fixture
 def upsampling(monkeypatch):
-    """Bundles that do no more than EXP, so that what differs is the way there."""
+    """Replaces bundles' networks by ``lms``, so that results differ from EXP only in geometry."""
     monkeypatch.setattr(
         "ssdiff_ref.evaluation.candidates.open_backend",
         lambda name, bundle, precision: Upsampling(bundle),
     )
 
 
-def test_a_bundle_gets_ms_where_every_other_method_gets_it(tmp_path, upsampling):
+def test_bundle_gets_ms_in_the_same_geometry_as_other_methods(tmp_path, upsampling):
     bundle = make_bundle(tmp_path, "plain", 4)
-    contenders = choose_candidates(["EXP"], [bundle], 4, 2047, Progress())
-    assert list(contenders) == ["EXP", "ssdiff:plain"]
-    given = Pair.of(*pair(0, 4, 40, 32), SENSORS["qb"])
-    np.testing.assert_allclose(contenders["ssdiff:plain"](given), given.lms, rtol=2e-6)
+    candidates = choose_candidates(["EXP"], [bundle], 4, 2047, Progress())
+    assert list(candidates) == ["EXP", "ssdiff:plain"]
+    scene = Pair.of(*pair(0, 4, 40, 32), SENSORS["qb"])
+    np.testing.assert_allclose(candidates["ssdiff:plain"](scene), scene.lms, rtol=2e-6)
 
 
-class OfPan(Upsampling):
-    """A backend whose image is PAN, in every band."""
+class PanInEveryBand(Upsampling):
+    """Fake backend whose output is PAN in every band."""
 
     def images(self, noise, pan, lms, ms):
         return pan.repeat(4, axis=1)
 
 
-def test_a_bundle_gets_pan_where_ms_is(tmp_path, monkeypatch):
+def test_bundle_gets_pan_aligned_with_ms_if_the_ground_truth_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "ssdiff_ref.evaluation.candidates.open_backend",
-        lambda name, bundle, precision: OfPan(bundle),
+        lambda name, bundle, precision: PanInEveryBand(bundle),
     )
     progress = RecordingProgress()
     bundle = make_bundle(tmp_path, "plain", 4)
     method = choose_candidates([], [bundle], 4, 2047, progress)["ssdiff:plain"]
     shift = 0.6, -1.4
     pan, ms = displaced((shift[0] + 0.5, shift[1] + 0.5), 48, 48)  # at 4 n + 2, and displaced
-    given = Pair.of(pan, ms, SENSORS["qb"])
-    np.testing.assert_allclose(method(given)[0], pan, rtol=1e-6)
-    assert progress.notes == []  # without a truth there is nothing that PAN has to be brought to
-    fused = method(replace(given, has_truth=True))
-    np.testing.assert_allclose(fused[0], bring_onto_ms(pan, shift), atol=6)
+    scene = Pair.of(pan, ms, SENSORS["qb"])
+    np.testing.assert_allclose(method(scene)[0], pan, rtol=1e-6)
+    assert progress.notes == []  # without ground truth PAN is not moved
+    fused = method(replace(scene, has_truth=True))
+    np.testing.assert_allclose(fused[0], align_pan_to_ms(pan, shift), atol=6)
     (note,) = progress.notes
     assert note.startswith("ssdiff:plain: MS lies +0.6")
     assert note.endswith("PAN is moved")
     pan, ms = displaced((0.5, 0.5), 48, 48)
-    sound = replace(Pair.of(pan, ms, SENSORS["qb"]), has_truth=True)
-    np.testing.assert_allclose(method(sound)[0], pan, rtol=1e-6)
+    aligned = replace(Pair.of(pan, ms, SENSORS["qb"]), has_truth=True)
+    np.testing.assert_allclose(method(aligned)[0], pan, rtol=1e-6)
     assert len(progress.notes) == 1
 
 
-def test_bundles_are_judged_beside_classical_methods(tmp_path, upsampling):
+def test_bundles_are_scored_with_classical_methods(tmp_path, upsampling):
     inputs = write_pair(tmp_path, *pair(0, 4, 80, 80))
-    found = evaluate(
+    evaluation = evaluate(
         inputs,
         sensor="qb",
         methods=["EXP"],
         bundles=[make_bundle(tmp_path, "plain", 4)],
         json=tmp_path / "s.json",
     )
-    reduced = found.mean("reduced")
+    reduced = evaluation.mean("reduced")
     assert list(reduced) == ["EXP", "ssdiff:plain"]
-    # 80 pixels less the crop of 41 lie almost inside the reach of the edges.
+    # Of 80 pixels, 41 are cropped, so most of the rest is affected by the edges.
     assert reduced["ssdiff:plain"]["ERGAS"] == pytest.approx(reduced["EXP"]["ERGAS"], rel=0.02)
-    told = json.loads((tmp_path / "s.json").read_text())
-    assert told["settings"]["bundles"]["ssdiff:plain"]["path"].endswith("plain.ssdiff")
+    report = json.loads((tmp_path / "s.json").read_text())
+    assert report["settings"]["bundles"]["ssdiff:plain"]["path"].endswith("plain.ssdiff")
 
 
-def test_a_bundle_for_other_bands_is_refused_before_anything_is_fused(tmp_path, upsampling):
+def test_bundle_for_another_number_of_bands_is_rejected(tmp_path, upsampling):
     inputs = write_pair(tmp_path, *pair(0, 4, 80, 80))
     with pytest.raises(SSDiffError, match=r"gives 4 bands and the bundle eight is for 8"):
         evaluate(inputs, sensor="qb", bundles=[make_bundle(tmp_path, "eight", 8)])
 
 
-# Pairs that are displaced
+# Displaced pairs
 
 
 @pytest.mark.parametrize("shift", [(-0.9, 1.3), (2.7, -3.4)])
 def test_all_methods_get_an_aligned_pair(tmp_path, shift):
     options = {"sensor": "qb", "methods": ["GSA", "BT-H"]}
-    inputs = write_pair(tmp_path, *as_written(displaced((0, 0), 80, 80)))
-    sound = evaluate(inputs, **options, shift=(0.0, 0.0))
-    inputs = write_pair(tmp_path, *as_written(displaced(shift, 80, 80)))
+    inputs = write_pair(tmp_path, *as_uint16(displaced((0, 0), 80, 80)))
+    aligned = evaluate(inputs, **options, shift=(0.0, 0.0))
+    inputs = write_pair(tmp_path, *as_uint16(displaced(shift, 80, 80)))
     progress = RecordingProgress()
-    found = evaluate(
+    evaluation = evaluate(
         inputs, **options, shift="auto", json=tmp_path / "scores.json", progress=progress
     )
     assert any("PAN is moved" in note for note in progress.notes)
     assert json.loads((tmp_path / "scores.json").read_text())["settings"]["shift"] == "auto"
-    left = evaluate(inputs, **options)
+    uncorrected = evaluate(inputs, **options)
     for method in options["methods"]:
-        reduced = [each.mean("reduced")[method]["ERGAS"] for each in (sound, found, left)]
+        reduced = [
+            each.mean("reduced")[method]["ERGAS"] for each in (aligned, evaluation, uncorrected)
+        ]
         assert reduced[1] == pytest.approx(reduced[0], rel=0.1)
         assert reduced[2] > 1.15 * reduced[0]
-        full = [each.mean("full")[method]["D_s"] for each in (sound, found, left)]
+        full = [each.mean("full")[method]["D_s"] for each in (aligned, evaluation, uncorrected)]
         assert abs(full[1] - full[0]) < min(0.01, abs(full[2] - full[0]) / 2)
     pan, ms = displaced(shift, 80, 80)
     savemat(tmp_path / "s.mat", {"I_PAN": pan, "I_MS": channels_last(ms)})
     scores = evaluate([tmp_path / "s.mat"], **options, shift="auto").mean("reduced")
-    assert scores["GSA"]["ERGAS"] == pytest.approx(reduced_ergas(found), rel=0.01)
+    assert scores["GSA"]["ERGAS"] == pytest.approx(reduced_ergas(evaluation), rel=0.01)
     stated = evaluate([tmp_path / "s.mat"], **options, shift=shift).mean("reduced")
-    assert stated["GSA"]["ERGAS"] == pytest.approx(reduced_ergas(found), rel=0.02)
+    assert stated["GSA"]["ERGAS"] == pytest.approx(reduced_ergas(evaluation), rel=0.02)
 
 
 def reduced_ergas(evaluation):
     return evaluation.mean("reduced")["GSA"]["ERGAS"]
 
 
-def as_written(images):
+def as_uint16(images):
     return [np.rint(image).astype("uint16") for image in images]
 
 
-def test_a_shift_does_nothing_where_the_truth_is_there(tmp_path, products):
-    with pytest.raises(SSDiffError, match=r"--shift does nothing with s.h5, which has its truth"):
+def test_shift_is_rejected_where_the_ground_truth_is_known(tmp_path, products):
+    with pytest.raises(
+        SSDiffError, match=r"--shift has no effect on s.h5, which contains its ground truth"
+    ):
         evaluate([write_h5(tmp_path / "s.h5", 1)], sensor="qb", shift="auto")
     truth, noisy, _ = products
-    with pytest.raises(SSDiffError, match="--shift does nothing with --reference"):
+    with pytest.raises(SSDiffError, match="--shift has no effect with --reference"):
         evaluate([noisy], reference=truth, sensor="qb", shift=(1.0, 0.0))
 
 
@@ -439,17 +448,17 @@ def products(tmp_path):
 
 def test_fused_rasters_are_compared_with_the_reference(tmp_path, products):
     truth, noisy, same = products
-    found = evaluate([noisy, same], reference=truth, sensor="qb", json=tmp_path / "s.json")
+    evaluation = evaluate([noisy, same], reference=truth, sensor="qb", json=tmp_path / "s.json")
     arrays = [rasterio.open(path).read() for path in (noisy, truth)]
     expected = reduced_resolution_scores(*arrays, full_scale=2047)
-    assert found.mean("reduced")["noisy"] == pytest.approx(expected)
-    told = json.loads((tmp_path / "s.json").read_text())
-    assert told["reduced"]["same"]["ERGAS"] == 0
-    assert told["reduced"]["same"]["PSNR"] is None  # infinite, which JSON cannot tell
-    assert told["full"] == {}
+    assert evaluation.mean("reduced")["noisy"] == pytest.approx(expected)
+    report = json.loads((tmp_path / "s.json").read_text())
+    assert report["reduced"]["same"]["ERGAS"] == 0
+    assert report["reduced"]["same"]["PSNR"] is None  # infinite, which JSON cannot represent
+    assert report["full"] == {}
 
 
-def test_pixels_without_data_in_any_do_not_count(tmp_path, products):
+def test_pixels_that_are_nodata_in_any_raster_do_not_count(tmp_path, products):
     truth, noisy, same = products
     before = evaluate([noisy], reference=truth, sensor="qb").mean("reduced")["noisy"]
     for path in (truth, noisy):
@@ -458,8 +467,8 @@ def test_pixels_without_data_in_any_do_not_count(tmp_path, products):
             image[:, 60:] = 9
             file.write(image)
     options = {"reference": truth, "sensor": "qb"}
-    spoilt = evaluate([noisy], **options).mean("reduced")["noisy"]
-    assert spoilt["Q2n"] > before["Q2n"] + 0.001
+    unmasked = evaluate([noisy], **options).mean("reduced")["noisy"]
+    assert unmasked["Q2n"] > before["Q2n"] + 0.001
     masked = evaluate([noisy], **options, nodata=9).mean("reduced")["noisy"]
     with rasterio.open(same) as a, rasterio.open(noisy) as b:
         valid = np.zeros((96, 88), bool)

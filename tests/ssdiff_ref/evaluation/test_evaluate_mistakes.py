@@ -1,4 +1,4 @@
-"""What ``ssdiff-ref evaluate`` refuses to judge, and the sentence it says so in."""
+"""Error messages of ``ssdiff-ref evaluate`` on unusable input."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
 
 
 @pytest.mark.parametrize(
-    ("make", "options", "sentence"),
+    ("make", "options", "message"),
     [
-        (lambda _: [], {}, "Given was nothing, expected PAN and MS, or one .h5 or .mat file"),
-        (lambda _: ["a.tif"], {}, "Given was a.tif, expected PAN and MS"),
-        (lambda _: ["a.h5", "b.h5"], {}, "Given was a.h5, b.h5, expected"),
+        (lambda _: [], {}, "The inputs are none, expected PAN and MS, or one .h5 or .mat file"),
+        (lambda _: ["a.tif"], {}, "The inputs are a.tif, expected PAN and MS"),
+        (lambda _: ["a.h5", "b.h5"], {}, "The inputs are a.h5, b.h5, expected"),
         (lambda _: ["none.h5"], {}, "none.h5 is not a file; check the path"),
         (lambda _: ["a.tif", "b.tif"], {}, "PAN image cannot be read"),
-        (mat(**SQUARE), {"nodata": 0}, "--nodata does nothing with .*s.mat; leave it out"),
-        (mat(**SQUARE), {"pan_band": 1}, "--pan-band does nothing with"),
+        (mat(**SQUARE), {"nodata": 0}, "--nodata has no effect with .*s.mat; leave it out"),
+        (mat(**SQUARE), {"pan_band": 1}, "--pan-band has no effect with"),
         (mat(**SQUARE), {"methods": ["GSX"]}, "method 'GSX' is unknown, expected one of EXP"),
         (mat(**SQUARE), {"bundles": ["nowhere"]}, "nowhere is not a bundle"),
         (mat(**SQUARE), {"sensor": "wv3"}, "has 4 bands, expected the 8 of WorldView-3"),
         (mat(**SQUARE), {"bands": [1, 2, 3, 5]}, "s.mat has no band 5; it has 4"),
         (mat(**SQUARE), {"sensor": "generic", "bands": [2]}, "has 1 band, expected 2 or more"),
         (mat(**SQUARE), {"full_scale": 0}, "A full scale of 0 does not work"),
-        (mat(**SQUARE), {"crop": -1}, "A crop of -1 does not work"),
+        (mat(**SQUARE), {"crop": -1}, "The crop is -1, expected 0 or more"),
         (mat(**SQUARE), {"crop": 30}, r"80 x 80 pixels, expected 91 x 91 .* pass --crop 24 or"),
         (mat(**SQUARE), {"picture": "p.docx"}, "cannot be drawn as p.docx, expected a name"),
         (mat(**SQUARE), {"json": "no/where.json"}, "no is not a directory that can be written"),
-        (mat(I_PAN=ONES((9, 9))), {}, "s.mat has I_PAN in it, expected at least ms and pan"),
-        (mat(), {}, "s.mat has nothing in it, expected at least ms and pan"),
+        (mat(I_PAN=ONES((9, 9))), {}, "s.mat contains I_PAN, expected at least ms and pan"),
+        (mat(), {}, "s.mat contains no arrays, expected at least ms and pan"),
         (
             mat(I_MS=ONES((80, 80, 4, 2)), I_PAN=ONES((320, 320))),
             {},
@@ -74,7 +74,7 @@ SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
             {},
             r"The pan of s.mat has shape \[1, 1, 300, 320\], expected \[1, 1, 320, 320\]",
         ),
-        (h5(ms=ONES((1, 4, 80, 80))), {}, "s.h5 has ms in it, expected at least ms and pan"),
+        (h5(ms=ONES((1, 4, 80, 80))), {}, "s.h5 contains ms, expected at least ms and pan"),
         (h5(ms=ONES((4, 80, 80)), pan=ONES((1, 320, 320))), {}, r"expected \[N, C, H, W\]"),
         (
             h5(ms=ONES((2, 4, 16, 16)), pan=ONES((2, 1, 64, 64)), gt=ONES((2, 8, 64, 64))),
@@ -89,7 +89,7 @@ SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
         (
             h5(ms=np.full((2, 4, 80, 80), np.nan), pan=ONES((2, 1, 320, 320))),
             {},
-            "The MS of scene 1 of s.h5 has 25600 values that are not finite",
+            "The MS of scene 1 of s.h5 has 25600 non-finite values",
         ),
         (rasters(bands=3), {}, "has 3 bands, expected the 4 of QuickBird"),
         (rasters(ms=(40, 40)), {}, "imagery is 40 x 40 pixels, expected 73 x 73 or more"),
@@ -99,32 +99,30 @@ SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
         (rasters(), {"methods": ["GSA"]}, "GSA at reduced resolution: The fused image has"),
     ],
 )
-def test_what_cannot_be_judged_is_refused_in_a_sentence(
-    tmp_path, monkeypatch, make, options, sentence
-):
+def test_unusable_input_is_rejected(tmp_path, monkeypatch, make, options, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SSDiffError, match=sentence):
+    with pytest.raises(SSDiffError, match=message):
         evaluate(make(tmp_path), **{"sensor": "qb", **options})
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
-        ({"inputs": []}, "No fused raster was given"),
+        ({"inputs": []}, "No fused rasters were given"),
         ({"inputs": ["truth.tif", "truth.tif"]}, "truth.tif is given twice"),
-        ({"methods": ["GSA"]}, "--method does nothing with --reference; leave it out"),
+        ({"methods": ["GSA"]}, "--method has no effect with --reference; leave it out"),
         ({"sensor": "wv2"}, "has 4 bands, expected the 8 of WorldView-2"),
         ({"nodata": 7}, "The reference truth.tif has no valid pixel"),
         ({"inputs": ["small.tif"]}, "small.tif is 80 x 80 pixels, expected the 88 x 96 of"),
         ({"inputs": ["few.tif"]}, "few.tif has 3 bands, expected the 4 of truth.tif"),
-        ({"inputs": ["off.tif"]}, "off.tif lies up to 0.50 pixels off truth.tif"),
-        ({"inputs": ["abroad.tif"]}, "abroad.tif is in EPSG:32632, expected EPSG:32631"),
-        ({"inputs": ["empty.tif"]}, "empty.tif has no valid pixel where the reference has one"),
+        ({"inputs": ["off.tif"]}, "grid of off.tif is up to 0.50 pixels off that of truth.tif"),
+        ({"inputs": ["other_crs.tif"]}, "other_crs.tif is in EPSG:32632, expected EPSG:32631"),
+        ({"inputs": ["empty.tif"]}, "empty.tif has no valid pixel where the reference is valid"),
         ({"inputs": ["none.tif"]}, "The fused image cannot be read"),
         ({"crop": 40}, "imagery is 88 x 96 pixels, expected 111 x 111"),
     ],
 )
-def test_fused_rasters_that_cannot_be_compared_are_refused(tmp_path, monkeypatch, change, sentence):
+def test_incomparable_fused_rasters_are_rejected(tmp_path, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
     image = pair(0, 4, 96, 88)[1]
     if "nodata" in change:
@@ -133,8 +131,8 @@ def test_fused_rasters_that_cannot_be_compared_are_refused(tmp_path, monkeypatch
     write_raster("small.tif", image[:, :80, :80])
     write_raster("few.tif", image[:3])
     write_raster("off.tif", image, GRID * Affine.translation(0.5, 0))
-    write_raster("abroad.tif", image, crs="EPSG:32632")
+    write_raster("other_crs.tif", image, crs="EPSG:32632")
     write_raster("empty.tif", image * 0, nodata=0)
-    given = {"inputs": ["truth.tif"], "sensor": "qb", "reference": "truth.tif", **change}
-    with pytest.raises(SSDiffError, match=sentence):
-        evaluate(given.pop("inputs"), **given)
+    arguments = {"inputs": ["truth.tif"], "sensor": "qb", "reference": "truth.tif", **change}
+    with pytest.raises(SSDiffError, match=message):
+        evaluate(arguments.pop("inputs"), **arguments)

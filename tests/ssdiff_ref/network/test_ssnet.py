@@ -1,4 +1,4 @@
-"""The reference against the outputs of the authors' released code."""
+"""The PyTorch reference reproduces the outputs of the authors' released code."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def checkpoint(bands, tmp_path_factory) -> Checkpoint:
     return load_checkpoint(path)
 
 
-def in_form(net: SSNet, fmim, attention) -> SSNet:
-    twin = SSNet(net.bands, fmim, attention).eval()
-    twin.load_state_dict(net.state_dict())
-    return twin
+def with_form(net: SSNet, fmim, attention) -> SSNet:
+    copy = SSNet(net.bands, fmim, attention).eval()
+    copy.load_state_dict(net.state_dict())
+    return copy
 
 
 def assert_close(actual, expected):
@@ -54,15 +54,15 @@ def assert_close(actual, expected):
 
 @pytest.mark.parametrize(("fmim", "attention"), FORMS)
 @torch.no_grad()
-def test_forward_is_the_released_one_in_every_form(checkpoint, golden, fmim, attention):
-    net = in_form(checkpoint.net, fmim, attention)
+def test_forward_matches_released_code_in_every_form(checkpoint, golden, fmim, attention):
+    net = with_form(checkpoint.net, fmim, attention)
     inputs = [golden[name] for name in ("x_T", "pan", "lms", "ms")]
     for t in (0, 7, 500, 999):
         assert_close(net(*inputs, torch.tensor([float(t)])), golden[f"forward_t{t}"])
 
 
 @pytest.mark.parametrize("level", range(5))
-def test_fmim_is_the_released_one_in_both_forms(golden, level):
+def test_fmim_matches_released_code_in_both_forms(golden, level):
     y, expected = golden[f"fmim{level}_in"], golden[f"fmim{level}_out"]
     scale = FREQUENCY_SCALES[level]
     assert scale == pytest.approx(float(golden[f"fmim{level}_scale"]))
@@ -70,7 +70,7 @@ def test_fmim_is_the_released_one_in_both_forms(golden, level):
     assert_close(fmim_matmul(y, scale, fmim_basis(*y.shape[-2:])), expected)
 
 
-def test_fmim_forms_agree_on_oblong_images():
+def test_fmim_forms_agree_on_non_square_images():
     y = torch.randn(2, 3, 24, 40, dtype=torch.float64)
     basis = fmim_basis(24, 40).double()
     torch.testing.assert_close(fmim_matmul(y, 0.3, basis), fmim_fft(y, 0.3), rtol=0, atol=1e-6)
@@ -78,7 +78,7 @@ def test_fmim_forms_agree_on_oblong_images():
 
 @pytest.mark.parametrize("attention", ["materialised", "fused"])
 @torch.no_grad()
-def test_apfm_is_the_released_one(checkpoint, golden, attention):
+def test_apfm_matches_released_code(checkpoint, golden, attention):
     apfm = APFM(128, attention).eval()
     apfm.load_state_dict(checkpoint.net.fusions[2].apfm.state_dict())
     assert_close(apfm(golden["apfm2_x"], golden["apfm2_y"]), golden["apfm2_out"])
@@ -86,7 +86,7 @@ def test_apfm_is_the_released_one(checkpoint, golden, attention):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @torch.no_grad()
-def test_trajectory_is_the_released_one_at_every_step(checkpoint, golden, sampler):
+def test_trajectory_matches_released_code_at_every_step(checkpoint, golden, sampler):
     steps = []
 
     def denoise(x, t):
@@ -106,7 +106,7 @@ def test_trajectory_is_the_released_one_at_every_step(checkpoint, golden, sample
 
 
 @torch.no_grad()
-def test_items_of_a_batch_are_independent_and_have_their_own_timestep(checkpoint):
+def test_batch_items_are_independent_and_have_their_own_timestep(checkpoint):
     net, rng = checkpoint.net, torch.Generator().manual_seed(3)
     shapes = {"x_t": (net.bands, 32, 48), "pan": (1, 32, 48), "lms": (net.bands, 32, 48)}
     batch = [torch.rand(3, *shape, generator=rng) for shape in shapes.values()]
@@ -118,14 +118,14 @@ def test_items_of_a_batch_are_independent_and_have_their_own_timestep(checkpoint
         assert_close(together[i : i + 1], alone)
 
 
-def test_checkpoint_reports_the_tensors_that_nothing_reads(checkpoint, bands):
+def test_checkpoint_reports_unused_tensors(checkpoint, bands):
     unused = sum(golden_state(bands)[name].numel() for name in checkpoint.unused)
     read = sum(parameter.numel() for parameter in checkpoint.net.parameters())
     assert unused == {4: 125_440, 8: 126_592}[bands]
     assert unused + read == {4: 1_413_940, 8: 1_426_616}[bands]
 
 
-def test_saved_weights_come_back(checkpoint, tmp_path):
+def test_saved_weights_are_loaded_unchanged(checkpoint, tmp_path):
     save_checkpoint(checkpoint.net, tmp_path / "w.safetensors")
     again = load_checkpoint(tmp_path / "w.safetensors")
     assert not again.unused
@@ -141,11 +141,11 @@ def add(state):
     state["resblock9.conv0.weight"] = torch.zeros(1)
 
 
-def misshape(state):
+def change_shape(state):
     state["time_embed.0.weight"] = torch.zeros(512, 64)
 
 
-def poison(state):
+def insert_nan(state):
     state["to_hrms.0.bias"][3] = float("nan")
 
 
@@ -155,45 +155,45 @@ def wrong_model(state):
 
 
 @pytest.mark.parametrize(
-    ("damage", "named"),
+    ("damage", "message"),
     [
         (drop, "lacks tensor resblock1.conv0.weight"),
         (add, "unknown tensor resblock9.conv0.weight"),
-        (misshape, r"time_embed.0.weight has shape \[512, 64\], expected \[512, 128\]"),
-        (poison, "to_hrms.0.bias has values that are not finite"),
-        (wrong_model, "no tensor upsample.upsamle.0.weight"),
+        (change_shape, r"time_embed.0.weight has shape \[512, 64\], expected \[512, 128\]"),
+        (insert_nan, "to_hrms.0.bias has non-finite values"),
+        (wrong_model, "no 4-dimensional tensor upsample.upsamle.0.weight"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_refused_by_name(tmp_path, damage, named):
+def test_invalid_checkpoint_is_rejected_naming_the_tensor(tmp_path, damage, message):
     state = golden_state(4)
     damage(state)
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(SSDiffError, match=named):
+    with pytest.raises(SSDiffError, match=message):
         load_checkpoint(tmp_path / "w.pt")
 
 
 class Payload:
     def __reduce__(self):
-        return (print, ("this ran",))
+        return (print, ("payload executed",))
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
+def test_pickle_that_would_execute_code_is_rejected(tmp_path, capsys):
     torch.save({"upsample.upsamle.0.weight": Payload()}, tmp_path / "w.pt")
     with pytest.raises(SSDiffError, match="cannot be read as weights"):
         load_checkpoint(tmp_path / "w.pt")
-    assert "this ran" not in capsys.readouterr().out
+    assert "payload executed" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, suffix):
+def test_file_that_is_not_a_checkpoint_is_rejected(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     with pytest.raises(SSDiffError, match="no weights file"):
         load_checkpoint(path)
-    path.write_bytes(b"II*\0 this is no checkpoint")
+    path.write_bytes(b"II*\0 not a checkpoint")
     with pytest.raises(SSDiffError, match="cannot be read as weights"):
         load_checkpoint(path)
 
 
-def test_every_tensor_has_one_released_name():
+def test_released_names_are_unique():
     names = [n for n in SSNet(4).state_dict() if not n.endswith("num_batches_tracked")]
     assert len({released_name(name) for name in names}) == len(names)

@@ -1,4 +1,4 @@
-"""The sensors' filters and Wald's protocol against the DLPan-Toolbox."""
+"""MTF filters and Wald's protocol match the DLPan-Toolbox."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ssdiff_ref.protocol.simulation import bring_onto_ms, degrade
+from ssdiff_ref.protocol.simulation import align_pan_to_ms, degrade
 from ssdiff_ref.quality.filters import (
     bicubic_quarter,
     decimate,
@@ -26,7 +26,7 @@ WV3, QB, GE1, WV2 = (SENSORS[name] for name in ("wv3", "qb", "ge1", "wv2"))
 
 
 @pytest.mark.parametrize("name", ["ms_lr", "pan_lr", "lms", "mtf"])
-def test_every_array_is_the_toolbox_s(name):
+def test_degraded_arrays_match_the_toolbox(name):
     arrays = golden_arrays()
     ms_lr, pan_lr = degrade(arrays["I_MS"], arrays["I_PAN"], WV3)
     actual = {
@@ -61,7 +61,7 @@ def test_every_sensor_has_a_gain_for_each_band(sensor):
         (WV2.mtf_pan, 0.997705, None),
     ],
 )
-def test_kernels_have_the_toolbox_s_sum_and_peak(gain, total, peak):
+def test_kernels_match_the_toolbox_in_sum_and_peak(gain, total, peak):
     kernel = gaussian_kernel(gain)
     assert kernel.sum() == pytest.approx(total, abs=6e-7)
     if peak:
@@ -79,7 +79,7 @@ def test_filters_are_correlations_with_replicated_edges():
     np.testing.assert_allclose(
         mtf_filter_pan(image[0], QB), direct(image[0], QB.mtf_pan), rtol=RELATIVE
     )
-    # Blurs a little less than a sensor of the same gain: 41 in place of 40 samples of response.
+    # Blurs slightly less than an MTF filter of the same gain: 41 samples of response, not 40.
     assert lowpass(image[0]).std() > direct(image[0], 0.3).std()
 
 
@@ -87,7 +87,7 @@ def test_bicubic_quarter_is_centred_where_matlab_centres_it():
     rows, columns = np.mgrid[:48, :64].astype(float)
     shrunk = bicubic_quarter(3 * rows + columns)
     expected = 3 * (4 * np.arange(12) + 1.5)[:, None] + 4 * np.arange(16) + 1.5
-    inner = np.s_[2:-2, 2:-2]  # near the edges the mirror bends the ramp
+    inner = np.s_[2:-2, 2:-2]  # mirroring distorts the ramp near the edges
     np.testing.assert_allclose(shrunk[inner], expected[inner], rtol=RELATIVE)
 
 
@@ -108,22 +108,22 @@ def test_bicubic_quarter_moved_by_whole_pixels_shrinks_the_moved_image():
     np.testing.assert_allclose(moved[inner], expected[inner], rtol=RELATIVE)
 
 
-def test_pan_that_is_brought_onto_ms_is_what_ms_shows():
-    ground = texture(0, 120, 120)
-    smooth = ndimage.gaussian_filter(ground, 2)
-    moved = bring_onto_ms(smooth, (1.3, -0.6))
+def test_pan_aligned_to_ms_shows_what_ms_shows():
+    scene = texture(0, 120, 120)
+    smooth = ndimage.gaussian_filter(scene, 2)
+    moved = align_pan_to_ms(smooth, (1.3, -0.6))
     rows, cols = np.mgrid[20:100, 20:100].astype(float)
     expected = ndimage.map_coordinates(smooth, [rows + 1.3, cols - 0.6], order=3)
     np.testing.assert_allclose(moved[20:100, 20:100], expected, atol=0.5)
 
 
-def test_decimation_finds_what_the_interpolator_was_given():
+def test_decimation_inverts_interpolation():
     ms = np.random.default_rng(0).uniform(0, 2047, (4, 24, 36))
     np.testing.assert_array_equal(decimate(interpolate(ms, border="wrap")), ms)
 
 
 @pytest.mark.parametrize(
-    ("ms", "pan", "sensor", "sentence"),
+    ("ms", "pan", "sensor", "message"),
     [
         ((8, 16, 16), (64, 64), QB, "image has 8 bands, expected the 4 of QuickBird"),
         ((4, 16, 16), (64, 60), QB, r"PAN is \[64, 60\] pixels, expected \[64, 64\], 4 times"),
@@ -131,14 +131,14 @@ def test_decimation_finds_what_the_interpolator_was_given():
         ((16, 16), (64, 64), QB, r"MS has shape \[16, 16\], expected \[C, H, W\]"),
     ],
 )
-def test_a_pair_that_cannot_be_degraded_is_refused(ms, pan, sensor, sentence):
-    with pytest.raises(SSDiffError, match=sentence):
+def test_mismatched_pair_is_rejected(ms, pan, sensor, message):
+    with pytest.raises(SSDiffError, match=message):
         degrade(np.ones(ms), np.ones(pan), sensor)
 
 
-@pytest.mark.parametrize("band", ["MS", "PAN"])
-def test_values_that_are_not_finite_are_refused(band):
+@pytest.mark.parametrize("image", ["MS", "PAN"])
+def test_non_finite_values_are_rejected(image):
     ms, pan = np.ones((4, 16, 16)), np.ones((64, 64))
-    (ms if band == "MS" else pan)[..., 3, 3] = np.inf
-    with pytest.raises(SSDiffError, match="values that are not finite"):
+    (ms if image == "MS" else pan)[..., 3, 3] = np.inf
+    with pytest.raises(SSDiffError, match="non-finite values"):
         degrade(ms, pan, QB)

@@ -29,7 +29,7 @@ def rasters(tmp_path):
     return write_pair(tmp_path, *pair(0, 4, 48, 40))
 
 
-def test_the_files_hold_what_the_toolbox_makes_of_the_scene(tmp_path):
+def test_files_match_the_toolbox(tmp_path):
     golden = golden_arrays()
     inputs = write_pair(tmp_path, golden["I_PAN"], golden["I_MS"])
     folder = simulate(*inputs, tmp_path / "out", sensor="wv3")
@@ -46,7 +46,7 @@ def test_the_files_hold_what_the_toolbox_makes_of_the_scene(tmp_path):
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32631", None])
-def test_a_run_finds_the_reduced_ms_where_the_field_puts_it(tmp_path, crs):
+def test_reduced_ms_is_georeferenced_at_the_protocol_s_position(tmp_path, crs):
     inputs = write_pair(tmp_path, *pair(0, 4, 48, 40), crs=crs)
     folder = simulate(*inputs, tmp_path / "out")
     with Scene(folder / "pan.tif", folder / "ms.tif") as scene:
@@ -55,7 +55,7 @@ def test_a_run_finds_the_reduced_ms_where_the_field_puts_it(tmp_path, crs):
         assert (scene.rows, scene.cols) == (range(48), range(40))
 
 
-def test_without_georeferencing_the_half_pixel_is_told_all_the_same(tmp_path):
+def test_half_pixel_offset_is_written_without_georeferencing_too(tmp_path):
     inputs = write_pair(tmp_path, *pair(0, 4, 48, 40), grid=Affine.identity(), crs=None)
     with rasterio.open(inputs[1], "r+") as file:
         file.transform = Affine.identity()
@@ -65,16 +65,16 @@ def test_without_georeferencing_the_half_pixel_is_told_all_the_same(tmp_path):
         assert not scene.resampled
 
 
-def test_reduced_pan_and_reference_lie_on_the_grid_of_ms(tmp_path, rasters):
+def test_reduced_pan_and_reference_are_on_the_grid_of_ms(tmp_path, rasters):
     folder = simulate(*rasters, tmp_path / "out")
     for name in ("pan", "reference"):
         assert read(folder / f"{name}.tif")[2].almost_equals(GRID * Affine.scale(4), 1e-9)
-    # Pixel 0 of the reduced MS has its centre on that of pixel 2.
+    # Pixel 0 of the reduced MS is centred on pixel 2 of the original MS.
     centre = read(folder / "ms.tif")[2] * (0.5, 0.5)
     assert centre == pytest.approx(GRID * Affine.scale(4) * (2.5, 2.5))
 
 
-def test_pan_is_shrunk_onto_ms_when_that_lies_off_its_grid(tmp_path):
+def test_pan_is_resampled_to_the_grid_of_ms_when_that_is_offset(tmp_path):
     rows, columns = np.mgrid[:192, :160].astype("float32")
     pan = write_raster(tmp_path / "pan.tif", 100 + 3 * rows + columns)
     ms = write_raster(
@@ -88,11 +88,11 @@ def test_pan_is_shrunk_onto_ms_when_that_lies_off_its_grid(tmp_path):
     col, row = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     pan_col, pan_row = ~GRID * (transform * (col, row))
     expected = 100 + 3 * (pan_row - 0.5) + pan_col - 0.5
-    inner = np.s_[2:-2, 2:-2]  # at the edges the mirror bends the ramp
+    inner = np.s_[2:-2, 2:-2]  # mirroring distorts the ramp at the edges
     np.testing.assert_allclose(values[0][inner], expected[inner], rtol=1e-6)
 
 
-def test_position_says_where_the_bicubic_is_centred():
+def test_bicubic_is_centred_at_position():
     ramp = np.arange(64.0)[:, None] + np.zeros(64)
     shrunk = bicubic_quarter(ramp, (1.75, 1.5))
     np.testing.assert_allclose(shrunk[2:-2, 4], 4 * np.arange(2, 14) + 1.75)
@@ -100,7 +100,7 @@ def test_position_says_where_the_bicubic_is_centred():
     np.testing.assert_allclose(still, bicubic_quarter(ramp))
 
 
-def test_only_whole_pixels_of_ms_inside_both_rasters_count(tmp_path):
+def test_output_covers_whole_ms_pixels_inside_both_rasters(tmp_path):
     pan, ms = pair(0, 4, 48, 40)
     inputs = (
         write_raster(tmp_path / "pan.tif", pan[3:, 5:-2], GRID * Affine.translation(5, 3)),
@@ -114,7 +114,7 @@ def test_only_whole_pixels_of_ms_inside_both_rasters_count(tmp_path):
     assert transform.almost_equals(GRID * Affine.translation(8, 4) * Affine.scale(4), 1e-9)
 
 
-def test_nodata_is_carried_to_whatever_it_was_filtered_into(tmp_path):
+def test_pixels_that_nodata_was_filtered_into_are_nodata(tmp_path):
     pan, ms = pair(0, 4, 64, 64)
     pan[100:110, 100:110] = 0
     ms[:, 40, 20] = 0
@@ -126,19 +126,19 @@ def test_nodata_is_carried_to_whatever_it_was_filtered_into(tmp_path):
     np.testing.assert_array_equal(reference, ms)
     pan_valid = read(folder / "pan.tif")[1]
     rows = np.arange(64) * 4
-    touched = (rows - 6 < 110) & (rows + 9 >= 100)
-    np.testing.assert_array_equal(pan_valid, ~np.outer(touched, touched))
-    taken = np.arange(16) * 4 + 2
-    near = np.outer(abs(taken - 40) <= REACH, abs(taken - 20) <= REACH)
+    affected = (rows - 6 < 110) & (rows + 9 >= 100)
+    np.testing.assert_array_equal(pan_valid, ~np.outer(affected, affected))
+    sampled = np.arange(16) * 4 + 2
+    near = np.outer(abs(sampled - 40) <= REACH, abs(sampled - 20) <= REACH)
     ms_lr, ms_valid, *_ = read(folder / "ms.tif")
     np.testing.assert_array_equal(ms_valid, ~near)
-    # The hole was filled before the filter: what is far from it is what it would be without.
+    # The hole is filled before filtering, so pixels far from it are unaffected.
     whole_ms = pair(0, 4, 64, 64)[1]
     clean = degrade(whole_ms, pair(0, 4, 64, 64)[0], SENSORS["generic"])[0]
     np.testing.assert_array_equal(ms_lr[:, ms_valid], np.rint(clean)[:, ms_valid])
 
 
-def test_holes_of_a_file_that_has_no_nodata_value_become_a_mask(tmp_path):
+def test_invalid_pixels_become_a_mask_when_there_is_no_nodata_value(tmp_path):
     pan, ms = pair(0, 4, 64, 64)
     pan = pan.astype("float32")
     pan[:20, :20] = np.nan
@@ -150,7 +150,7 @@ def test_holes_of_a_file_that_has_no_nodata_value_become_a_mask(tmp_path):
     assert valid[8:, 8:].all()
 
 
-def test_all_or_nothing(tmp_path, rasters, monkeypatch):
+def test_either_all_files_are_written_or_none(tmp_path, rasters, monkeypatch):
     folder = simulate(*rasters, tmp_path / "out")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(SSDiffError, match=r"pan.tif exists; give another --output or pass --over"):
@@ -178,7 +178,7 @@ def test_inputs_are_never_overwritten(tmp_path, rasters):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "options", "sentence"),
+    ("sizes", "options", "message"),
     [
         ((48, 40), {"sensor": "wv3"}, "The image has 4 bands, expected the 8 of WorldView-3"),
         ((3, 40), {}, "PAN and MS share 3 x 40 pixels of MS, expected 4 x 4 or more"),
@@ -186,19 +186,19 @@ def test_inputs_are_never_overwritten(tmp_path, rasters):
         ((48, 40), {"output": "ms.tif"}, "ms.tif is a file, expected a directory"),
     ],
 )
-def test_what_cannot_be_simulated_is_refused(tmp_path, sizes, options, sentence):
+def test_unusable_input_is_rejected_without_output(tmp_path, sizes, options, message):
     pan, ms = pair(0, 4, *sizes)
     if "nodata" in options:
         ms[:, 24:28, 20:24] = 7
         ms = np.where(np.indices(ms.shape[1:]).sum(axis=0) % 9, ms, 7)
     inputs = write_pair(tmp_path, pan, ms)
     output = tmp_path / options.pop("output", "out")
-    with pytest.raises(SSDiffError, match=sentence):
+    with pytest.raises(SSDiffError, match=message):
         simulate(*inputs, output, **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_warped_ms_keeps_its_holes(tmp_path):
+def test_warped_ms_keeps_its_nodata(tmp_path):
     pan, ms = pair(0, 4, 64, 64)
     ms[:, 20:40, 20:40] = 0
     turned = GRID * Affine.rotation(2, (128, 128)) * Affine.scale(4)
@@ -210,6 +210,6 @@ def test_a_warped_ms_keeps_its_holes(tmp_path):
     reference, valid, *_ = read(folder / "reference.tif")
     assert not valid[24:36, 24:36].any()
     assert valid[8:16, 8:56].all()
-    assert reference[:, valid].min() > 100  # nothing of the hole was warped into what is valid
+    assert reference[:, valid].min() > 100  # the hole was not interpolated into valid pixels
     with Scene(folder / "pan.tif", folder / "ms.tif") as scene:
         assert (scene.position, scene.resampled) == ((2.0, 2.0), False)

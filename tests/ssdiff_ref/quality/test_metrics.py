@@ -1,4 +1,4 @@
-"""The metrics: the toolbox's figures, an independent package's, and what they promise."""
+"""Quality metrics agree with the DLPan-Toolbox and torchmetrics, and handle nodata."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EXTRA = golden_scores("wv3")["extra"]
 REFERENCE_METRICS = (sam, ergas, q2n, q_average, scc)
 
 
-def printed(score):
+def to_printed_precision(score):
     return pytest.approx(score, rel=0, abs=1e-6)
 
 
@@ -59,25 +59,25 @@ def full():
     return METHODS["GSA"](scene), scene.pan, scene.lms
 
 
-def test_q2n_fills_bands_up_to_a_power_of_two_like_the_toolbox(truth):
+def test_q2n_pads_bands_to_a_power_of_two_like_the_toolbox(truth):
     lms = reduced_resolution("wv3").lms
     cut = np.s_[..., 20:-21, 20:-21]
     for bands in (3, 5):
         expected = EXTRA[f"Q2n_first_{bands}_bands_EXP_rr"]
-        assert q2n(lms[:bands][cut], truth[:bands][cut]) == printed(expected)
-    assert q_average(lms[cut], truth[cut]) == printed(EXTRA["Q_avg_sliding_EXP_rr"])
+        assert q2n(lms[:bands][cut], truth[:bands][cut]) == to_printed_precision(expected)
+    assert q_average(lms[cut], truth[cut]) == to_printed_precision(EXTRA["Q_avg_sliding_EXP_rr"])
 
 
-def test_qnr_is_the_toolbox_s(full):
+def test_qnr_matches_the_toolbox(full):
     gsa, pan, lms = full
     for method, image in (("EXP", lms), ("GSA", gsa)):
         expected = EXTRA[f"QNR_{method}_fr"]
-        assert d_lambda_alparone(image, lms) == printed(expected["D_lambda_alparone"])
-        assert d_s(image, pan, lms) == printed(expected["D_s"])
-        assert qnr(image, pan, lms) == printed(expected["QNR"])
+        assert d_lambda_alparone(image, lms) == to_printed_precision(expected["D_lambda_alparone"])
+        assert d_s(image, pan, lms) == to_printed_precision(expected["D_s"])
+        assert qnr(image, pan, lms) == to_printed_precision(expected["QNR"])
 
 
-def test_full_resolution_scores_are_the_single_metrics(full):
+def test_full_resolution_scores_equal_the_single_metrics(full):
     sensor = full_resolution("wv3").sensor
     gsa, pan, lms = full
     assert full_resolution_scores(gsa, pan, lms, sensor) == {
@@ -88,7 +88,7 @@ def test_full_resolution_scores_are_the_single_metrics(full):
     }
 
 
-def test_torchmetrics_agrees(fused, truth):
+def test_metrics_match_torchmetrics(fused, truth):
     x, y = (torch.from_numpy(image)[None] for image in (fused, truth))
     close = {"rel": 1e-6}
     expected = float(error_relative_global_dimensionless_synthesis(x, y))
@@ -100,28 +100,28 @@ def test_torchmetrics_agrees(fused, truth):
     _, index = structural_similarity_index_measure(
         x, y, data_range=float(FULL_SCALE), return_full_image=True
     )
-    inside = index[0, :, 5:-5, 5:-5]  # its other windows reach beyond the edges
+    inside = index[0, :, 5:-5, 5:-5]  # the other windows extend beyond the edges
     assert ssim(fused, truth, FULL_SCALE) == pytest.approx(float(inside.mean()), **close)
     valid = np.ones(truth.shape[-2:], dtype=bool)
     valid[:, 40:] = False
-    left = float(inside[..., :30].mean())  # of columns 0 to 39 only
-    assert ssim(fused, truth, FULL_SCALE, valid) == pytest.approx(left, **close)
+    expected = float(inside[..., :30].mean())  # of columns 0 to 39 only
+    assert ssim(fused, truth, FULL_SCALE, valid) == pytest.approx(expected, **close)
 
 
-def test_equal_images_are_perfect(truth):
+def test_equal_images_get_perfect_scores(truth):
     best = {"SAM": 0, "ERGAS": 0, "Q2n": 1, "SCC": 1, "PSNR": np.inf, "SSIM": 1}
     scores = reduced_resolution_scores(truth, truth, FULL_SCALE)
     assert scores == pytest.approx(best, rel=0, abs=2e-6)
     assert q_average(truth, truth) == pytest.approx(1)
 
 
-def test_the_order_of_bands_does_not_matter_to_the_metrics_that_do_not_mix_them(fused, truth):
+def test_band_order_does_not_change_metrics_that_treat_bands_separately(fused, truth):
     order = [3, 1, 7, 0, 2, 6, 4, 5]
     for metric in (sam, ergas, scc, q_average):
         assert metric(fused[order], truth[order]) == pytest.approx(metric(fused, truth))
 
 
-def test_a_flat_block_is_judged_by_its_level():
+def test_flat_blocks_are_scored_by_their_mean():
     cloud = Pair.of(np.full((64, 64), 2047), np.full((4, 16, 16), 2047), SENSORS["qb"])
     assert np.ptp(cloud.lms) > 0  # the interpolator leaves a ripple
     assert q2n(cloud.lms, cloud.lms) == 1
@@ -132,31 +132,34 @@ def test_a_flat_block_is_judged_by_its_level():
 
 
 def nodata(shape, value):
-    """A mask that leaves out a corner, and a copy of an image with a value there."""
+    """A mask that excludes a corner, and a function that overwrites the corner with ``value``."""
     valid = np.ones(shape[-2:], dtype=bool)
     valid[: shape[-2] // 3, : shape[-1] // 3] = False
 
-    def spoil(image):
+    def overwrite(image):
         return np.where(valid, image, value)
 
-    return valid, spoil
+    return valid, overwrite
 
 
 @pytest.mark.parametrize("value", [np.nan, 60000.0])
-def test_what_lies_under_the_mask_cannot_change_a_score(fused, truth, full, value):
-    valid, spoil = nodata(truth.shape, value)
+def test_values_under_the_mask_do_not_change_scores(fused, truth, full, value):
+    valid, overwrite = nodata(truth.shape, value)
     for metric in REFERENCE_METRICS:
-        assert metric(spoil(fused), spoil(truth), valid) == metric(fused, truth, valid)
+        assert metric(overwrite(fused), overwrite(truth), valid) == metric(fused, truth, valid)
     clean = reduced_resolution_scores(fused, truth, FULL_SCALE, valid=valid)
-    assert reduced_resolution_scores(spoil(fused), spoil(truth), FULL_SCALE, valid=valid) == clean
+    assert (
+        reduced_resolution_scores(overwrite(fused), overwrite(truth), FULL_SCALE, valid=valid)
+        == clean
+    )
 
-    valid, spoil = nodata(full[1].shape, value)
+    valid, overwrite = nodata(full[1].shape, value)
     sensor = full_resolution("wv3").sensor
     clean = full_resolution_scores(*full, sensor, valid)
-    assert full_resolution_scores(*map(spoil, full), sensor, valid) == clean
+    assert full_resolution_scores(*map(overwrite, full), sensor, valid) == clean
 
 
-def test_the_rest_of_a_masked_scene_scores_as_if_nothing_was_masked(fused, truth, full):
+def test_valid_area_of_a_masked_scene_scores_like_an_unmasked_crop(fused, truth, full):
     corner = np.s_[..., :64, :64]
     valid = np.zeros(truth.shape[-2:], dtype=bool)
     valid[corner] = True
@@ -179,14 +182,14 @@ def test_gradients_at_the_edge_of_nodata_do_not_count(truth):
 
 
 def test_blocks_that_nodata_was_filtered_into_do_not_count():
-    """In a scene of equal blocks, leaving some out changes the score only if others suffer."""
+    """In a scene of equal blocks, masking some changes the score only if others are affected."""
     rng = np.random.default_rng(0)
     ms = np.tile(rng.uniform(100, 1000, (4, 8, 8)), (14, 14))
     pan = np.tile(rng.uniform(100, 1000, (32, 32)), (14, 14))
     scene = Pair.of(pan, ms, SENSORS["qb"])
     fused = METHODS["GSA"](scene)
     interior = np.zeros(pan.shape, dtype=bool)
-    interior[32:-32, 32:-32] = True  # at the edges blocks differ
+    interior[32:-32, 32:-32] = True  # blocks at the edges differ
     hole = interior.copy()
     hole[164:188, 164:188] = False
     for metric in (
@@ -196,7 +199,7 @@ def test_blocks_that_nodata_was_filtered_into_do_not_count():
         assert metric(hole) == pytest.approx(metric(interior), rel=1e-9)
 
 
-def test_pan_at_the_far_edge_does_not_count_where_the_interpolator_wraps_nodata_into_it(full):
+def test_d_s_excludes_the_far_edge_that_wrapped_nodata_affects(full):
     gsa, pan, lms = full
     valid = np.ones(pan.shape, dtype=bool)
     valid[:32] = False
@@ -205,63 +208,66 @@ def test_pan_at_the_far_edge_does_not_count_where_the_interpolator_wraps_nodata_
     assert d_s(gsa, pan, lms, valid) == with_far_edge
 
 
-def test_d_s_leaves_out_what_does_not_fill_a_block(full):
+def test_d_s_ignores_incomplete_blocks(full):
     gsa, pan, lms = (image[..., :100, :132] for image in full)
     scores = full_resolution_scores(gsa, pan, lms, full_resolution("wv3").sensor)
     assert all(0 < score < 1 for score in scores.values())
 
 
 IMAGE = np.random.default_rng(0).uniform(1, 1000, (4, 64, 64))
-POISONED = np.where(np.arange(64) == 7, np.nan, IMAGE)
-NOWHERE = np.zeros((64, 64), dtype=bool)
+WITH_NAN = np.where(np.arange(64) == 7, np.nan, IMAGE)
+ALL_INVALID = np.zeros((64, 64), dtype=bool)
 STRIPES = np.broadcast_to(np.arange(64) % 8 > 0, (64, 64))
 
 
 @pytest.mark.parametrize("metric", REFERENCE_METRICS)
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         ((IMAGE[0], IMAGE), r"fused image has shape \[64, 64\], expected \[C, H, W\]"),
         (
             (IMAGE[:3], IMAGE),
             r"fused image has shape \[3, 64, 64\], expected that of the reference",
         ),
-        ((IMAGE, POISONED), "reference has 256 values that are not finite"),
-        ((IMAGE, IMAGE, NOWHERE), "mask leaves no valid pixels"),
-        ((IMAGE, IMAGE, NOWHERE[:32]), r"mask .* bool of shape \[32, 64\], expected bool of shape"),
-        ((IMAGE, IMAGE, NOWHERE.astype(int)), "mask .* int64 of shape"),
+        ((IMAGE, WITH_NAN), "reference has 256 non-finite values"),
+        ((IMAGE, IMAGE, ALL_INVALID), "mask has no valid pixels"),
+        (
+            (IMAGE, IMAGE, ALL_INVALID[:32]),
+            r"mask .* bool of shape \[32, 64\], expected bool of shape",
+        ),
+        ((IMAGE, IMAGE, ALL_INVALID.astype(int)), "mask .* int64 of shape"),
     ],
 )
-def test_images_that_cannot_be_compared_are_refused(metric, arguments, sentence):
-    with pytest.raises(SSDiffError, match=sentence):
+def test_incomparable_images_are_rejected(metric, arguments, message):
+    with pytest.raises(SSDiffError, match=message):
         metric(*arguments)
 
 
 @pytest.mark.parametrize(
-    ("judge", "sentence"),
+    ("compute", "message"),
     [
         (lambda: sam(IMAGE[:1], IMAGE[:1]), "image has 1 band, expected at least 2"),
         (lambda: d_lambda_alparone(IMAGE[:1], IMAGE[:1]), "image has 1 band"),
         (lambda: sam(0 * IMAGE, IMAGE), "spectra are zero"),
         (
             lambda: ergas(IMAGE, IMAGE * [[[1]], [[0]], [[1]], [[1]]]),
-            "Band 2 of the reference is 0",
+            "Band 2 of the reference has mean 0",
         ),
         (lambda: scc(0 * IMAGE, IMAGE), "is flat, expected edges"),
         (lambda: scc(IMAGE[..., :2], IMAGE[..., :2]), "64 x 2 pixels, expected 3 x 3"),
         (lambda: ssim(IMAGE[..., :9], IMAGE[..., :9], 1), "64 x 9 pixels, expected 11 x 11"),
         (lambda: q2n(IMAGE[..., :31], IMAGE[..., :31]), "64 x 31 pixels, expected 32 x 32"),
         (lambda: q_average(IMAGE[..., :31], IMAGE[..., :31]), "64 x 31 pixels, expected 32 x 32"),
-        (lambda: q2n(IMAGE, IMAGE, STRIPES), "No block of 32 x 32 pixels is valid throughout"),
+        (lambda: q2n(IMAGE, IMAGE, STRIPES), "No block of 32 x 32 pixels is entirely valid"),
         (lambda: q_average(IMAGE, IMAGE, STRIPES), "No block of 32 x 32 pixels"),
         (lambda: ssim(IMAGE, IMAGE, 1, STRIPES), "No valid pixel has 5 valid neighbours"),
-        (lambda: q2n(IMAGE / 1000, IMAGE / 1000), "expected digital numbers, .* full scale"),
+        (lambda: q2n(IMAGE / 1000, IMAGE / 1000), "expected digital numbers because .* full scale"),
         (lambda: d_s(IMAGE, IMAGE[0, :32], IMAGE), r"expected that of the PAN, \[32, 64\]"),
         (lambda: d_s(*(i[..., :62] for i in (IMAGE, IMAGE[0], IMAGE))), "expected multiples of 4"),
-        (lambda: d_s(IMAGE, POISONED[0], IMAGE), "The PAN has 64 values that are not finite"),
+        (lambda: d_s(IMAGE, WITH_NAN[0], IMAGE), "The PAN has 64 non-finite values"),
         (lambda: reduced_resolution_scores(IMAGE, IMAGE, 1, cut=40), "cuts off 79"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(judge, sentence):
-    with pytest.raises(SSDiffError, match=sentence):
-        judge()
+def test_images_that_cannot_be_scored_are_rejected(compute, message):
+    with pytest.raises(SSDiffError, match=message):
+        compute()

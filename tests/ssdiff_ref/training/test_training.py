@@ -1,4 +1,4 @@
-"""Training: what samples are made of, that a run goes on to the bit, and who gets gradients."""
+"""Training: simulated samples, imagery, bit-exact resumption, L-BAF and widening."""
 
 import csv
 from pathlib import Path
@@ -16,7 +16,14 @@ from ssdiff_ref.network.checkpoint import load_checkpoint, save_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.filters import decimate, mtf_filter
 from ssdiff_ref.training.config import Config, Source, Stage, read_config
-from ssdiff_ref.training.imagery import Crops, Picture, make_scenes, pack, read_sources, unpack
+from ssdiff_ref.training.imagery import (
+    Crops,
+    TrainingImage,
+    make_scenes,
+    pack,
+    read_sources,
+    unpack,
+)
 from ssdiff_ref.training.pairs import SimulatedPairs
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_ref.training.run import finetune, pack_imagery, train
@@ -72,12 +79,12 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(path).net.state_dict()
 
 
-# The simulation
+# Simulation
 
 
 @pytest.mark.parametrize("gain", [0.2, 0.3, 0.6])
 @pytest.mark.parametrize("step", [2, 4])
-def test_kernels_have_their_gain_at_the_nyquist_frequency_of_the_decimated_grid(gain, step):
+def test_kernel_response_at_the_nyquist_frequency_is_the_gain(gain, step):
     reach = 5 + 3 * step
     kernel = kernels(torch.tensor([gain]), torch.zeros(1), step, reach)[0]
     wave = torch.cos(torch.pi / step * torch.arange(-reach, reach + 1))
@@ -88,33 +95,33 @@ def test_kernels_have_their_gain_at_the_nyquist_frequency_of_the_decimated_grid(
 def test_kernels_shift_by_fractions_of_a_pixel():
     x = torch.arange(60.0)
     wave = torch.sin(0.4 * x)[None, None, None].expand(1, 1, 60, 60)
-    none = kernels(torch.ones(1, 1), torch.zeros(1, 1), 1, 8)
+    unshifted = kernels(torch.ones(1, 1), torch.zeros(1, 1), 1, 8)
     moved = kernels(torch.ones(1, 1), torch.full((1, 1), 0.3), 1, 8)
-    shifted = sample_grid(wave, none, moved, 1)[0, 0, 20]
+    shifted = sample_grid(wave, unshifted, moved, 1)[0, 0, 20]
     assert torch.allclose(shifted, torch.sin(0.4 * (x[8:-8] + 0.3)), atol=5e-3)
 
 
-def test_observed_pairs_are_those_of_the_protocol():
+def test_observed_pairs_match_the_protocol():
     truth = dead_leaves(1, 4, 64 + 2 * MARGIN + 80)
     sensor = SENSORS["ikonos"]
     ms = decimate(mtf_filter(truth.astype(np.float64), sensor))
     lms = interpolate(ms)
-    first = 40  # whole pixels of ms, and far enough from the edges for the toolbox's filters
+    first = 40  # a multiple of 4, beyond the reach of the toolbox's filters from the edge
     crop = torch.from_numpy(
         truth[None, :, first : first + 64 + 2 * MARGIN, first:][..., : 64 + 2 * MARGIN]
     )
     gain = torch.tensor([sensor.mtf_ms])
-    found_ms, found_lms = observe(crop, gain, (2.0, 2.0))
+    observed_ms, observed_lms = observe(crop, gain, (2.0, 2.0))
     at = first + MARGIN
     inside = np.s_[:, at : at + 64, at : at + 64]
     # The toolbox's kernels sum to 0.9988.
-    assert found_lms[0].numpy() == pytest.approx(lms[inside], rel=0.02, abs=0.01)
+    assert observed_lms[0].numpy() == pytest.approx(lms[inside], rel=0.02, abs=0.01)
     coarse = np.s_[:, at // 4 : at // 4 + 16, at // 4 : at // 4 + 16]
-    assert found_ms[0].numpy() == pytest.approx(ms[coarse], rel=0.02, abs=0.01)
+    assert observed_ms[0].numpy() == pytest.approx(ms[coarse], rel=0.02, abs=0.01)
 
 
 @pytest.mark.parametrize(("step", "bands"), [(1, 4), (2, 8), (3, 4)])
-def test_samples_fit_each_other(step, bands):
+def test_samples_have_consistent_shapes_and_values(step, bands):
     generator = Generator().manual_seed(1)
     synthesizer = Synthesizer(bands, generator, CPU)
     scene = torch.from_numpy(dead_leaves(2, 6, crop_size(32, step)))
@@ -127,14 +134,14 @@ def test_samples_fit_each_other(step, bands):
     truth = batch.lms + batch.residual
     assert float(truth.min()) > -1e-6
     assert float(truth.max()) < 1 + 1e-6
-    # PAN tells of the truth what lms does not.
-    fine = truth.mean(1) - torch.nn.functional.avg_pool2d(truth.mean(1), 5, 1, 2)
-    sharp = batch.pan[:, 0] - torch.nn.functional.avg_pool2d(batch.pan[:, 0], 5, 1, 2)
-    related = torch.corrcoef(torch.stack((fine.flatten(), sharp.flatten())))[0, 1]
-    assert float(related) > 0.6
+    # The high frequencies of PAN correlate with those of the ground truth.
+    truth_detail = truth.mean(1) - torch.nn.functional.avg_pool2d(truth.mean(1), 5, 1, 2)
+    pan_detail = batch.pan[:, 0] - torch.nn.functional.avg_pool2d(batch.pan[:, 0], 5, 1, 2)
+    correlation = torch.corrcoef(torch.stack((truth_detail.flatten(), pan_detail.flatten())))[0, 1]
+    assert float(correlation) > 0.6
 
 
-def test_samples_vary_in_all_that_differs_between_sensors():
+def test_samples_vary_in_brightness_pan_ratio_and_colour():
     generator = Generator().manual_seed(1)
     synthesizer = Synthesizer(4, generator, CPU)
     scene = torch.from_numpy(dead_leaves(2, 4, crop_size(32, 2)))
@@ -150,29 +157,29 @@ def test_samples_vary_in_all_that_differs_between_sensors():
 # Imagery
 
 
-def test_crops_avoid_missing_data_and_held_out_places():
+def test_crops_avoid_nodata_and_held_out_columns():
     pixels = np.full((2, 80, 200), 7, np.uint16)
     pixels[:, :, 150:] = 9
     pixels[:, 10:20, 30:40] = 0
     source = Source(name="a", files=("a.tif",), held_out=0.25)
-    picture = Picture(pixels, source)
+    image = TrainingImage(pixels, source)
     for held_out, value in ((False, 7), (True, 9)):
-        crops = Crops([picture.part(held_out)], Generator().manual_seed(0), CPU)
+        crops = Crops([image.part(held_out)], Generator().manual_seed(0), CPU)
         drawn, pan, _ = crops.cut(0, 40, 64)
         assert pan is None
         assert (drawn == value).all()
 
 
-def test_packed_imagery_is_what_it_was(tmp_path):
+def test_packed_imagery_is_unpacked_unchanged(tmp_path):
     source = Source(name="leaves", scenes=1, size=128, decimations=(1, 2), weight=2)
-    pictures = make_scenes([source], 4, seed=1)
-    pack(pictures, tmp_path / "packed.npz")
-    (again,) = unpack(tmp_path / "packed.npz")
-    assert again.source == source
-    assert np.array_equal(again.pixels, pictures[0].pixels)
+    images = make_scenes([source], 4, seed=1)
+    pack(images, tmp_path / "packed.npz")
+    (unpacked,) = unpack(tmp_path / "packed.npz")
+    assert unpacked.source == source
+    assert np.array_equal(unpacked.pixels, images[0].pixels)
 
 
-def test_rasters_of_several_grids_and_a_pan_become_one_picture(tmp_path):
+def test_rasters_on_different_grids_and_pan_are_stacked_to_one_image(tmp_path):
     random = np.random.default_rng(0)
     coarse = random.integers(1, 1000, (8, 8)).astype(np.uint16)
     for name, values, size in (
@@ -193,17 +200,17 @@ def test_rasters_of_several_grids_and_a_pan_become_one_picture(tmp_path):
         ) as file:
             file.write(values, 1)
     source = Source(name="s", files=("a.tif", "b.tif"), stack=True, pan="pan.tif")
-    (picture,) = read_sources([source], tmp_path)
-    assert picture.with_pan
-    assert picture.pixels.shape == (3, 8, 8)
-    assert np.array_equal(picture.pixels[0], coarse)
-    assert np.corrcoef(picture.pixels[1].ravel(), coarse.ravel())[0, 1] > 0.95
-    assert (picture.pixels[2] == 500).all()
+    (image,) = read_sources([source], tmp_path)
+    assert image.with_pan
+    assert image.pixels.shape == (3, 8, 8)
+    assert np.array_equal(image.pixels[0], coarse)
+    assert np.corrcoef(image.pixels[1].ravel(), coarse.ravel())[0, 1] > 0.95
+    assert (image.pixels[2] == 500).all()
 
 
-def test_imagery_too_small_is_told():
-    picture = Picture(np.ones((4, 50, 50), np.uint8), Source(name="a", files=("a.tif",)))
-    pairs = SimulatedPairs([picture], 4, Generator(), CPU)
+def test_too_small_imagery_is_rejected():
+    image = TrainingImage(np.ones((4, 50, 50), np.uint8), Source(name="a", files=("a.tif",)))
+    pairs = SimulatedPairs([image], 4, Generator(), CPU)
     with pytest.raises(SSDiffError, match=r"No source has 1\d\d x 1\d\d pixels"):
         pairs.draw(32, 1)
 
@@ -211,7 +218,7 @@ def test_imagery_too_small_is_told():
 # Runs
 
 
-def test_a_run_leaves_weights_curves_and_a_record(recipe, tmp_path):
+def test_run_writes_weights_curves_and_scores(recipe, tmp_path):
     trainer = train(recipe, tmp_path / "run")
     run = tmp_path / "run"
     assert trainer.iteration == 6
@@ -229,41 +236,42 @@ def test_a_run_leaves_weights_curves_and_a_record(recipe, tmp_path):
     assert all(tensor.isfinite().all() for tensor in averaged.state_dict().values())
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_bit(recipe, tmp_path, monkeypatch):
-    train(recipe, tmp_path / "whole")
+def test_interrupted_run_resumes_bit_exactly(recipe, tmp_path, monkeypatch):
+    train(recipe, tmp_path / "uninterrupted")
 
-    class KilledError(Exception):
+    class InterruptedRunError(Exception):
         pass
 
     from ssdiff_ref.training.trainer import Trainer
 
     step = Trainer.step
 
-    def dying(self):
+    def interrupted_step(self):
         if self.iteration == 5:
-            raise KilledError
+            raise InterruptedRunError
         return step(self)
 
-    monkeypatch.setattr(Trainer, "step", dying)
-    with pytest.raises(KilledError):
-        train(recipe, tmp_path / "parts")
+    monkeypatch.setattr(Trainer, "step", interrupted_step)
+    with pytest.raises(InterruptedRunError):
+        train(recipe, tmp_path / "resumed")
     monkeypatch.setattr(Trainer, "step", step)
-    assert train(recipe, tmp_path / "parts").iteration == 6
+    assert train(recipe, tmp_path / "resumed").iteration == 6
+    runs = ("uninterrupted", "resumed")
     for name in ("last.safetensors", "best.safetensors"):
-        whole, parts = (tensors(tmp_path / run / name) for run in ("whole", "parts"))
-        assert all(torch.equal(whole[key], parts[key]) for key in whole)
-    whole, parts = ((tmp_path / run / "validation.csv").read_text() for run in ("whole", "parts"))
-    assert whole == parts
+        expected, resumed = (tensors(tmp_path / run / name) for run in runs)
+        assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    expected, resumed = ((tmp_path / run / "validation.csv").read_text() for run in runs)
+    assert expected == resumed
 
 
-def test_another_configuration_does_not_go_on_with_a_run(recipe, tmp_path):
+def test_run_is_not_resumed_with_another_configuration(recipe, tmp_path):
     train(recipe, tmp_path / "run")
     recipe.write_text(RECIPE.replace("seed = 3", "seed = 4"))
-    with pytest.raises(SSDiffError, match=r"holds a run with another seed"):
+    with pytest.raises(SSDiffError, match=r"contains a run with another seed"):
         train(recipe, tmp_path / "run")
 
 
-def test_training_from_packed_imagery_is_the_same(recipe, tmp_path):
+def test_training_from_packed_imagery_gives_the_same_weights(recipe, tmp_path):
     packed = pack_imagery(recipe, tmp_path / "packed.npz")
     train(recipe, tmp_path / "a")
     train(recipe, tmp_path / "b", packed=packed)
@@ -271,7 +279,7 @@ def test_training_from_packed_imagery_is_the_same(recipe, tmp_path):
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_training_learns(tmp_path):
+def test_training_improves_on_random_weights(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         RECIPE.replace("iterations = 4\n", "iterations = 60\n").replace(
@@ -285,7 +293,7 @@ def test_training_learns(tmp_path):
     assert trainer.best.ergas < 0.8 * untrained.ergas
 
 
-def test_pancollection_files_train(tmp_path):
+def test_pancollection_files_are_accepted(tmp_path):
     random = np.random.default_rng(0)
     with h5py.File(tmp_path / "train.h5", "w") as file:
         for role, shape in (
@@ -303,7 +311,7 @@ def test_pancollection_files_train(tmp_path):
     assert train(recipe, tmp_path / "run", data=tmp_path).iteration == 6
 
 
-def test_another_number_of_bands_in_a_pancollection_file_is_told(tmp_path):
+def test_pancollection_file_with_another_number_of_bands_is_rejected(tmp_path):
     with h5py.File(tmp_path / "train.h5", "w") as file:
         for role, size in (("gt", 64), ("lms", 64), ("ms", 16), ("pan", 64)):
             file[role] = np.ones((2, 1 if role == "pan" else 8, size, size), np.float32)
@@ -324,7 +332,7 @@ def test_another_number_of_bands_in_a_pancollection_file_is_told(tmp_path):
         (("scenes = 2", ""), r"either files or a number of procedural scenes"),
     ],
 )
-def test_mistakes_in_a_configuration_are_told(tmp_path, change, message):
+def test_invalid_configuration_is_rejected(tmp_path, change, message):
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.replace(*change))
     with pytest.raises(SSDiffError, match=message):
@@ -332,12 +340,12 @@ def test_mistakes_in_a_configuration_are_told(tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_recipes_that_come_along_are_valid():
+def test_shipped_recipes_are_valid():
     folder = Path(__file__).parents[3] / "ssdiff_ref" / "recipes"
     assert {read_config(path).bands for path in folder.glob("*.toml")} == {4, 8}
 
 
-def test_stages_follow_each_other():
+def test_stage_at_returns_stages_in_order():
     config = Config(bands=4, stages=(Stage(iterations=2, patch=32), Stage(iterations=1, patch=64)))
     assert [config.stage_at(n).patch for n in range(3)] == [32, 32, 64]
 
@@ -348,9 +356,9 @@ def test_stages_follow_each_other():
 def gradients(branch: str) -> set[str]:
     torch.manual_seed(0)
     net = SSNet(4)
-    for parameter in net.parameters():  # nothing may be zero by chance of initialisation
+    for parameter in net.parameters():  # zero-initialised layers would block gradients
         torch.nn.init.normal_(parameter, std=0.1)
-    net.learn(branch)
+    net.select_trained_branch(branch)
     x = torch.randn(2, 4, 32, 32)
     out = net(x, x[:, :1], x, x[..., ::4, ::4], torch.tensor([5.0, 900.0]))
     out.square().mean().backward()
@@ -365,38 +373,38 @@ def of_modules(names: set[str], *modules: str) -> set[str]:
     return {name for name in names if name.startswith(modules)}
 
 
-def test_who_gets_gradients_in_each_phase():
+def test_parameters_with_gradients_in_each_phase():
     everything = gradients("both")
     net = SSNet(4)
-    # The last spatial block's output goes on to the fusion; all weights learn otherwise.
+    # With both branches trained, every parameter gets a gradient.
     assert everything == {name for name, _ in net.named_parameters()}
     spectral, spatial = gradients("spectral"), gradients("spatial")
-    # Spectral phase: the spatial branch stands still, all else learns; Down and Up, which both
-    # branches share, by what passes through the spectral one.
+    # Spectral phase: all but the spatial branch is trained. Down and Up, which both branches share,
+    # get gradients through the spectral branch.
     assert everything - spectral == of_modules(everything, "stem_spatial.", "spatial.")
-    # Spatial phase: what makes the values and the affinity of the spectral features stands still.
+    # Spatial phase: the projections of the spectral features are not trained.
     frozen = {name for name in everything if ".se1." in name or ".se2." in name}
     assert len(frozen) == 10
     assert everything - spatial == frozen
 
 
-def test_phases_change_no_output():
+def test_phases_do_not_change_the_output():
     torch.manual_seed(0)
     net = SSNet(4).eval()
     x = torch.randn(1, 4, 32, 32)
     outputs = []
     for branch in ("both", "spectral", "spatial"):
-        net.learn(branch)
+        net.select_trained_branch(branch)
         outputs.append(net(x, x[:, :1], x, x[..., ::4, ::4], torch.tensor([5.0])))
     assert torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
 
 
-def test_finetuning_alternates(recipe, tmp_path, monkeypatch):
+def test_finetuning_alternates_between_branches(recipe, tmp_path, monkeypatch):
     net = SSNet(4)
     save_checkpoint(net, tmp_path / "start.safetensors")
     phases = []
-    monkeypatch.setattr(SSNet, "learn", lambda self, branch: phases.append(branch))
+    monkeypatch.setattr(SSNet, "select_trained_branch", lambda self, branch: phases.append(branch))
     trainer = finetune(
         recipe, tmp_path / "run", weights=tmp_path / "start.safetensors", period=2, iterations=6
     )
@@ -404,27 +412,27 @@ def test_finetuning_alternates(recipe, tmp_path, monkeypatch):
     assert trainer.config.learning_rate == 1e-4
 
 
-# Bands
+# Widening
 
 
-def test_widened_weights_do_for_repeated_bands_what_they_did():
+def test_widened_network_gives_the_same_output_for_repeated_bands():
     torch.manual_seed(0)
     net = SSNet(4).eval()
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     wide = widen(net, 8)
-    part = [0, 0, 1, 1, 2, 2, 3, 3]
+    source_band = [0, 0, 1, 1, 2, 2, 3, 3]
     x, pan, lms = torch.randn(1, 4, 32, 32), torch.rand(1, 1, 32, 32), torch.rand(1, 4, 32, 32)
     ms, t = torch.rand(1, 4, 8, 8), torch.tensor([500.0])
-    few = net(x, pan, lms, ms, t)
-    many = wide(x[:, part], pan, lms[:, part], ms[:, part], t)
-    assert torch.allclose(many, few[:, part], atol=1e-5)
+    narrow_output = net(x, pan, lms, ms, t)
+    wide_output = wide(x[:, source_band], pan, lms[:, source_band], ms[:, source_band], t)
+    assert torch.allclose(wide_output, narrow_output[:, source_band], atol=1e-5)
 
 
-# The command line
+# Error messages
 
 
-def test_commands_tell_mistakes(tmp_path):
+def test_command_reports_a_missing_configuration(tmp_path):
     result = CliRunner().invoke(
         cli, ["train", str(tmp_path / "no.toml"), "-o", str(tmp_path / "r")]
     )
@@ -432,35 +440,35 @@ def test_commands_tell_mistakes(tmp_path):
     assert "There is no training configuration" in str(result.exception)
 
 
-def test_a_device_that_is_not_there_is_told(recipe, tmp_path):
+def test_unavailable_device_is_rejected(recipe, tmp_path):
     with pytest.raises(SSDiffError, match=r"The device nonsense cannot be used"):
         train(recipe, tmp_path / "run", device="nonsense", progress=Progress())
 
 
-def test_a_picture_without_a_valid_pixel_gives_no_crop():
-    picture = Picture(np.zeros((4, 64, 64), np.uint16), Source(name="sea", files=("sea.tif",)))
-    crops = Crops([picture], Generator(), CPU)
+def test_image_without_valid_pixels_gives_no_crops():
+    image = TrainingImage(np.zeros((4, 64, 64), np.uint16), Source(name="sea", files=("sea.tif",)))
+    crops = Crops([image], Generator(), CPU)
     assert not list(crops.choices(lambda step: 32))
 
 
-def test_a_known_response_decides_what_pan_is_made_of():
-    """Of white noise in every band, PAN has what its response says, give or take."""
+def test_pan_weights_follow_the_given_response():
+    """The mean weights of the bands in PAN are those of the response, or uniform without one."""
     generator = Generator().manual_seed(5)
     shares = (0.01, 0.5, 0.48, 0.01)
     crops = torch.rand(64, 4, crop_size(16, 1), crop_size(16, 1), generator=generator) + 0.5
-    found = {}
+    mean_weights = {}
     for response in (None, shares):
         synthesizer = Synthesizer(4, generator, CPU, response)
         weights = torch.cat([synthesizer._pan_weights(64, 4)[:, 0, :4] for _ in range(8)])
-        found[response] = weights.mean(0)
+        mean_weights[response] = weights.mean(0)
         batch = synthesizer.draw(crops, torch.ones(4), 1, spectral=True)
         assert batch.pan.shape == (64, 1, 16, 16)
-    assert found[shares].tolist() == pytest.approx(shares, abs=0.06)
-    assert found[None].tolist() == pytest.approx([0.23] * 4, abs=0.04)
+    assert mean_weights[shares].tolist() == pytest.approx(shares, abs=0.06)
+    assert mean_weights[None].tolist() == pytest.approx([0.23] * 4, abs=0.04)
 
 
-def test_a_response_is_one_number_for_each_band(tmp_path):
+def test_response_needs_one_value_per_band(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text("bands = 4\npan_response = [0.5, 0.5]\n[[stages]]\niterations = 1\n")
-    with pytest.raises(SSDiffError, match="pan_response has 2 values, not 4"):
+    with pytest.raises(SSDiffError, match="pan_response has 2 values, expected 4"):
         read_config(path)
