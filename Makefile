@@ -35,7 +35,7 @@ check: $(VENV)/.dev build/view
 build/view: ssdiff_trt $(wildcard ssdiff_trt/*)
 	rm -rf $@ && mkdir -p $@/ssdiff_trt
 	ln -s $(CURDIR)/ssdiff_ref $@/
-	ln -s $(addprefix $(CURDIR)/,$(filter-out %/__pycache__,$(wildcard ssdiff_trt/*)) runtime export calibration) $@/ssdiff_trt/
+	ln -s $(addprefix $(CURDIR)/,$(filter-out %/__pycache__ %/runtime %/export %/calibration,$(wildcard ssdiff_trt/*)) runtime export calibration) $@/ssdiff_trt/
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
