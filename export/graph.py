@@ -184,7 +184,12 @@ class WeightsFile:
                 f"{GRAPH_CONSTANT}{len(self._tensors)}",
                 _Stored("U8", [len(content)], content),
             )
-            name, stored = self._known.setdefault(hashlib.sha256(content).digest(), constant)
+            digest = hashlib.sha256(content).digest()
+            name, stored = self._known.setdefault(digest, constant)
+            # Tensors of zeros are equal across names and dtypes, so one name may stand for two
+            # contents, its FP16 and its FP32 values; the second one gets an entry of its own.
+            if self._tensors.get(name, stored) != stored:
+                name, stored = self._known[digest] = constant
             self._tensors[name] = stored
             self._referring.append((tensor, name))
 
