@@ -44,7 +44,7 @@ def test_equal_bytes_in_two_dtypes_do_not_share_an_entry(tmp_path):
     ]
     weights = WeightsFile(tmp_path / "weights.fp16.safetensors", net, "fp16")
     model = model_of(constants)
-    weights.take(model)
+    weights.add(model)
     weights.write()
     onnx.save(model, tmp_path / "constants.onnx")
     session = InferenceSession(tmp_path / "constants.onnx", providers=["CPUExecutionProvider"])
