@@ -15,7 +15,7 @@ UTM = "EPSG:32631"
 PAN_GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
 
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "sentinel2"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sentinel2"
 
 
 def write_raster(path, pixels, transform=None, crs=UTM, mask=None, descriptions=None, **profile):
