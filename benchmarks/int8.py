@@ -1,9 +1,11 @@
-"""What INT8 costs on whole scenes at reduced resolution: ``int8.json`` and a table.
+"""Quality of INT8 on whole scenes at reduced resolution: ``int8.json`` and a table.
 
-    python -m docs.int8 --bundle BUNDLE [--pair NAME SENSOR PAN MS] [--array NAME SENSOR FILE]
+    python -m benchmarks.int8 --bundle BUNDLE [--pair NAME SENSOR PAN MS]
+        [--array NAME SENSOR FILE]
 
-Each scene is fused in FP32 and in INT8 by a bundle that has both, by the bundle's own steps and one
-seed, and judged by its truth as in ``ssdiff-ref evaluate``.
+A bundle with graphs in both precisions fuses each scene in FP32 and in INT8, with its default
+timesteps and the same seed. The results are scored against the reference as by
+``ssdiff-ref evaluate``.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ PRECISIONS: tuple[PrecisionChoice, ...] = ("fp32", "int8")
 
 
 def compare(name: str, dataset: Dataset, bundle: str, crop: int) -> dict[str, object]:
-    """The scores of a scene in both precisions, and the PSNR between the two."""
+    """The scores of a scene in both precisions, and the PSNR of INT8 relative to FP32 in dB."""
     pair, truth = dataset.read(0).reduced(dataset.sensor)
     opened, scale = open_bundle(bundle), dataset.scale.value
     inside = np.s_[:, crop - 1 : -crop, crop - 1 : -crop] if crop else np.s_[:, :, :]
@@ -36,17 +38,17 @@ def compare(name: str, dataset: Dataset, bundle: str, crop: int) -> dict[str, ob
     for precision in PRECISIONS:
         method = BundleMethod(opened, scale, Progress(), precision)
         images[precision] = method(pair)[inside]
-        measured = [f(images[precision], truth[inside]) for f in (ergas, sam, q2n)]
-        row[precision] = dict(zip(("ergas", "sam", "q2n"), np.round(measured, 5), strict=True))
+        scores = [metric(images[precision], truth[inside]) for metric in (ergas, sam, q2n)]
+        row[precision] = dict(zip(("ergas", "sam", "q2n"), np.round(scores, 5), strict=True))
     low, full = (images[precision] / scale for precision in ("int8", "fp32"))
     row["psnr"] = round(deviation(low, full).psnr, 2)
     return row
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """The rows as Markdown."""
+    """The rows as a Markdown table."""
     lines = [
-        "| scene | bundle | ERGAS: FP32, INT8 | SAM: FP32, INT8 | Q2n: FP32, INT8 | to FP32 |",
+        "| scene | bundle | ERGAS: FP32, INT8 | SAM: FP32, INT8 | Q2n: FP32, INT8 | PSNR to FP32 |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -64,11 +66,17 @@ def table(rows: list[dict[str, object]]) -> str:
 
 
 @click.command()
-@click.option("--bundle", required=True, help="With graphs in INT8.")
-@click.option("--pair", "pairs", nargs=4, multiple=True, help="Name, sensor, PAN, MS.")
-@click.option("--array", "arrays", nargs=3, multiple=True, help="Name, sensor, file.")
-@click.option("--nodata", type=float)
-@click.option("--crop", type=int, default=21, show_default=True)
+@click.option("--bundle", required=True, help="Bundle with graphs in INT8.")
+@click.option(
+    "--pair", "pairs", nargs=4, multiple=True, help="Scene as rasters: name, sensor, PAN, MS."
+)
+@click.option(
+    "--array", "arrays", nargs=3, multiple=True, help="Scene as an array file: name, sensor, file."
+)
+@click.option("--nodata", type=float, help="Value that marks pixels without data.")
+@click.option(
+    "--crop", type=int, default=21, show_default=True, help="Pixels at the border to exclude."
+)
 @click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
 def main(
     bundle: str,
@@ -78,16 +86,16 @@ def main(
     crop: int,
     output: Path,
 ) -> None:
-    """Measure, keep and print."""
+    """Score scenes in FP32 and INT8, add the scores to int8.json and print the table."""
     scenes = [(name, open_arrays(path, sensor)) for name, sensor, path in arrays]
     for name, sensor, pan, ms in pairs:
         scenes.append((name, open_pair(pan, ms, sensor, nodata=nodata, progress=Progress())))
-    kept = output / "int8.json"
-    rows = json.loads(kept.read_text()) if kept.exists() else []
+    results = output / "int8.json"
+    rows = json.loads(results.read_text()) if results.exists() else []
     for name, dataset in scenes:
         rows = [row for row in rows if row["scene"] != name]
         rows.append(compare(name, dataset, bundle, crop))
-    kept.write_text(json.dumps(rows, indent=1) + "\n")
+    results.write_text(json.dumps(rows, indent=1) + "\n")
     print(table(rows))
 
 

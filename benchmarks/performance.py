@@ -1,10 +1,11 @@
-"""Where the time of the network on the CPU goes: ``performance.json`` and ``performance.png``.
+"""Time of the network on the CPU: ``performance.json`` and ``performance.png``.
 
-    python -m docs.performance [--bundle generic4] [-o docs]
+    python -m benchmarks.performance [--bundle generic4] [-o docs]
 
-In one process, on the same tile, with the same number of threads, in rounds: the released
-computation (FFT, materialised attention, PyTorch eager) and the graphs of a bundle by ONNX Runtime;
-then the floors of this processor, what each kind of operator takes, and how fast lms is made.
+The released computation (FFT, materialised attention, PyTorch eager) and the graphs of a bundle in
+ONNX Runtime are timed in one process, on the same tile, with the same number of threads, in
+alternating rounds. Also measured are the rate of matrix products on this processor, the time of
+each kind of operator, and the rate of the interpolation of MS.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from ssdiff_trt.runtime.interpolator import HALO, interpolate_with_halo
 from ssdiff_trt.runtime.parity.ladder import real_tiles
 
 GFLOP = 6.48
-"""Of a tile of 64 pixels and a step: products of matrices and convolutions."""
+"""10^9 operations in matrix products and convolutions, for a 64 x 64 tile and one step."""
 FORMS = ("contrib", "fused", "portable")
-KINDS = {
+OPERATOR_KINDS = {
     "MultiHeadAttention": "attention between pixels",
     "Attention": "attention between pixels",
     "Conv": "convolutions",
@@ -48,18 +49,18 @@ ROUNDS = 3
 
 
 def times(call: Callable[[], object], runs: int) -> list[float]:
-    """Milliseconds of each run, after two that do not count."""
-    found = []
+    """Milliseconds of each run, after two warm-up runs."""
+    milliseconds = []
     for index in range(runs + 2):
         began = time.perf_counter()
         call()
         if index > 1:
-            found.append(1000 * (time.perf_counter() - began))
-    return found
+            milliseconds.append(1000 * (time.perf_counter() - began))
+    return milliseconds
 
 
-def ratios(bundle: Bundle, threads: int) -> dict[str, float]:
-    """Milliseconds of a tile and step, by what computes it."""
+def step_times(bundle: Bundle, threads: int) -> dict[str, float]:
+    """Median milliseconds for one tile and step, by computation."""
     bands = bundle.manifest.model.bands
     tiles = real_tiles(bands, 64)
     reference = SSNet(bands, fmim="fft", attention="materialised").eval()
@@ -71,21 +72,21 @@ def ratios(bundle: Bundle, threads: int) -> dict[str, float]:
     for form in FORMS:
         backend = OnnxRuntime(bundle, threads=threads, form=form)
         calls[form] = lambda backend=backend: backend.denoise(tiles, tiles.noise, 999.0)
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    runs: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
-            found[name] += times(call, 7)
-    return {name: round(median(all_runs), 2) for name, all_runs in found.items()}
+            runs[name] += times(call, 7)
+    return {name: round(median(milliseconds), 2) for name, milliseconds in runs.items()}
 
 
 def product_rate(dtype: torch.dtype) -> float:
-    """GFLOP/s of a large product of matrices."""
+    """GFLOP/s of a product of two 2048 x 2048 matrices in PyTorch."""
     a = torch.randn(2048, 2048).to(dtype)
     return 2 * 2048**3 / median(times(lambda: a @ a, 7)) / 1e6
 
 
 def operators(bundle: Bundle, threads: int) -> dict[str, float]:
-    """Milliseconds of a step by kind of operator, by ONNX Runtime's own profile."""
+    """Milliseconds of one step by kind of operator, from the profiler of ONNX Runtime."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -104,19 +105,22 @@ def operators(bundle: Bundle, threads: int) -> dict[str, float]:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             by_node.setdefault((event["args"]["op_name"], event["name"]), []).append(event["dur"])
-    total: Counter[str] = Counter()
-    for (operator, _), found in by_node.items():
-        total[KINDS.get(operator, "layout and elementwise")] += median(found[2:]) / 1000
-    return {name: round(value, 2) for name, value in total.most_common()}
+    totals: Counter[str] = Counter()
+    for (operator, _), microseconds in by_node.items():
+        # The first two of the 12 runs are warm-up runs.
+        totals[OPERATOR_KINDS.get(operator, "layout and elementwise")] += (
+            median(microseconds[2:]) / 1000
+        )
+    return {name: round(value, 2) for name, value in totals.most_common()}
 
 
 def lms_rate() -> dict[str, float]:
-    """Mpixel-bands a second of interpolation by 4, of tiles with their halo."""
+    """Rate of interpolation by 4 on tiles with halo, in 10^6 pixels x bands per second."""
     rng = np.random.default_rng(0)
     side = 16 + 2 * HALO
     ms = rng.random((64, 8, side, side), np.float32)
     inner = np.ascontiguousarray(ms[..., HALO:-HALO, HALO:-HALO]).reshape(-1, 16, 16)
-    amount = 64 * 8 * 64 * 64 / 1e3
+    amount = 64 * 8 * 64 * 64 / 1e3  # 10^3 pixels x bands; divided by ms, 10^6 per second
     ours = median(times(lambda: interpolate_with_halo(ms, (1.5, 1.5)), 15))
     spline = median(times(lambda: ndimage.zoom(inner, (1, 4, 4), order=3), 5))
     return {
@@ -126,7 +130,7 @@ def lms_rate() -> dict[str, float]:
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """The released computation, the graphs, and what the fastest of them spends its time on."""
+    """Draw the times of all computations, and the times of operators in the contrib graph."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3), layout="constrained")
@@ -135,34 +139,38 @@ def draw(report: dict[str, Any], path: Path) -> None:
         f"ONNX Runtime, {form}": report["ms"][form] for form in reversed(FORMS)
     }
     left.barh(list(rows), list(rows.values()), color=["#888888", *["#4c72b0"] * 3])
-    left.axvline(report["floor_ms"], color="#c44e52", ls="--", label="floor: products, FP32")
-    left.set(xlabel="ms of a tile and step")
+    left.axvline(
+        report["floor_ms"], color="#c44e52", ls="--", label="lower bound: matrix products, FP32"
+    )
+    left.set(xlabel="ms per tile and step")
     left.legend(fontsize=8, loc="upper right")
-    parts = report["operators_ms"]
-    right.barh(list(parts)[::-1], list(parts.values())[::-1], color="#4c72b0")
-    right.set(xlabel="ms, contrib graph")
+    by_kind = report["operators_ms"]
+    right.barh(list(by_kind)[::-1], list(by_kind.values())[::-1], color="#4c72b0")
+    right.set(xlabel="ms per tile and step, contrib graph")
     for panel in (left, right):
         panel.grid(alpha=0.3, axis="x")
     figure.savefig(path, dpi=110)
 
 
 @click.command()
-@click.option("--bundle", "name", default="generic4", show_default=True)
-@click.option("--threads", type=int, help="Default: all cores.")
+@click.option("--bundle", "name", default="generic4", show_default=True, help="Bundle to time.")
+@click.option("--threads", type=int, help="Threads of the CPU; default: all cores.")
 @click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
 def main(name: str, threads: int | None, output: Path) -> None:
-    """Measure, keep, draw and print."""
+    """Measure, write performance.json, draw performance.png and print the results."""
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     bundle = open_bundle(name)
-    found = ratios(bundle, threads)
+    milliseconds = step_times(bundle, threads)
     products = {"fp32": product_rate(torch.float32), "bf16": product_rate(torch.bfloat16)}
     report = {
         "bundle": name,
         "threads": threads,
-        "ms": found,
-        "times_faster": {form: round(found["released"] / found[form], 2) for form in FORMS},
-        "GFLOP/s": {kind: round(rate) for kind, rate in products.items()},
+        "ms": milliseconds,
+        "times_faster": {
+            form: round(milliseconds["released"] / milliseconds[form], 2) for form in FORMS
+        },
+        "GFLOP/s": {precision: round(rate) for precision, rate in products.items()},
         "floor_ms": round(1000 * GFLOP / products["fp32"], 1),
         "operators_ms": operators(bundle, threads),
         "lms_mpixel_bands_per_s": lms_rate(),

@@ -1,8 +1,10 @@
-"""Quality against the number of sampling steps and their place: ``steps.png`` and a table.
+"""Quality by number and placement of sampling steps: ``steps.json``, ``steps.png`` and a table.
 
-    python docs/steps.py --pair NAME SENSOR PAN MS [--pair ...] [--array NAME SENSOR FILE] -o docs
+    python -m benchmarks.steps --pair NAME SENSOR PAN MS [--pair ...]
+        [--array NAME SENSOR FILE] -o docs
 
-Every pair is degraded by Wald's protocol; scores are of the bundle for its number of bands.
+Every scene is degraded by Wald's protocol (Wald et al., 1997), fused by the shipped bundle for its
+number of bands, and scored against the original MS.
 """
 
 from __future__ import annotations
@@ -29,17 +31,17 @@ STEPS = (1, 2, 3, 5, 10, 25)
 SEEDS = (0, 1, 2)
 SAMPLERS: tuple[Sampler, ...] = ("consistent", "released")
 RESIDUAL = 0.03
-"""Standard deviation of the residual, of full scale: about that of the scenes judged here."""
-LARGEST = 96
-"""Pixels of MS on a side that are judged, from the middle."""
+"""Standard deviation of the residual, as a fraction of full scale; typical of the scenes used."""
+MAX_SIZE = 96
+"""Largest height and width of the scored part, at the centre of the scene, in pixels of MS."""
 
 
 def placed_timesteps(steps: int) -> tuple[int, ...]:
-    """The first from noise; the others where noise is 4 times the residual to a quarter of it."""
+    """Timesteps at given ratios of noise to residual: 999, then geometrically from 4 to 1/4."""
     a = alphas_cumprod()
-    noise = np.sqrt((1 - a) / a) / RESIDUAL
-    wanted = np.geomspace(4, 0.25, max(steps - 1, 1))[: steps - 1]
-    later = [int(np.abs(np.log(noise / level)).argmin()) for level in wanted]
+    ratios = np.sqrt((1 - a) / a) / RESIDUAL
+    targets = np.geomspace(4, 0.25, max(steps - 1, 1))[: steps - 1]
+    later = [int(np.abs(np.log(ratios / target)).argmin()) for target in targets]
     return tuple(sorted({999, *later}, reverse=True))
 
 
@@ -47,7 +49,7 @@ PLACEMENTS = {"evenly spaced": spaced_timesteps, "by signal to noise": placed_ti
 
 
 def schedules() -> Iterator[tuple[str, Sampler, int, tuple[int, ...]]]:
-    """Placement, sampler, number of steps and timesteps of all that is tried."""
+    """Placement, sampler, number of steps and timesteps of every schedule to score."""
     for placement, place in PLACEMENTS.items():
         for sampler in SAMPLERS:
             for steps in STEPS:
@@ -55,36 +57,36 @@ def schedules() -> Iterator[tuple[str, Sampler, int, tuple[int, ...]]]:
 
 
 def reduced(dataset: Dataset) -> tuple[Pair, Image]:
-    """The middle of the first scene at reduced resolution, and its truth."""
+    """The centre of the first scene of a data set at reduced resolution, and its reference."""
     pair, truth = dataset.read(0).reduced(dataset.sensor)
     rows, cols = (
-        slice(start, start + kept)
+        slice(start, start + extent)
         for size in truth.shape[-2:]
-        for kept in [min(size, LARGEST) // 32 * 32]
-        for start in [(size - kept) // 8 * 4]
+        for extent in [min(size, MAX_SIZE) // 32 * 32]
+        for start in [(size - extent) // 8 * 4]
     )
     coarse = np.s_[:, rows.start // 4 : rows.stop // 4, cols.start // 4 : cols.stop // 4]
     fine = np.s_[:, rows, cols]
-    middle = Pair(pair.pan[fine[1:]], pair.ms[coarse], pair.lms[fine], pair.sensor, pair.has_truth)
-    return middle, truth[fine]
+    centre = Pair(pair.pan[fine[1:]], pair.ms[coarse], pair.lms[fine], pair.sensor, pair.has_truth)
+    return centre, truth[fine]
 
 
 def scores(image: Image, truth: Image, crop: int = 8) -> list[float]:
-    """ERGAS, SAM and Q2n inside a small margin."""
+    """ERGAS, SAM (degrees) and Q2n, without ``crop`` pixels at each border."""
     inner = np.s_[:, crop : image.shape[1] - crop, crop : image.shape[2] - crop]
     x, y = image[inner], truth[inner]
     return [ergas(x, y), sam(x, y), q2n(x, y)]
 
 
 def study(name: str, dataset: Dataset, progress: Progress) -> list[dict[str, object]]:
-    """All schedules and seeds on one scene."""
+    """Score all schedules and seeds on one scene."""
     pair, truth = reduced(dataset)
     bundle = bundle_for(len(truth))
     crop = 8 if min(truth.shape[-2:]) >= 48 else 0
     rows = []
-    tried = list(schedules())
-    progress.start(name, len(tried))
-    for placement, sampler, steps, timesteps in tried:
+    to_score = list(schedules())
+    progress.start(name, len(to_score))
+    for placement, sampler, steps, timesteps in to_score:
         images = [
             BundleMethod(
                 bundle,
@@ -96,7 +98,7 @@ def study(name: str, dataset: Dataset, progress: Progress) -> list[dict[str, obj
             )(pair)
             for seed in (SEEDS if steps <= 5 else SEEDS[:1])
         ]
-        found = np.array([scores(image, truth, crop) for image in images])
+        by_seed = np.array([scores(image, truth, crop) for image in images])
         rows.append(
             {
                 "scene": name,
@@ -104,7 +106,7 @@ def study(name: str, dataset: Dataset, progress: Progress) -> list[dict[str, obj
                 "sampler": sampler,
                 "steps": steps,
                 "timesteps": list(timesteps),
-                "scores": found.round(5).tolist(),
+                "scores": by_seed.round(5).tolist(),
                 "mean of seeds": np.round(scores(np.mean(images, 0), truth, crop), 5).tolist(),
             }
         )
@@ -113,15 +115,17 @@ def study(name: str, dataset: Dataset, progress: Progress) -> list[dict[str, obj
 
 
 def draw(rows: list[dict[str, object]], path: Path) -> None:
-    """ERGAS relative to one step, scene by scene."""
+    """Draw ERGAS by number of steps, a panel for each scene; bars span the seeds."""
     names = list(dict.fromkeys(str(row["scene"]) for row in rows))
     figure = Figure(figsize=(4.2 * len(names), 4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(names)))
     for panel, name in zip(panels, names, strict=True):
-        mine = [row for row in rows if row["scene"] == name]
+        of_scene = [row for row in rows if row["scene"] == name]
         for placement in PLACEMENTS:
             for sampler, style in zip(SAMPLERS, ("-o", "--s"), strict=True):
-                line = [r for r in mine if (r["placement"], r["sampler"]) == (placement, sampler)]
+                line = [
+                    r for r in of_scene if (r["placement"], r["sampler"]) == (placement, sampler)
+                ]
                 values = [np.array(row["scores"])[:, 0] for row in line]
                 panel.errorbar(
                     [int(str(row["steps"])) for row in line],
@@ -141,7 +145,7 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """The mean over seeds as a Markdown table."""
+    """The mean scores over seeds as a Markdown table."""
     names = list(dict.fromkeys(str(row["scene"]) for row in rows))
     lines = [
         "| sampler | placement | steps | timesteps | "
@@ -160,15 +164,19 @@ def table(rows: list[dict[str, object]]) -> str:
             )
             mean = np.array(row["scores"]).mean(0)
             cells.append(f"{mean[0]:.3f}, {mean[1]:.3f}, {mean[2]:.4f}")
-        shown = ", ".join(map(str, timesteps)) if steps <= 5 else f"{steps} of them"
+        shown = ", ".join(map(str, timesteps)) if steps <= 5 else f"{steps} timesteps"
         lines.append(f"| {sampler} | {placement} | {steps} | {shown} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 @click.command()
-@click.option("--pair", "pairs", nargs=4, multiple=True, help="Name, sensor, PAN, MS.")
-@click.option("--array", "arrays", nargs=3, multiple=True, help="Name, sensor, file.")
-@click.option("--nodata", type=float)
+@click.option(
+    "--pair", "pairs", nargs=4, multiple=True, help="Scene as rasters: name, sensor, PAN, MS."
+)
+@click.option(
+    "--array", "arrays", nargs=3, multiple=True, help="Scene as an array file: name, sensor, file."
+)
+@click.option("--nodata", type=float, help="Value that marks pixels without data.")
 @click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
 def main(
     pairs: tuple[tuple[str, ...], ...],
@@ -176,17 +184,17 @@ def main(
     nodata: float | None,
     output: Path,
 ) -> None:
-    """Study the number and place of sampling steps."""
+    """Score schedules by number and placement of steps, draw them and print the table."""
     progress = choose()
     scenes = [(name, open_arrays(path, sensor)) for name, sensor, path in arrays]
     for name, sensor, pan, ms in pairs:
         scenes.append((name, open_pair(pan, ms, sensor, nodata=nodata, progress=Progress())))
-    kept = output / "steps.json"
-    rows = json.loads(kept.read_text()) if kept.exists() else []
+    results = output / "steps.json"
+    rows = json.loads(results.read_text()) if results.exists() else []
     for name, dataset in scenes:
-        if name not in {row["scene"] for row in rows}:  # else studied before an interruption
+        if name not in {row["scene"] for row in rows}:  # else scored before an interruption
             rows += study(name, dataset, progress)
-            kept.write_text(json.dumps(rows, indent=1) + "\n")
+            results.write_text(json.dumps(rows, indent=1) + "\n")
     draw(rows, output / "steps.png")
     print(table(rows))
 

@@ -1,1 +1,1 @@
-"""INT8: calibration on real denoising trajectories, Q/DQ graphs, and what each layer costs."""
+"""INT8: calibration samples, quantisation ranges, layer sensitivity, and Q/DQ graphs."""

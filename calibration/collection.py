@@ -1,4 +1,4 @@
-"""From pairs of rasters to calibration samples of a bundle."""
+"""Collection of calibration samples of a bundle from pairs of rasters."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from ssdiff_ref.protocol.simulation import degrade
 from ssdiff_ref.quality.checks import fit_sensor
 from ssdiff_ref.quality.filters import REACH
-from ssdiff_trt.calibration.diversity import check_structure, spread, traits
+from ssdiff_trt.calibration.diversity import check_structure, select_diverse, tile_features
 from ssdiff_trt.calibration.picture import draw_samples
 from ssdiff_trt.calibration.samples import (
     LEAST_JUDGED,
     LEAST_TILES,
     SUFFIX,
     About,
-    Judged,
+    EvaluationTiles,
     Samples,
     check_enough,
-    judging_noise,
+    evaluation_noise,
     weights_digest,
 )
 from ssdiff_trt.runtime.assumptions import assume
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from ssdiff_trt.runtime.options import PairArguments
 
 _CANDIDATES = 8
-"""Tiles looked at for each one that is taken, in a large scene."""
-_LEAST_VALID = 0.25
-"""Of the pixels of a tile, that have data."""
+"""Candidate tiles per calibration tile, where a scene is large enough."""
+_MIN_VALID = 0.25
+"""Least share of valid pixels in a calibration tile."""
 _MARGIN = RATIO * HALO + REACH
-"""Pixels of MS around a judged tile that its halo at reduced resolution is made from."""
+"""Pixels of MS around an evaluation tile, from which its halo at reduced resolution is computed."""
 
 
 def collect(
@@ -157,19 +157,19 @@ def collect(
 
 
 @dataclass(frozen=True)
-class _Ground:
-    """Where tiles of a scene may lie: judged blocks like the white fields of a chess board."""
+class _Blocks:
+    """Checkerboard of blocks of MS: every second one is reserved for an evaluation tile."""
 
     rows: Axis
     cols: Axis
 
     @classmethod
-    def of(cls, scene: Scene, tile: int) -> _Ground:
-        coarse = [Axis(len(grid) // RATIO, tile, 0) for grid in (scene.rows, scene.cols)]
-        return cls(*coarse)
+    def of_scene(cls, scene: Scene, tile: int) -> _Blocks:
+        """Blocks of ``tile`` x ``tile`` pixels of MS, each the reference image of one tile."""
+        return cls(*(Axis(len(grid) // RATIO, tile, 0) for grid in (scene.rows, scene.cols)))
 
-    def judged(self) -> list[tuple[int, int]]:
-        """First row and column, in pixels of MS, of the blocks to judge by."""
+    def evaluation(self) -> list[tuple[int, int]]:
+        """First row and column, in pixels of MS, of the blocks reserved for evaluation."""
         return [
             (row, col)
             for i, row in enumerate(self.rows.starts)
@@ -179,18 +179,18 @@ class _Ground:
             and col + self.cols.tile <= self.cols.size
         ]
 
-    def free(self, row: int, col: int) -> bool:
-        """Whether a tile that begins at this pixel of PAN lies outside all of them."""
+    def is_outside(self, row: int, col: int) -> bool:
+        """Whether the tile at a row and column of PAN overlaps none of the evaluation blocks."""
         tile = self.rows.tile
         return not any(
             RATIO * top - tile < row < RATIO * (top + tile)
             and RATIO * left - tile < col < RATIO * (left + tile)
-            for top, left in self.judged()
+            for top, left in self.evaluation()
         )
 
 
 class _Collector:
-    """Gathers tiles, pair after pair."""
+    """Collects tiles from one pair of rasters after another."""
 
     def __init__(
         self,
@@ -214,60 +214,76 @@ class _Collector:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the bands are called."""
+        """Names of the MS bands."""
         return self.bundle.manifest.sensor.bands
 
     def take(
         self, scene: Scene, scales: tuple[float, float], *, candidates: int, judged: int
     ) -> None:
-        """Look at a scene's tiles to calibrate by, and cut those to judge by."""
-        pair, name = len(self._sources), Path(scene.ms.name).name
-        self._sources.append(f"{Path(scene.pan.name).name} and {name}")
-        ground = _Ground.of(scene, self._tile)
-        found = list(self._look(scene, ground, scales, candidates))
-        if not found:
+        """Add candidates for calibration tiles, and evaluation tiles, from a scene.
+
+        Args:
+            scene: the pair of rasters.
+            scales: full scale of PAN and of MS, in digital numbers.
+            candidates: most candidate tiles to add.
+            judged: most evaluation tiles to add.
+
+        Raises:
+            SSDiffError: if there is no candidate, or PAN or MS are not imagery.
+        """
+        pan_name, ms_name = Path(scene.pan.name).name, Path(scene.ms.name).name
+        pair = len(self._sources)
+        self._sources.append(f"{pan_name} and {ms_name}")
+        blocks = _Blocks.of_scene(scene, self._tile)
+        tiles = list(self._calibration_tiles(scene, blocks, scales, candidates))
+        if not tiles:
             raise SSDiffError(
-                f"{self._sources[-1]} leave no tile of {self._tile} x {self._tile} pixels of PAN "
-                f"to calibrate by beside the {RATIO * self._tile} x {RATIO * self._tile} to judge "
-                "by, expected some with data; give larger images."
+                f"{self._sources[-1]} have no tile of {self._tile} x {self._tile} pixels of PAN "
+                f"with data outside the evaluation blocks of {RATIO * self._tile} x "
+                f"{RATIO * self._tile} pixels, expected at least one; give larger images."
             )
-        for part, role in ((0, Path(scene.pan.name).name), (1, name)):
-            images = [(tile.pan if part == 0 else tile.ms) for tile, *_ in found]
-            check_structure(images, role)
-        for tile, valid, (row, col) in found:
+        check_structure([tile.pan for tile, *_ in tiles], pan_name)
+        check_structure([tile.ms for tile, *_ in tiles], ms_name)
+        for tile, valid, (row, col) in tiles:
             self._candidates.append(tile)
             self._valid.append(valid)
             self._places.append((pair, row, col))
-        blocks = self._shuffled(ground.judged())
-        cut = (self._cut(scene, block, scales) for block in blocks)
-        for _, judgement in zip(range(judged), (c for c in cut if c), strict=False):
-            self.judged.append(judgement)
+        cut = (
+            self._evaluation_tile(scene, block, scales)
+            for block in self._shuffled(blocks.evaluation())
+        )
+        for _, evaluation in zip(range(judged), (c for c in cut if c), strict=False):
+            self.judged.append(evaluation)
 
     def _shuffled(self, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [places[k] for k in self._random.permutation(len(places))]
 
-    def _look(
-        self, scene: Scene, ground: _Ground, scales: tuple[float, float], most: int
+    def _calibration_tiles(
+        self, scene: Scene, blocks: _Blocks, scales: tuple[float, float], most: int
     ) -> Iterator[tuple[Tiles, float, tuple[int, int]]]:
-        """Tiles with their share of valid pixels and their places, so many at most."""
+        """Up to ``most`` tiles, each with its share of valid pixels and first row and column."""
         rows, cols = (Axis(len(grid), self._tile, 0) for grid in (scene.rows, scene.cols))
-        free = [
+        outside = [
             (i, j)
             for i, row in enumerate(rows.starts)
             for j, col in enumerate(cols.starts)
-            if ground.free(row, col)
+            if blocks.is_outside(row, col)
         ]
-        for i, j in self._shuffled(free)[:most]:
+        for i, j in self._shuffled(outside)[:most]:
             window = Window(rows, cols, range(i, i + 1), range(j, j + 1))
             inputs = prepare(scene, window, self._seed, *scales)
             valid = float(inputs.valid.mean())
-            if inputs.places and valid >= _LEAST_VALID:
+            if inputs.places and valid >= _MIN_VALID:
                 yield inputs.tiles, valid, (rows.starts[i], cols.starts[j])
 
-    def _cut(
+    def _evaluation_tile(
         self, scene: Scene, block: tuple[int, int], scales: tuple[float, float]
     ) -> tuple[Array, Array, Array, Array] | None:
-        """PAN, lms, MS and truth of a block at reduced resolution, if all of it has data."""
+        """PAN, lms, MS and reference of a block at reduced resolution; None if pixels are missing.
+
+        ``[1, tile, tile]``, ``[C, tile, tile]``, ``[C, tile / 4, tile / 4]`` and
+        ``[C, tile, tile]``, 0..1 of full scale.
+        """
         rows, cols = (
             range(
                 grid.start + RATIO * (first - _MARGIN),
@@ -288,7 +304,8 @@ class _Collector:
             self._sensor,
             scene.position,
         )
-        edge = REACH // RATIO  # of pixels that were blurred with what lies beyond
+        # The filter of these border pixels reaches beyond the pixels that were read.
+        edge = REACH // RATIO
         haloed = (ms_lr[:, edge:-edge, edge:-edge] / scales[1]).astype(np.float32)
         return (
             (pan_lr[core][None] / scales[0]).astype(np.float32),
@@ -298,18 +315,33 @@ class _Collector:
         )
 
     def finish(self, tiles: int, size: float) -> Samples:
-        """Choose the tiles and walk their trajectories."""
+        """Choose the calibration tiles and sample their trajectories.
+
+        Args:
+            tiles: most calibration tiles.
+            size: most bytes of all arrays of the samples.
+
+        Raises:
+            SSDiffError: if there are too few tiles of either kind.
+        """
         bands, side = self.bundle.manifest.model.bands, self._tile
-        wide = bands * side**2
-        each = 4 * (side**2 + wide + wide // RATIO**2 + wide * len(self._schedule.steps))
-        room = size - len(self.judged) * 4 * (side**2 + 2 * wide + wide // RATIO**2)
-        every = Tiles(*(np.concatenate(parts) for parts in zip(*self._candidates, strict=True)))
-        self.features: NDArray[np.float64] = traits(every, np.array(self._valid))
-        self.chosen = spread(self.features, max(0, min(tiles, int(room // each))))
-        found = f"With {', '.join(self._sources)} and {size / 1e6:g} MB, this"
-        check_enough(len(self.chosen), len(self.judged), found)
-        kept = every.part(np.array(self.chosen))
-        pan, lms, ms, truth = (np.stack(part) for part in zip(*self.judged, strict=True))
+        values = bands * side**2
+        tile_bytes = 4 * (
+            side**2 + values + values // RATIO**2 + values * len(self._schedule.steps)
+        )
+        evaluation_bytes = 4 * (side**2 + 2 * values + values // RATIO**2)
+        available = size - len(self.judged) * evaluation_bytes
+        candidates = Tiles(
+            *(np.concatenate(arrays) for arrays in zip(*self._candidates, strict=True))
+        )
+        self.features: NDArray[np.float64] = tile_features(candidates, np.array(self._valid))
+        self.chosen = select_diverse(
+            self.features, max(0, min(tiles, int(available // tile_bytes)))
+        )
+        source = f"{', '.join(self._sources)} with at most {size / 1e6:g} MB"
+        check_enough(len(self.chosen), len(self.judged), source)
+        chosen = candidates.part(np.array(self.chosen))
+        pan, lms, ms, truth = (np.stack(arrays) for arrays in zip(*self.judged, strict=True))
         about = About(
             bundle=self.bundle.manifest.name,
             weights=weights_digest(self.bundle),
@@ -321,26 +353,27 @@ class _Collector:
             sources=tuple(self._sources),
             places=tuple(self._places[k] for k in self.chosen),
         )
-        noise = judging_noise(lms.shape, self._seed)
-        return Samples(about, kept, self._walk(kept), Judged(Tiles(noise, pan, lms, ms), truth))
+        noise = evaluation_noise(lms.shape, self._seed)
+        evaluation = EvaluationTiles(Tiles(noise, pan, lms, ms), truth)
+        return Samples(about, chosen, self._sample_states(chosen), evaluation)
 
-    def _walk(self, tiles: Tiles) -> Array:
-        """The state at each timestep, ``[T, N, C, tile, tile]``."""
+    def _sample_states(self, tiles: Tiles) -> Array:
+        """Sample each tile; the input state at each timestep, ``[T, N, C, tile, tile]``."""
         count = len(tiles.noise)
         states = np.empty((len(self._schedule.steps), *tiles.noise.shape), np.float32)
         with self._progress as progress:
             progress.start("Trajectories", count)
             for k in range(count):
                 one = tiles.part(slice(k, k + 1))
-                seen: list[Array] = []
+                inputs: list[Array] = []
 
                 def denoise(
-                    x: Array, t: float, one: Tiles = one, seen: list[Array] = seen
+                    x: Array, t: float, one: Tiles = one, inputs: list[Array] = inputs
                 ) -> Array:
-                    seen.append(x)
+                    inputs.append(x)
                     return self._backend.denoise(one, x, t)
 
                 sample(denoise, one.lms, one.noise, self._schedule)
-                states[:, k] = np.concatenate(seen)
+                states[:, k] = np.concatenate(inputs)
                 progress.advance(1)
         return states

@@ -1,4 +1,4 @@
-"""Which tiles to calibrate by: those that differ most from each other."""
+"""Selection of calibration tiles that differ from each other as much as possible."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
-STRUCTURE = 0.3
-"""Correlation of neighbouring pixels that imagery has, and random numbers do not."""
+MIN_CORRELATION = 0.3
+"""Least correlation of horizontally adjacent pixels in an image that is accepted as imagery."""
 
 
-def traits(tiles: Tiles, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What a tile is like: ``[N, 5 + C]``.
+def tile_features(tiles: Tiles, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Features that describe the content of tiles, ``[N, 5 + C]``.
 
-    Brightness and highlights of PAN (water and bright roofs are at the ends), its contrast and the
-    share of it between neighbours, the share of each band in the spectrum (water, plants, soil),
-    and the share of pixels without data.
+    The columns are: mean and 99th percentile of PAN (low for water, high for bright roofs), log of
+    its standard deviation and of its mean absolute difference between horizontally adjacent pixels,
+    share of each band in the mean spectrum (which separates water, vegetation and soil), share of
+    pixels without data.
 
     Args:
         tiles: 0..1 of full scale.
@@ -39,11 +40,12 @@ def traits(tiles: Tiles, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
     )
 
 
-def spread(features: NDArray[np.float64], count: int) -> list[int]:
-    """Indices of so many rows that lie far from each other.
+def select_diverse(features: NDArray[np.float64], count: int) -> list[int]:
+    """Indices of up to ``count`` rows that are far from each other in feature space.
 
-    Greedy k-centre (Gonzalez, 1985): from the row closest to the mean on, always the one that is
-    farthest from all chosen so far. Each column counts by its standard deviation.
+    Greedy k-centre selection (Gonzalez, 1985): starting with the row closest to the mean, each next
+    row is the one farthest from all rows chosen so far. Columns are divided by their standard
+    deviation first.
     """
     scaled = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-9)
     chosen = [int(np.argmin((scaled**2).sum(axis=1)))]
@@ -55,10 +57,10 @@ def spread(features: NDArray[np.float64], count: int) -> list[int]:
 
 
 def check_structure(images: Sequence[Array], name: str) -> None:
-    """That images ``[..., H, W]`` show something, by how alike neighbouring pixels are.
+    """Check that images ``[..., H, W]`` are imagery, by the correlation of adjacent pixels.
 
     Raises:
-        SSDiffError: if they are random numbers, or flat.
+        SSDiffError: if they are noise or constant.
     """
     centred = [image - image.mean(axis=(-2, -1), keepdims=True) for image in images]
     left, right = (
@@ -66,10 +68,10 @@ def check_structure(images: Sequence[Array], name: str) -> None:
         for side in (slice(None, -1), slice(1, None))
     )
     energy = float(np.sqrt((left**2).sum() * (right**2).sum()))
-    alike = float((left * right).sum()) / energy if energy > 0 else 0.0
-    if alike < STRUCTURE:
+    correlation = float((left * right).sum()) / energy if energy > 0 else 0.0
+    if correlation < MIN_CORRELATION:
         raise SSDiffError(
-            f"Neighbouring pixels of {name} correlate by {alike:.2f}, expected {STRUCTURE:g} or "
-            "more as in real imagery; ranges of random or flat images tell nothing, so give a real "
-            "scene."
+            f"The correlation of adjacent pixels in {name} is {correlation:.2f}, expected "
+            f"{MIN_CORRELATION:g} or more; ranges measured on random or constant images are not "
+            "valid for imagery, so give a real scene."
         )

@@ -1,9 +1,10 @@
-"""Graphs in INT8: Q/DQ pairs around the layers of a plan, everything else as it was.
+"""Explicit INT8 quantisation of ONNX graphs by Q/DQ pairs.
 
-TensorRT 11 has no calibrators and no precision flags, so INT8 is explicit: a ``QuantizeLinear`` and
-a ``DequantizeLinear`` on the input and on the weights of a layer, symmetric, weights per output
-channel, biases left alone. Engines take the pairs for integer arithmetic; what stands between the
-layers stays in the precision of the graph.
+TensorRT 11 has neither calibrators nor precision flags, so quantisation has to be in the graph: a
+``QuantizeLinear`` and a ``DequantizeLinear`` on the input and on the weights of each layer to
+quantise. Scales are symmetric, per tensor for inputs and per output channel for weights; biases are
+not quantised. Engines compute a layer between such pairs in integers and all other operators in the
+precision of the graph.
 """
 
 from __future__ import annotations
@@ -21,23 +22,26 @@ _GROUPS = (
     (re.compile(r"(fusions\.\d)\.apfm\.(?:out|mlp\.\d)"), r"\1.mlp"),
 )
 _OPERATORS = ("Conv", "MatMul")
-KEPT = {
-    "stems": "they see the image itself, in its full depth",
-    "head and MS skip": "their result is the image",
-    "attention and softmax": "products of activations; small weights of many tokens add up",
-    "norms, FMIM, time embedding, sampler": "as in FP16",
+NEVER_QUANTISED = {
+    "stems": "their inputs are the images, in full radiometric depth",
+    "head and MS skip": "their outputs form the image",
+    "attention and softmax": "products of activations; sums of small weights over many tokens",
+    "norms, FMIM, time embedding, sampler": "in FP32 in FP16 graphs as well",
 }
-"""What is never quantised, and why."""
+"""Layers that are never quantised, and the reason for each."""
 
 
 def group_name(node: str) -> str | None:
-    """The group of layers that a node belongs to, such as ``spatial.0``; None if it is kept.
+    """The group of layers that a node belongs to, such as ``spatial.0``.
 
     Args:
-        node: its name, such as ``spatial.0.conv1/Conv``.
+        node: name of the node, such as ``spatial.0.conv1/Conv``.
+
+    Returns:
+        The name of the group; None if the node is never quantised.
     """
-    module, _, kind = node.partition("/")
-    if not kind.startswith(_OPERATORS) or ".time" in module:
+    module, _, operator = node.partition("/")
+    if not operator.startswith(_OPERATORS) or ".time" in module:
         return None
     for pattern, name in _GROUPS:
         if match := pattern.match(module):
@@ -46,7 +50,7 @@ def group_name(node: str) -> str | None:
 
 
 def quantisable(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes of a graph that may be quantised, by group, in the order of the network."""
+    """The nodes of a graph that can be quantised, by group, in the order of the graph."""
     groups: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         if (group := group_name(node.name)) is not None:
@@ -57,28 +61,30 @@ def quantisable(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
 def quantise(
     model: onnx.ModelProto, largest: Mapping[str, float], groups: Collection[str]
 ) -> onnx.ModelProto:
-    """A copy of a graph with the layers of some groups in INT8.
+    """A copy of a graph with the layers of the given groups in INT8.
 
     Args:
-        model: as exported, in any precision, its constants inside.
-        largest: magnitude that stands for 127 at the input of each node, by the node's name.
-        groups: which ones, of :func:`quantisable`.
+        model: an exported graph in FP32 or FP16, with its constants loaded.
+        largest: by name of the node, the magnitude of its input that is quantised to 127.
+        groups: names of groups from :func:`quantisable`.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    copy = with_types(model)
-    nodes = [node for name, part in quantisable(copy).items() if name in groups for node in part]
+    copy = with_activation_types(model)
+    nodes = [
+        node for group, members in quantisable(copy).items() if group in groups for node in members
+    ]
     dtype = _activation_type(copy)
-    # Several nodes may read one tensor; a pair serves them all.
-    reach: dict[str, float] = {}
+    # Several nodes may read one tensor, which has one Q/DQ pair and so one range.
+    magnitudes: dict[str, float] = {}
     for node in nodes:
         tensor = node.input[0]
-        reach[tensor] = max(reach.get(tensor, 0.0), largest[node.name])
+        magnitudes[tensor] = max(magnitudes.get(tensor, 0.0), largest[node.name])
     ranges = {
-        tensor: TensorData(lowest=dtype(-high), highest=dtype(high))
-        for tensor, high in reach.items()
+        tensor: TensorData(lowest=dtype(-magnitude), highest=dtype(magnitude))
+        for tensor, magnitude in magnitudes.items()
     }
     quantiser = QDQQuantizer(
         copy,
@@ -93,8 +99,8 @@ def quantise(
         extra_options={
             "ActivationSymmetric": True,
             "WeightSymmetric": True,
-            "AddQDQPairToWeight": True,  # weights stay those that the other graphs have
-            "QuantizeBias": False,  # TensorRT refuses a dequantised INT32 bias
+            "AddQDQPairToWeight": True,  # keeps the weights shared with the source graph
+            "QuantizeBias": False,  # TensorRT rejects a dequantised INT32 bias
             "OpTypesToExcludeOutputQuantization": list(_OPERATORS),
             "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
             "MatMulConstBOnly": True,
@@ -106,8 +112,11 @@ def quantise(
     return quantised
 
 
-def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that says the types of what may be quantised: not all of them can be inferred."""
+def with_activation_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that declares the types of the inputs of quantisable nodes.
+
+    ONNX Runtime's quantisation tools need these types, and shape inference does not find all.
+    """
     import numpy as np
     import onnx
 
@@ -122,15 +131,15 @@ def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _activation_type(model: onnx.ModelProto) -> type:
-    """Of the layers' arithmetic, by their weights."""
+    """The numpy type of activations, which is that of the weights of the quantisable nodes."""
     import numpy as np
     import onnx
 
     names = {node.input[1] for nodes in quantisable(model).values() for node in nodes}
-    kinds = {tensor.data_type for tensor in model.graph.initializer if tensor.name in names}
-    return np.float16 if kinds == {onnx.TensorProto.FLOAT16} else np.float32
+    types = {tensor.data_type for tensor in model.graph.initializer if tensor.name in names}
+    return np.float16 if types == {onnx.TensorProto.FLOAT16} else np.float32
 
 
-def pairs(model: onnx.ModelProto) -> int:
-    """How many Q/DQ pairs a graph has."""
+def count_qdq_pairs(model: onnx.ModelProto) -> int:
+    """Number of Q/DQ pairs in a graph."""
     return sum(node.op_type == "DequantizeLinear" for node in model.graph.node)

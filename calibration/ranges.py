@@ -1,4 +1,4 @@
-"""How large the inputs of layers get, timestep by timestep."""
+"""Ranges of the inputs of quantisable layers, by timestep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ssdiff_trt.calibration.quantisation import quantisable, with_types
+from ssdiff_trt.calibration.quantisation import quantisable, with_activation_types
 from ssdiff_trt.calibration.samples import Samples
 from ssdiff_trt.runtime.progress import Progress
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Method = Literal["minmax", "percentile", "entropy"]
 METHODS: tuple[Method, ...] = get_args(Method)
-_AT_ONCE = 2  # tiles; the library keeps every activation of a round in memory
+_TILES_PER_READER = 2  # onnxruntime keeps all activations of one reader in memory
 _OPTIONS: dict[Method, dict[str, Any]] = {
     "minmax": {"symmetric": True},
     "percentile": {"symmetric": True, "percentile": 99.99},
@@ -30,41 +30,44 @@ _OPTIONS: dict[Method, dict[str, Any]] = {
 
 
 class Ranges(BaseModel):
-    """Magnitudes that stand for 127, of the inputs of the nodes that may be quantised."""
+    """Magnitudes of the inputs of quantisable nodes that are quantised to 127."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Method
     timesteps: tuple[int, ...]
     by_timestep: dict[str, tuple[float, ...]]
-    """By the name of the node, one magnitude for each timestep."""
+    """By name of the node, one magnitude for each of ``timesteps``."""
 
     @property
     def largest(self) -> dict[str, float]:
-        """Over all timesteps, so that none is cut off by what another one needs."""
-        return {name: max(found) for name, found in self.by_timestep.items()}
+        """By name of the node, the largest magnitude over all timesteps.
+
+        A graph has one range for all timesteps, and the largest one clips at none of them.
+        """
+        return {name: max(magnitudes) for name, magnitudes in self.by_timestep.items()}
 
 
-class _Round:
-    """Some inputs of the network, as the library wants to be given them."""
+class _Reader:
+    """Inputs of the network with the interface of onnxruntime's ``CalibrationDataReader``."""
 
     def __init__(self, items: list[dict[str, Any]]) -> None:
         self._items = iter(items)
 
     def get_next(self) -> dict[str, Any] | None:
-        """One of them; None after the last."""
+        """The next input by tensor name; None after the last."""
         return next(self._items, None)
 
 
-def _rounds(samples: Samples, step: int) -> Iterator[_Round]:
-    """The inputs at one timestep, a few tiles at a time."""
-    told = np.full(1, samples.about.schedule.steps[step].t, np.float32)
-    for first in range(0, len(samples.tiles.pan), _AT_ONCE):
-        tiles = samples.tiles.part(slice(first, first + _AT_ONCE))
-        states = samples.states[step, first : first + _AT_ONCE]
-        yield _Round(
+def _readers(samples: Samples, step: int) -> Iterator[_Reader]:
+    """The inputs at one timestep, a few tiles for each reader."""
+    t = np.full(1, samples.about.schedule.steps[step].t, np.float32)
+    for first in range(0, len(samples.tiles.pan), _TILES_PER_READER):
+        tiles = samples.tiles.part(slice(first, first + _TILES_PER_READER))
+        states = samples.states[step, first : first + _TILES_PER_READER]
+        yield _Reader(
             [
-                {"x_t": x[None], "pan": pan[None], "lms": lms[None], "ms": ms[None], "t": told}
+                {"x_t": x[None], "pan": pan[None], "lms": lms[None], "ms": ms[None], "t": t}
                 for x, (_, pan, lms, ms) in zip(states, zip(*tiles, strict=True), strict=True)
             ]
         )
@@ -73,52 +76,53 @@ def _rounds(samples: Samples, step: int) -> Iterator[_Round]:
 def measure_ranges(
     model: onnx.ModelProto, samples: Samples, method: Method, progress: Progress
 ) -> Ranges:
-    """Run a denoiser in FP32 over samples and find the ranges of what its layers are given.
+    """Run an FP32 denoiser on calibration samples and measure the ranges of its layers' inputs.
 
     Args:
-        model: a denoiser's graph in FP32, its constants inside.
-        samples: of its bundle.
-        method: ``minmax``, the largest magnitude; ``percentile``, what 99.99 % stay below;
-            ``entropy``, where quantising changes the distribution least (Kullback-Leibler).
-        progress: told how work goes.
+        model: graph of an FP32 denoiser, with its constants loaded.
+        samples: collected with the same weights.
+        method: ``minmax``: the largest magnitude; ``percentile``: the 99.99th percentile of the
+            magnitudes; ``entropy``: the magnitude that minimises the Kullback-Leibler divergence
+            between the distributions before and after quantisation.
+        progress: receives progress updates.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
 
-    kinds = {
+    calibration_methods = {
         "minmax": CalibrationMethod.MinMax,
         "percentile": CalibrationMethod.Percentile,
         "entropy": CalibrationMethod.Entropy,
     }
     nodes = [node for group in quantisable(model).values() for node in group]
-    found: dict[str, list[float]] = {node.name: [] for node in nodes}
+    magnitudes: dict[str, list[float]] = {node.name: [] for node in nodes}
     timesteps = samples.about.timesteps
     with tempfile.TemporaryDirectory() as folder, progress:
         path = Path(folder) / "denoiser.onnx"
-        onnx.save(with_types(model), path)
-        rounds = -(-len(samples.tiles.pan) // _AT_ONCE)
-        progress.start("Ranges", rounds * len(timesteps))
+        onnx.save(with_activation_types(model), path)
+        readers = -(-len(samples.tiles.pan) // _TILES_PER_READER)
+        progress.start("Ranges", readers * len(timesteps))
         for step in range(len(timesteps)):
             calibrator = create_calibrator(
                 path,
                 sorted({node.op_type for node in nodes}),
                 augmented_model_path=str(Path(folder) / "augmented.onnx"),
-                calibrate_method=kinds[method],
+                calibrate_method=calibration_methods[method],
                 extra_options=_OPTIONS[method],
                 providers=["CPUExecutionProvider"],
             )
-            for reader in _rounds(samples, step):
-                with redirect_stdout(io.StringIO()):  # the library talks
+            for reader in _readers(samples, step):
+                with redirect_stdout(io.StringIO()):  # onnxruntime prints to standard output
                     calibrator.collect_data(reader)
                 progress.advance(1)
             with redirect_stdout(io.StringIO()):
                 data = calibrator.compute_data().data
             for node in nodes:
                 low, high = data[node.input[0]].range_value
-                found[node.name].append(float(np.maximum(np.abs(low), np.abs(high)).max()))
+                magnitudes[node.name].append(float(np.maximum(np.abs(low), np.abs(high)).max()))
     return Ranges(
         method=method,
         timesteps=timesteps,
-        by_timestep={name: tuple(values) for name, values in found.items()},
+        by_timestep={name: tuple(values) for name, values in magnitudes.items()},
     )

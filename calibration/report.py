@@ -1,13 +1,13 @@
-"""A study of a bundle's sensitivity as one function: a table, a picture, a file."""
+"""Sensitivity study of a bundle, reported as a table, a figure and a JSON file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ssdiff_trt.calibration.picture import draw_study, reach
+from ssdiff_trt.calibration.picture import draw_study, largest_input
 from ssdiff_trt.calibration.ranges import Method
 from ssdiff_trt.calibration.samples import load, read_about
-from ssdiff_trt.calibration.sensitivity import Study, study
+from ssdiff_trt.calibration.sensitivity import BUDGET_SHARE, Study, study
 from ssdiff_trt.runtime.bundle.manifest import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
@@ -28,20 +28,21 @@ def study_bundle(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Study:
-    """Rank the groups of a bundle's layers by what INT8 costs there, and choose a plan.
+    """Rank the groups of a bundle's layers by the cost of INT8, and choose a plan.
 
     Args:
-        samples: file of :func:`ssdiff_trt.calibration.collection.collect`.
-        bundle: whose layers; by default the one that the samples are of.
-        ranges: how they are found; see :func:`ssdiff_trt.calibration.ranges.measure_ranges`.
-        max_ergas_loss: that the plan may cost, of ERGAS and of SAM.
-        json: file for all of it.
-        picture: file for a picture.
-        overwrite: replace these files where they exist.
-        progress: told how work goes.
+        samples: file from :func:`ssdiff_trt.calibration.collection.collect`.
+        bundle: to study; by default the one that the samples were collected with.
+        ranges: method to find the ranges; see
+            :func:`ssdiff_trt.calibration.ranges.measure_ranges`.
+        max_ergas_loss: largest relative increase of ERGAS and of SAM that the plan may cause.
+        json: file to write the whole study to.
+        picture: file to write a figure to.
+        overwrite: replace these files if they exist.
+        progress: receives progress updates.
 
     Raises:
-        SSDiffError: if the samples or the bundle cannot be used, or nothing fits the budget.
+        SSDiffError: if the samples or the bundle cannot be used, or no plan meets the budget.
     """
     import onnx
 
@@ -55,41 +56,51 @@ def study_bundle(
     if picture is not None:
         check_picture(Path(picture))
     opened = open_bundle(bundle or read_about(samples).bundle)
-    known = load(samples, opened)
+    loaded = load(samples, opened)
     model = onnx.load(opened.path / opened.graph("denoiser", "fp32", "fused").file)
-    found = study(model, known, ranges, budget, progress)
+    result = study(model, loaded, ranges, budget, progress)
     if json is not None:
         with atomic_write(Path(json)) as unfinished:
-            unfinished.write_text(found.model_dump_json(indent=1) + "\n")
+            unfinished.write_text(result.model_dump_json(indent=1) + "\n")
     if picture is not None:
-        about = known.about
+        about = loaded.about
         title = f"{about.bundle} in INT8, one group at a time, on {', '.join(about.sources)}"
-        draw_study(found, title, Path(picture))
-    return found
+        draw_study(result, title, Path(picture))
+    return result
 
 
-def print_study(found: Study) -> None:
+def print_study(result: Study) -> None:
     """Print the ranking and the plan on standard output."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     table = Table("group", "layers", box=None, padding=(0, 2, 0, 0))
-    for name in ("dB to FP32", "ERGAS", "SAM", *(f"|x| t={t}" for t in found.ranges.timesteps), ""):
+    for name in (
+        "PSNR to FP32",
+        "ERGAS",
+        "SAM",
+        *(f"|x| t={t}" for t in result.ranges.timesteps),
+        "",
+    ):
         table.add_column(name, justify="right")
-    for cost in found.costs:
+    for cost in result.costs:
         verdict = cost.verdict
         table.add_row(
             cost.group,
             str(cost.layers),
-            f"{verdict.psnr:.1f}",
+            f"{verdict.psnr:.1f} dB",
             f"{verdict.ergas_loss:+.2%}",
             f"{verdict.sam_loss:+.2%}",
-            *(f"{reach(found, cost.group, k):.3g}" for k in range(len(found.ranges.timesteps))),
-            "" if cost.group in found.plan else "left out",
+            *(
+                f"{largest_input(result, cost.group, k):.3g}"
+                for k in range(len(result.ranges.timesteps))
+            ),
+            "" if cost.group in result.plan else "excluded",
         )
     console.print(table)
     console.print(
-        f"\n{len(found.plan)} of {len(found.costs)} groups fit a loss of {found.budget.loss:.2%}, "
-        f"half of it on these tiles; left out: {', '.join(found.excluded) or 'none'}"
+        f"\n{len(result.plan)} of {len(result.costs)} groups can be quantised within a loss of "
+        f"{result.budget.loss:.2%}, of which {BUDGET_SHARE:.0%} may be used on these tiles; "
+        f"excluded: {', '.join(result.excluded) or 'none'}"
     )

@@ -1,9 +1,10 @@
-"""Calibration samples: a file of what the network is given on real imagery.
+"""Calibration samples: inputs of the network recorded on real imagery, and their file.
 
-It has two kinds of tiles. Those to calibrate by are at full resolution, and come with the state of
-the sampler at every timestep of a trajectory, walked by the bundle itself. Those to judge by are at
-reduced resolution (Wald's protocol), so that their truth is known, and lie elsewhere on the ground:
-one half is for choosing what to quantise, the other is held out for the verdict.
+A file has two kinds of tiles, cut from separate areas of the scenes. Calibration tiles are at full
+resolution; for each of them the file has the state of the sampler at every timestep of a trajectory
+that the bundle itself computed. Evaluation tiles (the arrays ``judged_...``) are at reduced
+resolution by Wald's protocol (Wald et al., 1997), so that their reference image is known; every
+second one is used to choose what to quantise, and the others are held out for the final score.
 """
 
 from __future__ import annotations
@@ -28,79 +29,81 @@ from ssdiff_trt.runtime.schedule import Sampler, Schedule, make_schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 LEAST_TILES = 8
-"""Tiles to calibrate by, at least."""
+"""Least number of calibration tiles."""
 LEAST_JUDGED = 2
-"""Tiles to judge by, at least: one to choose by and one for the verdict."""
+"""Least number of evaluation tiles: one to choose the plan with and one held out."""
 SUFFIX = ".npz"
 ARRAYS = (
     *("pan", "lms", "ms", "states"),
     *("judged_pan", "judged_lms", "judged_ms", "judged_truth"),
 )
-"""What a file has besides ``about``."""
+"""Names of the arrays in a file, which also has the metadata ``about`` in JSON."""
 
 
 class About(BaseModel):
-    """Where samples come from."""
+    """Metadata of a samples file: the bundle, the trajectories and the rasters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
     bundle: str
+    """Name of the bundle that computed the trajectories."""
     weights: str
-    """Digest of the weights whose trajectories these are; see :func:`weights_digest`."""
+    """Digest of its weights; see :func:`weights_digest`."""
     bands: int
     tile: int
+    """Height and width of a tile in pixels of PAN."""
     sampler: Sampler
     timesteps: tuple[int, ...]
     seed: int
     sources: tuple[str, ...]
-    """Names of the rasters."""
+    """File names of the rasters, one string for each pair of PAN and MS."""
     places: tuple[tuple[int, int, int], ...]
-    """Of each tile to calibrate by: its pair, counted from 0, and its first row and column of the
-    pair's common ground."""
+    """Position of each calibration tile: the index of its pair, from 0, and its first row and
+    column in pixels of PAN from the origin of the area that PAN and MS share."""
 
     @property
     def schedule(self) -> Schedule:
-        """That the trajectories follow."""
+        """Sampling schedule of the trajectories."""
         return make_schedule(self.timesteps, self.sampler)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Tiles whose truth is known, 0..1 of full scale."""
+class EvaluationTiles:
+    """Tiles at reduced resolution with their reference images, 0..1 of full scale."""
 
     tiles: Tiles
     truth: Array
-    """``[M, C, tile, tile]``."""
+    """Reference images ``[M, C, tile, tile]``."""
 
-    def part(self, which: slice) -> Judged:
-        """Some of them."""
-        return Judged(self.tiles.part(which), self.truth[which])
+    def part(self, which: slice) -> EvaluationTiles:
+        """The tiles that a slice selects."""
+        return EvaluationTiles(self.tiles.part(which), self.truth[which])
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Calibration samples of a bundle."""
+    """Calibration and evaluation tiles of a bundle."""
 
     about: About
     tiles: Tiles
-    """To calibrate by, N of them."""
+    """Calibration tiles, N of them."""
     states: Array
-    """``[T, N, C, tile, tile]``: the state that the network is given at each timestep."""
-    judged: Judged
+    """``[T, N, C, tile, tile]``: input state of the network at each timestep."""
+    judged: EvaluationTiles
 
     @property
-    def for_choice(self) -> Judged:
-        """Judged tiles to choose a plan by."""
+    def for_selection(self) -> EvaluationTiles:
+        """Evaluation tiles with which the plan is chosen."""
         return self.judged.part(slice(0, None, 2))
 
     @property
-    def held_out(self) -> Judged:
-        """Judged tiles that nothing was chosen by."""
+    def held_out(self) -> EvaluationTiles:
+        """Evaluation tiles that are used for the final score only."""
         return self.judged.part(slice(1, None, 2))
 
     def save(self, path: Path) -> None:
-        """Write the file; it appears when it is complete."""
+        """Write the file; it appears only when it is complete."""
         tiles, judged = self.tiles, self.judged
         with atomic_write(path) as unfinished:
             np.savez(
@@ -117,17 +120,17 @@ class Samples:
             )
 
 
-def judging_noise(shape: tuple[int, ...], seed: int) -> Array:
-    """What the trajectories of judged tiles start from."""
+def evaluation_noise(shape: tuple[int, ...], seed: int) -> Array:
+    """Initial noise of the trajectories of evaluation tiles."""
     return np.random.default_rng([seed, 1]).standard_normal(shape, np.float32)
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
-    """The arrays of a file, which are read as they are asked for."""
+def _open_arrays(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The arrays of a file by name, each read on access."""
     if not Path(path).exists():
         raise SSDiffError(
-            f"There is no file {path}; make one with ssdiff-calibrate collect PAN MS -o {path}."
+            f"There is no file {path}; create it with ssdiff-calibrate collect PAN MS -o {path}."
         )
     try:
         if not zipfile.is_zipfile(path):
@@ -136,76 +139,78 @@ def _opened(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
             yield file
     except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise SSDiffError(
-            f"{path} cannot be read as calibration samples; make them with ssdiff-calibrate "
+            f"{path} cannot be read as calibration samples; create it with ssdiff-calibrate "
             f"collect PAN MS -o {path}."
         ) from error
 
 
 def read_about(path: str | Path) -> About:
-    """Where the samples of a file come from.
+    """The metadata of a samples file.
 
     Raises:
-        SSDiffError: if it is no such file.
+        SSDiffError: if the file does not exist or is not a samples file.
     """
-    with _opened(path) as file:
+    with _open_arrays(path) as file:
         return About.model_validate_json(str(file["about"]))
 
 
 def load(path: str | Path, bundle: Bundle) -> Samples:
-    """Read samples and check that they are of a bundle.
+    """Read samples and check that they were collected with a bundle.
 
     Raises:
-        SSDiffError: if the file is none, is damaged, has too little or values that are not finite,
-            or is of other weights, bands or tiles.
+        SSDiffError: if the file cannot be read, has too few tiles or non-finite values, or was
+            collected with other weights, bands or tile sizes.
     """
     about, model = read_about(path), bundle.manifest.model
     check_fits(about, path, bundle.manifest.name, model.bands, model.tile, weights_digest(bundle))
-    with _opened(path) as file:
-        seen = {name: np.asarray(file[name], np.float32) for name in ARRAYS}
-    _check_arrays(about, seen, path)
-    noise = judging_noise(seen["judged_lms"].shape, about.seed)
-    judged = Tiles(noise, *(seen[f"judged_{name}"] for name in ("pan", "lms", "ms")))
+    with _open_arrays(path) as file:
+        arrays = {name: np.asarray(file[name], np.float32) for name in ARRAYS}
+    _check_arrays(about, arrays, path)
+    noise = evaluation_noise(arrays["judged_lms"].shape, about.seed)
+    evaluation = Tiles(noise, *(arrays[f"judged_{name}"] for name in ("pan", "lms", "ms")))
     return Samples(
         about,
-        Tiles(seen["states"][0], seen["pan"], seen["lms"], seen["ms"]),
-        seen["states"],
-        Judged(judged, seen["judged_truth"]),
+        # The state at the first timestep is the initial noise.
+        Tiles(arrays["states"][0], arrays["pan"], arrays["lms"], arrays["ms"]),
+        arrays["states"],
+        EvaluationTiles(evaluation, arrays["judged_truth"]),
     )
 
 
 def check_fits(
     about: About, path: str | Path, name: str, bands: int, tile: int, weights: str
 ) -> None:
-    """That samples are of a bundle.
+    """Check that samples were collected with a bundle.
 
     Args:
-        about: the samples.
-        path: where they are.
-        name: of the bundle.
-        bands, tile: of its model.
-        weights: their digest.
+        about: metadata of the samples.
+        path: of the samples file, for messages.
+        name: of the bundle, for messages.
+        bands: of the bundle's model.
+        tile: height and width of the tiles of the bundle's model, in pixels of PAN.
+        weights: digest of the bundle's weights.
 
     Raises:
-        SSDiffError: if they are of another.
+        SSDiffError: if they were collected with another bundle.
     """
-    again = "collect samples with it, ssdiff-calibrate collect"
+    remedy = "collect samples with that bundle, using ssdiff-calibrate collect"
     if about.bands != bands:
         raise SSDiffError(
-            f"{path} has samples of {about.bands} bands, expected the {bands} of {name}; {again}."
+            f"{path} has samples of {about.bands} bands, expected the {bands} of {name}; {remedy}."
         )
     if about.tile != tile:
         raise SSDiffError(
-            f"{path} has tiles of {about.tile} pixels, expected the {tile} of {name}; {again}."
+            f"{path} has tiles of {about.tile} pixels, expected the {tile} of {name}; {remedy}."
         )
     if about.weights != weights:
         raise SSDiffError(
-            f"{path} has trajectories of other weights ({about.bundle}) than those of {name}; "
-            f"{again}."
+            f"{path} was collected with other weights ({about.bundle}), expected those of {name}; "
+            f"{remedy}."
         )
 
 
-def _check_arrays(about: About, seen: dict[str, Array], path: str | Path) -> None:
-    count, judged = len(seen["pan"]), len(seen["judged_truth"])
+def _check_arrays(about: About, arrays: dict[str, Array], path: str | Path) -> None:
+    count, judged = len(arrays["pan"]), len(arrays["judged_truth"])
     wide, low = (about.bands, about.tile, about.tile), about.tile // RATIO
     shapes = {
         "pan": (count, 1, *wide[1:]),
@@ -218,34 +223,43 @@ def _check_arrays(about: About, seen: dict[str, Array], path: str | Path) -> Non
         "judged_truth": (judged, *wide),
     }
     for name, shape in shapes.items():
-        if seen[name].shape != shape:
+        if arrays[name].shape != shape:
             raise SSDiffError(
-                f"{path} has {name} of shape {list(seen[name].shape)}, expected {list(shape)}; "
+                f"{path} has {name} of shape {list(arrays[name].shape)}, expected {list(shape)}; "
                 "collect the samples again."
             )
-        if not np.isfinite(seen[name]).all():
+        if not np.isfinite(arrays[name]).all():
             raise SSDiffError(
-                f"{path} has values in {name} that are not finite, expected numbers; collect the "
+                f"{path} has non-finite values in {name}, expected finite ones; collect the "
                 "samples again."
             )
     check_enough(count, judged, str(path))
 
 
-def check_enough(tiles: int, judged: int, what: str) -> None:
-    """That there are enough tiles to calibrate and to judge by."""
-    for found, least, purpose in (
-        (tiles, LEAST_TILES, "calibrate"),
-        (judged, LEAST_JUDGED, "judge"),
+def check_enough(tiles: int, judged: int, source: str) -> None:
+    """Check that there are enough tiles.
+
+    Args:
+        tiles: number of calibration tiles.
+        judged: number of evaluation tiles.
+        source: where they come from, for the message.
+
+    Raises:
+        SSDiffError: if there are fewer than ``LEAST_TILES`` or ``LEAST_JUDGED``.
+    """
+    for count, least, purpose in (
+        (tiles, LEAST_TILES, "calibration"),
+        (judged, LEAST_JUDGED, "evaluation"),
     ):
-        if found < least:
+        if count < least:
             raise SSDiffError(
-                f"{what} gives {counted(found, 'tile')} to {purpose} by, expected {least} or more; "
-                "collect from larger images, or from more of them."
+                f"{source}: {counted(count, f'{purpose} tile')}, expected {least} or more; "
+                "collect from larger images or from more of them."
             )
 
 
 def weights_digest(bundle: Bundle) -> str:
-    """sha256 of the weights of a bundle, however its graphs have them laid out."""
+    """sha256 of the weights of a bundle, independent of how its graphs store them."""
     from safetensors.numpy import load_file
 
     return digest(
@@ -258,8 +272,8 @@ def weights_digest(bundle: Bundle) -> str:
 
 
 def digest(weights: Mapping[str, NDArray[np.float32]]) -> str:
-    """sha256 of weights by their released names."""
-    found = hashlib.sha256()
+    """sha256 of weights, by their released names."""
+    sha256 = hashlib.sha256()
     for name in sorted(weights):
-        found.update(name.encode() + np.ascontiguousarray(weights[name]).tobytes())
-    return found.hexdigest()
+        sha256.update(name.encode() + np.ascontiguousarray(weights[name]).tobytes())
+    return sha256.hexdigest()

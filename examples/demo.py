@@ -1,4 +1,4 @@
-"""Sharpen the example scene and compare the result with the truth."""
+"""Pansharpen the example scene and score the result against the reference image."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ FULL_SCALE = 10000  # reflectance 1
 
 
 def read(path: Path) -> NDArray[np.float64]:
-    """All bands of a raster."""
+    """All bands of a raster, ``[C, H, W]``."""
     with rasterio.open(path) as image:
         return image.read().astype(np.float64)
 
 
 def main() -> None:
-    """Run it."""
+    """Run the demo: write the fused image and a figure, and print the scores."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path("out"), help="directory")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("out"), help="directory for the results"
+    )
     directory = parser.parse_args().output
     directory.mkdir(parents=True, exist_ok=True)
     bundle = bundle_for(4)
@@ -52,18 +54,18 @@ def main() -> None:
     everywhere = np.ones(truth.shape[1:], bool)
     drawing, panels = figure(4, *truth.shape[1:])
     (grey,) = stretch([pan], everywhere)
-    *fused, true = stretch([image[rgb] for image in (*images.values(), truth)], everywhere)
+    *fused, reference = stretch([image[rgb] for image in (*images.values(), truth)], everywhere)
     titles = [f"{name}, ERGAS {scores[name]['ERGAS']:.2f}" for name in images]
     for panel, image, title in zip(
-        panels, (grey, *fused, true), ("PAN", *titles, "truth"), strict=True
+        panels, (grey, *fused, reference), ("PAN", *titles, "truth"), strict=True
     ):
         show(panel, image, title)
     picture = directory / "demo.png"
     drawing.savefig(picture)
 
     print(f"\n{'':18}" + "".join(f"{metric:>9}" for metric in scores["SSDiff"]))
-    for name, found in scores.items():
-        print(f"{name:18}" + "".join(f"{value:9.4f}" for value in found.values()))
+    for name, metrics in scores.items():
+        print(f"{name:18}" + "".join(f"{value:9.4f}" for value in metrics.values()))
     print(f"\nresult   {result.output.resolve()}\npicture  {picture.resolve()}")
 
 

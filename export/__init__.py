@@ -1,1 +1,1 @@
-"""From SSDiff weights to a bundle: ONNX graphs, and the proof that they compute the same."""
+"""Export of SSDiff weights as bundles: ONNX graphs in several precisions, and their checks."""

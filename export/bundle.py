@@ -1,4 +1,4 @@
-"""Making a bundle: weights in, a checked directory out, or nothing."""
+"""Export of weights as a bundle; nothing is written unless all graphs pass their checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ssdiff_ref.network.checkpoint import load_checkpoint, released_tensors, wei
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_trt.calibration.ranges import Method
 from ssdiff_trt.calibration.samples import check_fits, digest, read_about
-from ssdiff_trt.export.graph import WeightsFile, export_graph, opset, strip
+from ssdiff_trt.export.graph import WeightsFile, export_graph, opset, strip_metadata
 from ssdiff_trt.export.parity import measure_lowering, measure_parity
 from ssdiff_trt.runtime.bundle.manifest import (
     Budget,
@@ -37,7 +37,7 @@ from ssdiff_trt.runtime.schedule import Sampler, make_schedule
 from ssdiff_trt.runtime.sensors import find_sensor
 
 DEFAULT_TIMESTEPS = (999,)
-"""One step from pure noise: more change ERGAS on the example scene by under 1 %."""
+"""One step from pure noise. More steps change ERGAS on the example scene by less than 1 %."""
 
 
 def export_bundle(
@@ -59,52 +59,58 @@ def export_bundle(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Export released-format weights as a bundle.
+    """Export weights in the released format as a bundle.
 
     Args:
-        weights: checkpoint, ``.safetensors`` or ``.pt``, or a bundle to export anew.
+        weights: checkpoint, ``.safetensors`` or ``.pt``, or a bundle whose weights to export.
         sensor: a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`; it sets the full scale and
             the band names.
-        output: the directory to make, by custom ``NAME.ssdiff``. It appears only when every graph
-            has passed the ONNX checker and the parity of :mod:`ssdiff_trt.export.parity`.
-        precisions: of graphs besides those in fp32. With ``int8`` comes fp16, for what is not int8.
+        output: directory to write, conventionally ``NAME.ssdiff``. It appears only after every
+            graph has passed the ONNX checker and the parity check of
+            :mod:`ssdiff_trt.export.parity`.
+        precisions: of the graphs to export in addition to fp32. ``int8`` also exports fp16, which
+            the layers that are not quantised use.
         calibration: samples for int8, from :func:`ssdiff_trt.calibration.collection.collect`.
-        ranges: how they are found; see :func:`ssdiff_trt.calibration.ranges.measure_ranges`.
-        max_ergas_loss: that int8 may cost, of ERGAS and of SAM, on tiles that were held out.
-        tile: height and width of a tile in pixels, a multiple of 16.
-        full_scale: digital number that inputs are divided by, if not the sensor's.
-        sampler: default of the bundle.
-        timesteps: default of the bundle.
-        training_data: what the weights were trained on, for the manifest.
+        ranges: method to find the quantisation ranges for int8; see
+            :func:`ssdiff_trt.calibration.ranges.measure_ranges`.
+        max_ergas_loss: largest relative increase of ERGAS and of SAM by int8, on held-out tiles.
+        tile: height and width of a tile in pixels of PAN, a multiple of 16 from 16 to 512.
+        full_scale: digital number that inputs are divided by; that of the sensor by default.
+        sampler: the bundle's default sampler.
+        timesteps: the bundle's default timesteps.
+        training_data: description of the training data, for the manifest.
         licence: of the weights, for the manifest.
-        metrics: what they score, for the manifest.
+        metrics: scores of the weights, for the manifest.
         overwrite: replace an existing bundle.
-        progress: told how work goes.
+        progress: receives progress updates.
 
     Raises:
-        SSDiffError: on unusable input, when parity fails, or when int8 costs too much.
+        SSDiffError: on unusable input, if the parity check fails, or if int8 exceeds its budget.
     """
     output = Path(output)
     check_bundle_target(output, overwrite)
-    wanted: dict[Precision, None] = dict.fromkeys(("fp32", *precisions))
-    check_calibration("int8" in wanted, calibration)
+    requested: dict[Precision, None] = dict.fromkeys(("fp32", *precisions))
+    check_calibration("int8" in requested, calibration)
     budget = Budget.allowing(max_ergas_loss)
     if not 16 <= tile <= 512 or tile % 16:
         raise SSDiffError(
-            f"A tile of {tile} pixels does not work; give a multiple of 16, from 16 to 512."
+            f"The tile size is {tile} pixels, expected a multiple of 16 from 16 to 512; change "
+            "--tile."
         )
     if full_scale is not None and not full_scale > 0:
-        raise SSDiffError(f"A full scale of {full_scale:g} does not work; give a number above 0.")
+        raise SSDiffError(
+            f"The full scale is {full_scale:g}, expected a number above 0; change --full-scale."
+        )
     progress = progress or Progress()
     weights = weights_file(weights)
     checkpoint = load_checkpoint(weights)
     net = checkpoint.net
     if checkpoint.unused:
-        progress.note(f"{weights}: {len(checkpoint.unused)} tensors are never read by the network")
+        progress.note(f"{weights}: the network does not use {len(checkpoint.unused)} tensors")
         progress.detail(", ".join(checkpoint.unused))
-    known = find_sensor(sensor)
-    bands = known.band_names(net.bands)
-    scale = SensorScale(name=sensor, bands=bands, full_scale=full_scale or known.full_scale)
+    record = find_sensor(sensor)
+    bands = record.band_names(net.bands)
+    scale = SensorScale(name=sensor, bands=bands, full_scale=full_scale or record.full_scale)
     schedule = make_schedule(timesteps, sampler)
     if calibration is not None:
         tensors = {key: value.numpy() for key, value in released_tensors(net).items()}
@@ -113,10 +119,10 @@ def export_bundle(
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         directory = Path(scratch) / output.name
         directory.mkdir()
-        # INT8 is made from FP16, and is not a lowering of the network itself.
+        # INT8 graphs are FP16 and FP32 graphs with Q/DQ pairs, not exports of the network.
         if calibration is not None:
-            wanted["fp16"] = None
-        exported = [precision for precision in wanted if precision != "int8"]
+            requested["fp16"] = None
+        exported = [precision for precision in requested if precision != "int8"]
         graphs = tuple(
             graph
             for precision in exported
@@ -145,15 +151,15 @@ def export_bundle(
             for precision in exported
             if precision != "fp32"
         )
-        for found in lowering:
-            _tell(found, progress)
+        for result in lowering:
+            _report_lowering(result, progress)
         if calibration is not None:
             from ssdiff_trt.export.int8 import add_int8
 
-            more, quantisation = add_int8(written, calibration, ranges, budget, progress)
+            int8_graphs, quantisation = add_int8(written, calibration, ranges, budget, progress)
             manifest = manifest.model_copy(
                 update={
-                    "graphs": (*graphs, *more),
+                    "graphs": (*graphs, *int8_graphs),
                     "files": {path.name: sha256_of(path) for path in sorted(directory.iterdir())},
                     "quantisation": quantisation,
                 }
@@ -161,8 +167,8 @@ def export_bundle(
             written = Bundle(directory, manifest, sha256="")
         with progress:
             parity = measure_parity(net, written, written.precisions, progress)
-        proven = manifest.model_copy(update={"parity": parity, "lowering": lowering})
-        (directory / MANIFEST).write_text(proven.model_dump_json(indent=1) + "\n")
+        manifest = manifest.model_copy(update={"parity": parity, "lowering": lowering})
+        (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         if output.exists():
             shutil.rmtree(output)
         directory.rename(output)
@@ -170,22 +176,24 @@ def export_bundle(
 
 
 def check_calibration(int8: bool, calibration: str | Path | None) -> None:
-    """That what INT8 needs is given, and nothing that it does not.
+    """Check that calibration samples are given if and only if INT8 is requested.
 
     Raises:
-        SSDiffError: if not.
+        SSDiffError: otherwise.
     """
     if calibration is not None and not int8:
-        raise SSDiffError(f"--calibration {calibration} is for INT8; add --int8, or leave it out.")
+        raise SSDiffError(
+            f"--calibration {calibration} is used for INT8 only; add --int8, or omit --calibration."
+        )
     if int8 and calibration is None:
         raise SSDiffError(
-            "--int8 needs --calibration, samples of what the network is given; make them with "
-            "ssdiff-calibrate collect PAN MS -o samples.npz."
+            "--int8 needs calibration samples; create them with ssdiff-calibrate collect PAN MS "
+            "-o samples.npz and pass --calibration samples.npz."
         )
 
 
 def defaults_of(manifest: Manifest) -> dict[str, Any]:
-    """What an export says of a bundle, to export it anew."""
+    """Options of :func:`export_bundle` that a bundle was exported with, to export it again."""
     return {
         "tile": manifest.model.tile,
         "full_scale": manifest.sensor.full_scale,
@@ -198,10 +206,10 @@ def defaults_of(manifest: Manifest) -> dict[str, Any]:
 
 
 def check_bundle_target(output: Path, overwrite: bool) -> None:
-    """That a bundle can be written there.
+    """Check that a bundle can be written to ``output``.
 
     Raises:
-        SSDiffError: if not.
+        SSDiffError: if it exists and may not be replaced, or its parent directory does not exist.
     """
     if output.exists() and not overwrite:
         raise SSDiffError(f"{output} exists; choose another name or pass --overwrite.")
@@ -212,14 +220,14 @@ def check_bundle_target(output: Path, overwrite: bool) -> None:
 
 
 def _versions() -> str:
-    ours = ", ".join(
+    packages = ", ".join(
         f"{name} {version(name)}" for name in ("ssdiff-trt", "torch", "onnx", "onnxruntime")
     )
-    return f"{ours}, Python {platform.python_version()}"
+    return f"{packages}, Python {platform.python_version()}"
 
 
-def _tell(lowering: Lowering, progress: Progress) -> None:
-    progress.note(f"In {lowering.precision}, all but these, which stay in fp32:")
+def _report_lowering(lowering: Lowering, progress: Progress) -> None:
+    progress.note(f"All modules are in {lowering.precision}, except these, which stay in fp32:")
     for line in lowering.kept:
         progress.note(f"  {line}")
     progress.note(
@@ -230,7 +238,7 @@ def _tell(lowering: Lowering, progress: Progress) -> None:
 def _write_graphs(
     net: SSNet, precision: Precision, tile: int, directory: Path, progress: Progress
 ) -> tuple[Graph, ...]:
-    """Write the graphs of a precision, and the constants that they share."""
+    """Write the graphs of a precision, and the file of constants that they share."""
     import onnx
 
     weights = WeightsFile(directory / f"weights.{precision}.safetensors", net, precision)
@@ -239,8 +247,8 @@ def _write_graphs(
         inputs, outputs = graph_io(role, Model(bands=net.bands, tile=tile))
         progress.detail(f"Graph: {role}, {precision}, {form}")
         model = export_graph(net, role, precision, form, tile)
-        strip(model)
-        weights.take(model)
+        strip_metadata(model)
+        weights.add(model)
         graph = Graph(
             file=f"{role}.{precision}.{form}.onnx",
             weights=weights.path.name,

@@ -1,4 +1,4 @@
-"""From the PyTorch network to an ONNX graph."""
+"""ONNX export of the PyTorch network."""
 
 from __future__ import annotations
 
@@ -28,34 +28,39 @@ ATTENTION: dict[Form, AttentionForm] = {
     "fused": "fused",
     "contrib": "fused",
 }
-"""How attention is written in each form of the graph; ``contrib`` replaces it once more."""
+"""How the exported network computes attention, by form of the graph.
+
+``contrib`` starts from the fused attention and replaces it with :func:`_contrib_attention`.
+"""
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _WRAPPERS = ("denoiser", "net", "module")
-_LARGEST_INLINE = 1024  # bytes; shape constants stay inside the graph, where parsers want them
+"""Attribute names by which the modules of an export hold the network, or modules of it."""
+_MAX_INLINE_BYTES = 1024  # shape constants stay inside the graph, where parsers need them
 
 
 def opset(form: Form, precision: Precision) -> int:
-    """The lowest that has what the graph needs.
+    """The lowest ONNX opset with all operators of a graph.
 
-    Attention came with 23, convolutions in BF16 with 22, and with 19 the Q/DQ in FP16 that INT8
-    adds to graphs in FP16.
+    Attention needs 23, convolution in BF16 needs 22, and Q/DQ in FP16, which INT8 adds to FP16
+    graphs, needs 19.
     """
     if form == "fused":
         return 23
     return {"fp32": 18, "fp16": 19, "int8": 19, "bf16": 22}[precision]
 
 
-def in_form(net: SSNet, form: Form) -> SSNet:
-    """The same weights as they are exported: without an FFT, with attention of that form."""
-    twin = SSNet(net.bands, fmim="matmul", attention=ATTENTION[form]).eval()
-    twin.load_state_dict(net.state_dict())
-    return twin
+def network_for_export(net: SSNet, form: Form) -> SSNet:
+    """A copy of the network with the FFT as matrix products and attention in the given form."""
+    exportable = SSNet(net.bands, fmim="matmul", attention=ATTENTION[form]).eval()
+    exportable.load_state_dict(net.state_dict())
+    return exportable
 
 
 def _contrib_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Attention as ONNX Runtime's own operator; replaces that of ``APFM`` during an export.
+    """Attention as an operator of ONNX Runtime; replaces that of ``APFM`` during an export.
 
-    It takes tokens as they are, ``[N, n, C]``, and on the CPU works in blocks that fit the cache.
+    The operator takes tokens in the layout of the network, ``[N, n, C]``, and its CPU
+    implementation works in blocks that fit the cache.
     """
     import torch
 
@@ -72,16 +77,24 @@ def _contrib_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tor
 def export_graph(
     net: SSNet, role: Role, precision: Precision, form: Form, tile: int
 ) -> onnx.ModelProto:
-    """Export the per-step denoiser, or a whole step, batch dynamic and tile size static."""
+    """Export the denoiser or a whole sampling step, with dynamic batch and static tile size.
+
+    Args:
+        net: the network, in evaluation mode.
+        role: ``denoiser`` or ``step``.
+        precision: of the weights and the arithmetic; inputs and outputs are FP32.
+        form: how attention is written.
+        tile: height and width of a tile in pixels of PAN.
+    """
     import torch
 
     specs, (output,) = graph_io(role, Model(bands=net.bands, tile=tile))
     batch = torch.export.Dim("batch", min=1)
-    batched = {spec.name: spec.shape[0] == "batch" for spec in specs}
+    has_batch = {spec.name: spec.shape[0] == "batch" for spec in specs}
     inputs = tuple(
         torch.zeros([2 if size == "batch" else size for size in spec.shape]) for spec in specs
     )
-    denoiser = Lowered(in_form(net, form), precision).eval()
+    denoiser = Lowered(network_for_export(net, form), precision).eval()
     if form == "contrib":
         for module in denoiser.modules():
             if isinstance(module, APFM):
@@ -95,31 +108,35 @@ def export_graph(
             dynamo=True,
             verbose=False,
             opset_version=opset(form, precision),
-            input_names=list(batched),
+            input_names=list(has_batch),
             output_names=[output.name],
-            dynamic_shapes={name: {0: batch} if has else None for name, has in batched.items()},
+            dynamic_shapes={
+                name: {0: batch} if dynamic else None for name, dynamic in has_batch.items()
+            },
         )
     assert program is not None
     model = program.model_proto
-    name_by_module(model)
+    name_nodes(model)
     return model
 
 
-def name_by_module(model: onnx.ModelProto) -> None:
-    """Name nodes by what they compute: ``fusions.0.apfm.sa1/MatMul``, the same in every graph."""
-    seen: Counter[str] = Counter()
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Name nodes ``MODULE/OPERATOR``, such as ``fusions.0.apfm.sa1/MatMul``.
+
+    The names are the same in the graphs of all precisions and roles.
+    """
+    counts: Counter[str] = Counter()
     for node in model.graph.node:
         scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), "['']")
         *modules, _ = ast.literal_eval(scopes)
-        # Islands and steps wrap modules of the network, whose names count.
-        inside = [part for part in (modules or [""])[-1].split(".") if part not in _WRAPPERS]
-        name = f"{'.'.join(inside) or 'step'}/{node.op_type}"
-        seen[name] += 1
-        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        path = [part for part in (modules or [""])[-1].split(".") if part not in _WRAPPERS]
+        name = f"{'.'.join(path) or 'step'}/{node.op_type}"
+        counts[name] += 1
+        node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"
 
 
-def strip(model: onnx.ModelProto) -> None:
-    """Remove what tells of the machine that exported: paths, stack traces, types of values."""
+def strip_metadata(model: onnx.ModelProto) -> None:
+    """Remove source paths, stack traces and the types of intermediate values, in place."""
     graph = model.graph
     del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
     for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
@@ -128,91 +145,97 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 class _Stored(NamedTuple):
-    """A tensor as the file has it."""
+    """A tensor as ``.safetensors`` stores it: type, shape and raw bytes."""
 
     dtype: str
     shape: list[int]
     content: bytes
 
 
-_NAMES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+_SAFETENSORS_DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 
 
 def _stored(tensor: torch.Tensor) -> _Stored:
     import torch
 
     content = tensor.contiguous().view(torch.uint8).numpy().tobytes()
-    return _Stored(_NAMES[str(tensor.dtype)], list(tensor.shape), content)
+    return _Stored(_SAFETENSORS_DTYPES[str(tensor.dtype)], list(tensor.shape), content)
 
 
 class WeightsFile:
-    """The constants of several graphs in one ``.safetensors``, each once.
+    """Writes the constants of several graphs to one ``.safetensors`` file, each of them once.
 
-    Weights have their released names, those that graphs have transposed are ``transposed.NAME``,
-    other large constants ``graph.N``. In FP32 all weights are there, so that the file is a
-    checkpoint too.
+    Weights are stored under their released names, weights that graphs hold transposed under
+    ``transposed.NAME``, other large constants under ``graph.N``. An FP32 file has all weights, so
+    that it is also a checkpoint.
 
     Args:
-        path: where to write it; graphs must be saved beside it.
-        net: whose weights the graphs have.
+        path: file to write; the graphs must be saved in the same directory.
+        net: the network that the graphs were exported from.
         precision: of the graphs.
     """
 
     def __init__(self, path: Path, net: SSNet, precision: Precision) -> None:
         self.path = path
         self._weights = released_tensors(net) if precision == "fp32" else {}
-        self._tensors: dict[str, _Stored] = {}
-        self._known: dict[bytes, tuple[str, _Stored]] = {}
-        self._referring: list[tuple[onnx.TensorProto, str]] = []
+        self._entries: dict[str, _Stored] = {}
+        self._by_digest: dict[bytes, tuple[str, _Stored]] = {}
+        self._references: list[tuple[onnx.TensorProto, str]] = []
         for name, tensor in released_tensors(net).items():
-            for lowered in dict.fromkeys((DTYPES[precision], DTYPES["fp32"])):
-                self._know(name, tensor.to(lowered))
+            for dtype in dict.fromkeys((DTYPES[precision], DTYPES["fp32"])):
+                self._register(name, tensor.to(dtype))
                 if tensor.ndim == 2:
-                    self._know(f"{TRANSPOSED}{name}", tensor.T.contiguous().to(lowered))
+                    self._register(f"{TRANSPOSED}{name}", tensor.T.contiguous().to(dtype))
 
-    def _know(self, name: str, tensor: torch.Tensor) -> None:
+    def _register(self, name: str, tensor: torch.Tensor) -> None:
         stored = _stored(tensor)
-        self._known[hashlib.sha256(stored.content).digest()] = name, stored
+        self._by_digest[hashlib.sha256(stored.content).digest()] = name, stored
 
-    def take(self, model: onnx.ModelProto) -> None:
-        """Take the large tensors of a graph, which is to be saved after :meth:`write`."""
+    def add(self, model: onnx.ModelProto) -> None:
+        """Add the large constants of a graph; save the graph after :meth:`write`."""
         for tensor in model.graph.initializer:
             content = tensor.raw_data
-            if len(content) <= _LARGEST_INLINE:
+            if len(content) <= _MAX_INLINE_BYTES:
                 continue
-            constant = (
-                f"{GRAPH_CONSTANT}{len(self._tensors)}",
+            unnamed = (
+                f"{GRAPH_CONSTANT}{len(self._entries)}",
                 _Stored("U8", [len(content)], content),
             )
-            name, stored = self._known.setdefault(hashlib.sha256(content).digest(), constant)
-            self._tensors[name] = stored
-            self._referring.append((tensor, name))
+            digest = hashlib.sha256(content).digest()
+            name, stored = self._by_digest.setdefault(digest, unnamed)
+            # Tensors of zeros are equal across names and dtypes, so one name may stand for two
+            # contents, its FP16 and its FP32 values; the second one gets an entry of its own.
+            if self._entries.get(name, stored) != stored:
+                name, stored = self._by_digest[digest] = unnamed
+            self._entries[name] = stored
+            self._references.append((tensor, name))
 
     def write(self) -> None:
-        """Write the file, and replace what the graphs hold by references to it."""
+        """Write the file and turn the constants of the graphs into references to it."""
         from onnx.external_data_helper import set_external_data
 
         for name, tensor in self._weights.items():
-            if not {name, f"{TRANSPOSED}{name}"} & set(self._tensors):
-                self._tensors[name] = _stored(tensor)
-        # Whole multiples of 64 bytes first: all of them begin at one, and can be mapped.
-        order = sorted(self._tensors, key=lambda name: len(self._tensors[name].content) % 64 != 0)
-        header, places, end = {}, {}, 0
+            if not {name, f"{TRANSPOSED}{name}"} & set(self._entries):
+                self._entries[name] = _stored(tensor)
+        # Entries whose size is a multiple of 64 bytes go first, so that all of these are aligned
+        # to 64 bytes and can be memory-mapped.
+        order = sorted(self._entries, key=lambda name: len(self._entries[name].content) % 64 != 0)
+        entries, spans, end = {}, {}, 0
         for name in order:
-            dtype, shape, content = self._tensors[name]
-            places[name] = end, len(content)
-            header[name] = {
+            dtype, shape, content = self._entries[name]
+            spans[name] = end, len(content)
+            entries[name] = {
                 "dtype": dtype,
                 "shape": shape,
                 "data_offsets": [end, end + len(content)],
             }
             end += len(content)
-        told = json.dumps(header, separators=(",", ":")).encode()
-        told += b" " * (-(8 + len(told)) % 64)
+        header = json.dumps(entries, separators=(",", ":")).encode()
+        header += b" " * (-(8 + len(header)) % 64)
         with self.path.open("wb") as file:
-            file.write(struct.pack("<Q", len(told)) + told)
-            file.writelines(self._tensors[name].content for name in order)
-        for reference, name in self._referring:
-            offset, length = places[name]
-            set_external_data(reference, self.path.name, 8 + len(told) + offset, length)
+            file.write(struct.pack("<Q", len(header)) + header)
+            file.writelines(self._entries[name].content for name in order)
+        for reference, name in self._references:
+            offset, length = spans[name]
+            set_external_data(reference, self.path.name, 8 + len(header) + offset, length)
             reference.ClearField("raw_data")

@@ -1,8 +1,10 @@
-"""The proof of an export: what PyTorch and ONNX Runtime make of its graphs, against the reference.
+"""Parity check of an export: the exported computations against the reference network.
 
 The reference is the network as the authors wrote it, with the FFT and materialised attention, in
-FP32. BF16 graphs are compared in PyTorch alone: ONNX Runtime's CPU provider has no convolution in
-BF16. INT8 graphs are compared in ONNX Runtime alone: Q/DQ is in the graph and not in the network.
+FP32 PyTorch. The exported computations are the converted network in PyTorch and its graphs in ONNX
+Runtime. BF16 is compared in PyTorch only, because the CPU provider of ONNX Runtime has no
+convolution in BF16. INT8 is compared in ONNX Runtime only, because Q/DQ pairs exist in the graphs
+and not in the network.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from collections.abc import Sequence
 import torch
 
 from ssdiff_ref.network.ssnet import SSNet
-from ssdiff_trt.export.graph import in_form
-from ssdiff_trt.export.precision import Headroom, Lowered
+from ssdiff_trt.export.graph import network_for_export
+from ssdiff_trt.export.precision import Lowered, MagnitudeRecorder
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 from ssdiff_trt.runtime.bundle.manifest import Form, Lowering, Parity, Precision, Trajectory, kinds
 from ssdiff_trt.runtime.bundle.store import Bundle
@@ -30,18 +32,20 @@ from ssdiff_trt.runtime.parity.ladder import (
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.tiles.batch import Tiles
 
-HALF_MAX = 65504
-HEADROOM = 8
-"""How many times larger than what real tiles reach the end of FP16 has to be."""
+FP16_MAX = 65504
+"""Largest finite number in FP16."""
+FP16_HEADROOM = 8
+"""Least ratio of ``FP16_MAX`` to the largest magnitude on tiles of real imagery."""
 REFERENCE = "torch, FFT, materialised attention"
+"""Description of the reference computation in the manifest."""
 
 
 def torch_denoiser(net: torch.nn.Module) -> Denoiser:
-    """A network as the sampling loop wants it."""
+    """A PyTorch network as a :data:`Denoiser` of numpy arrays."""
 
     @torch.inference_mode()
     def denoise(tiles: Tiles, x: Array, t: float) -> Array:
-        pan, lms, ms = (torch.from_numpy(part) for part in (tiles.pan, tiles.lms, tiles.ms))
+        pan, lms, ms = (torch.from_numpy(array) for array in (tiles.pan, tiles.lms, tiles.ms))
         result: Array = net(torch.from_numpy(x), pan, lms, ms, torch.full((len(x),), t)).numpy()
         return result
 
@@ -49,57 +53,62 @@ def torch_denoiser(net: torch.nn.Module) -> Denoiser:
 
 
 def _computations(net: SSNet, bundle: Bundle, precision: Precision) -> dict[str, Denoiser]:
-    found: dict[str, Denoiser] = {}
-    # PyTorch takes seconds a step in FP16 on a CPU; one form shows what lowering does.
-    by_torch: dict[Precision, tuple[Form, ...]] = {"fp16": ("fused",), "int8": ()}
-    for form in by_torch.get(precision, ("portable", "fused")):
-        found[f"torch {form}"] = torch_denoiser(Lowered(in_form(net, form), precision))
+    """The denoisers to compare in a precision, by name."""
+    computations: dict[str, Denoiser] = {}
+    # FP16 takes PyTorch seconds per step on a CPU, and one form is enough to check the conversion.
+    torch_forms: dict[Precision, tuple[Form, ...]] = {"fp16": ("fused",), "int8": ()}
+    for form in torch_forms.get(precision, ("portable", "fused")):
+        lowered = Lowered(network_for_export(net, form), precision)
+        computations[f"torch {form}"] = torch_denoiser(lowered)
     for role, form in kinds(precision) if precision != "bf16" else ():
-        runner = OnnxRuntime(bundle, form=form, precision=precision, role=role)
-        found[f"onnxruntime {form} {role}"] = runner.denoise
-    return found
+        backend = OnnxRuntime(bundle, form=form, precision=precision, role=role)
+        computations[f"onnxruntime {form} {role}"] = backend.denoise
+    return computations
 
 
 def measure_parity(
     net: SSNet, bundle: Bundle, precisions: Sequence[Precision], progress: Progress
 ) -> tuple[Parity, ...]:
-    """Compare what a bundle computes with the reference network that it was exported from.
+    """Compare the computations of a bundle with the reference network, step by step.
 
     Args:
-        net: the reference, in evaluation mode.
-        bundle: with the graphs to judge.
-        precisions: of the graphs.
-        progress: told how work goes.
+        net: the network that the bundle was exported from, in evaluation mode.
+        bundle: the exported graphs.
+        precisions: to compare.
+        progress: receives progress updates.
 
     Raises:
-        SSDiffError: when the image of a step is further off than ``LIMITS`` of
-            :mod:`ssdiff_trt.runtime.parity.ladder`; it says where.
+        SSDiffError: if a deviation exceeds ``LIMITS`` of
+            :mod:`ssdiff_trt.runtime.parity.ladder`; the message names computation and timestep.
     """
     reference = SSNet(net.bands, fmim="fft", attention="materialised").eval()
     reference.load_state_dict(net.state_dict())
     manifest = bundle.manifest
-    every = {precision: _computations(net, bundle, precision) for precision in precisions}
-    shared: list[Precision] = [precision for precision in precisions if precision != "int8"]
-    alone: list[Precision] = [precision for precision in precisions if precision == "int8"]
-    walks = [
-        (walked, together)
-        for together in (shared, alone)
-        if together
-        for walked in trajectories(manifest.model, manifest.sampler, together[0])
+    computations = {precision: _computations(net, bundle, precision) for precision in precisions}
+    # INT8 is compared on trajectories of its own, all other precisions on the same ones.
+    float_precisions: list[Precision] = [
+        precision for precision in precisions if precision != "int8"
     ]
-    progress.start("Parity", sum(1 + sum(len(every[p]) for p in these) for _, these in walks))
+    int8_precision: list[Precision] = [precision for precision in precisions if precision == "int8"]
+    runs = [
+        (trajectory, group)
+        for group in (float_precisions, int8_precision)
+        if group
+        for trajectory in trajectories(manifest.model, manifest.sampler, group[0])
+    ]
+    progress.start("Parity", sum(1 + sum(len(computations[p]) for p in group) for _, group in runs))
     compared: dict[Precision, list[Trajectory]] = {precision: [] for precision in precisions}
-    for (inputs, tiles, schedule), these in walks:
+    for (inputs, tiles, schedule), group in runs:
         expected = walk(torch_denoiser(reference), tiles, schedule)
         progress.advance(1)
-        for precision in these:
+        for precision in group:
             compared[precision].append(
                 compare(
                     inputs,
                     tiles,
                     schedule,
                     expected,
-                    every[precision],
+                    computations[precision],
                     lambda: progress.advance(1),
                 )
             )
@@ -108,38 +117,54 @@ def measure_parity(
             precision=precision,
             limits=LIMITS[precision],
             reference=REFERENCE,
-            trajectories=tuple(found),
+            trajectories=tuple(measured),
         )
-        for precision, found in compared.items()
+        for precision, measured in compared.items()
     )
     for parity in result:
-        refuse_faults(parity)
+        check_limits(parity)
     return result
 
 
-def refuse_faults(parity: Parity) -> None:
-    """Raise on the first deviation beyond the limits, or on one that is no number."""
+def check_limits(parity: Parity) -> None:
+    """Check that all deviations are within the limits of their precision.
+
+    Raises:
+        SSDiffError: on the first deviation that exceeds its limit or is NaN.
+    """
     for fault in faults(parity):
         raise SSDiffError(f"Parity in {parity.precision} fails: {fault}.")
 
 
 def measure_lowering(net: SSNet, bundle: Bundle, precision: Precision) -> Lowering:
-    """What stays in FP32, and how large values get in what does not, on real trajectories."""
-    headroom, plain = Headroom(), in_form(net, "portable")
+    """List the modules that stay in FP32, and measure the largest magnitude in the others.
+
+    The magnitude is that of an FP32 run over trajectories on tiles of real imagery.
+
+    Args:
+        net: the network that the bundle was exported from, in evaluation mode.
+        bundle: whose bands, tile size and sampler define the trajectories.
+        precision: ``fp16`` or ``bf16``.
+
+    Raises:
+        SSDiffError: if that magnitude is too close to the largest number in FP16.
+    """
+    recorder, exported = MagnitudeRecorder(), network_for_export(net, "portable")
     manifest = bundle.manifest
-    with headroom.of(plain):
+    with recorder.attached(exported):
         for inputs, tiles, schedule in trajectories(manifest.model, manifest.sampler):
             if inputs == "real":
-                walk(torch_denoiser(plain), tiles, schedule)
-    where, largest = max(headroom.largest.items(), key=lambda item: item[1])
-    if precision == "fp16" and not largest < HALF_MAX / HEADROOM:
+                walk(torch_denoiser(exported), tiles, schedule)
+    where, largest = max(recorder.largest.items(), key=lambda item: item[1])
+    if precision == "fp16" and not largest < FP16_MAX / FP16_HEADROOM:
         raise SSDiffError(
-            f"{where} reaches {largest:.3g} on real tiles, and FP16 ends at {HALF_MAX:g}, expected "
-            f"{HEADROOM} times as much room; export in --bf16."
+            f"The largest value on real tiles is {largest:.3g} ({where}), expected less than "
+            f"{FP16_MAX / FP16_HEADROOM:g} (1/{FP16_HEADROOM} of the FP16 maximum); export in "
+            "--bf16."
         )
     return Lowering(
         precision=precision,
-        kept=tuple(Lowered(plain, precision).kept),
+        kept=tuple(Lowered(exported, precision).kept),
         largest=largest,
         where=where,
     )

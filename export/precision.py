@@ -1,9 +1,9 @@
-"""Half precision with FP32 islands, written into the network and so into its graphs.
+"""Half precision in the network before it is exported, with some modules left in FP32.
 
-TensorRT 11 and every strongly typed build take precision from the graph, and converters of finished
-graphs get it wrong. Here the network itself is lowered: weights, convolutions and products of
-matrices in FP16 or BF16; what :data:`ISLANDS` names in FP32, and so are inputs, outputs, the
-timestep and all that the sampler does.
+TensorRT 11, and every strongly typed build, takes precision from the graph, and tools that convert
+the precision of an exported graph make mistakes. Therefore the network itself is converted:
+weights, convolutions and matrix products to FP16 or BF16. The modules of :data:`FP32_MODULES`,
+inputs, outputs, the timestep and the sampler's arithmetic stay in FP32.
 """
 
 from __future__ import annotations
@@ -29,38 +29,40 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-ISLANDS: dict[type[nn.Module], str] = {
-    nn.LayerNorm: "statistics of a token are differences of nearly equal squares",
-    nn.GroupNorm: "statistics run over thousands of pixels",
-    nn.BatchNorm2d: "stored statistics lose their last digits",
-    FMIM: "sums run over all pixels of a tile",
-    TimeEmbedding: "cosines of timesteps up to 999",
-    TimeBias: "biases are made from the time embedding",
+FP32_MODULES: dict[type[nn.Module], str] = {
+    nn.LayerNorm: "the variance of a token is a difference of nearly equal squares",
+    nn.GroupNorm: "statistics are sums over thousands of pixels",
+    nn.BatchNorm2d: "stored statistics would lose their last digits",
+    FMIM: "computes sums over all pixels of a tile",
+    TimeEmbedding: "computes cosines of timesteps up to 999",
+    TimeBias: "biases are computed from the time embedding",
 }
-"""What stays in FP32, and why."""
+"""Types of modules that stay in FP32, and the reason for each."""
+_UNRECORDED = ("masked_fill",)
+"""Functions whose results are not recorded: they fill in constants (masks), not activations."""
 
 
-_CONSTANT = ("masked_fill",)
-"""What puts constants in place, and computes nothing that could outgrow a precision."""
+class FP32Module(nn.Module):
+    """Runs a module in FP32 inside a lower-precision network.
 
-
-class Island(nn.Module):
-    """A module in FP32 amid lower precision; the result has the precision of the first input."""
+    The first input is cast to FP32 and the result back to the precision of that input; the other
+    inputs are passed on unchanged.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, feature: Tensor, *others: Tensor) -> Tensor:
-        result: Tensor = self.module(feature.float(), *others)
+    def forward(self, feature: Tensor, *conditions: Tensor) -> Tensor:
+        result: Tensor = self.module(feature.float(), *conditions)
         return result.to(feature.dtype)
 
 
 class ShuffledConvolution(nn.Conv2d):
-    """A transposed convolution as a product of matrices and a shuffle of pixels.
+    """A transposed convolution as a 1 x 1 convolution followed by a pixel shuffle.
 
-    It is the same where the stride is the kernel's size. TensorRT-RTX has no transposed convolution
-    in BF16, and INT8 is for convolutions.
+    The two are equal where the stride is the size of the kernel. TensorRT-RTX has no transposed
+    convolution in BF16, and INT8 is implemented for convolutions only.
     """
 
     def __init__(self, transposed: nn.ConvTranspose2d) -> None:
@@ -84,18 +86,18 @@ def _replace_transposed(module: nn.Module) -> None:
 
 
 class Lowered(nn.Module):
-    """A denoiser that computes in a precision, with FP32 inputs and output.
+    """A copy of a denoiser that computes in a given precision, with FP32 inputs and output.
 
     Args:
-        net: as it is exported; it stays as it is.
-        precision: of all but the islands.
+        net: from :func:`ssdiff_trt.export.graph.network_for_export`; it is not modified.
+        precision: of all modules except :data:`FP32_MODULES`.
     """
 
     def __init__(self, net: SSNet, precision: Precision) -> None:
         super().__init__()
         self.dtype = DTYPES[precision]
         self.net = copy.deepcopy(net)
-        self.islands: Counter[type[nn.Module]] = Counter()
+        self.fp32_modules: Counter[type[nn.Module]] = Counter()
         _replace_transposed(self.net)
         if precision != "fp32":
             self._lower(self.net)
@@ -107,30 +109,33 @@ class Lowered(nn.Module):
             if buffer.is_floating_point():
                 setattr(module, name, buffer.to(self.dtype))
         for name, child in module.named_children():
-            if type(child) not in ISLANDS:
+            if type(child) not in FP32_MODULES:
                 self._lower(child)
                 continue
-            self.islands[type(child)] += 1
-            # The time embedding is read by islands alone, and never lowered.
+            self.fp32_modules[type(child)] += 1
+            # The input of the time embedding is FP32, and only FP32 modules read its output.
             if not isinstance(child, TimeEmbedding):
-                setattr(module, name, Island(child))
+                setattr(module, name, FP32Module(child))
 
     @property
     def kept(self) -> list[str]:
-        """What stays in FP32 and why, a line each."""
-        return [f"{count} {kind.__name__}: {ISLANDS[kind]}" for kind, count in self.islands.items()]
+        """One line for each type of module in FP32: how many there are, and the reason."""
+        return [
+            f"{count} {module.__name__}: {FP32_MODULES[module]}"
+            for module, count in self.fp32_modules.items()
+        ]
 
     def forward(self, x_t: Tensor, pan: Tensor, lms: Tensor, ms: Tensor, t: Tensor) -> Tensor:
-        """As :meth:`ssdiff_ref.network.ssnet.SSNet.forward`, FP32 in and out."""
+        """The residual, as :meth:`ssdiff_ref.network.ssnet.SSNet.forward` returns it, in FP32."""
         x_t, pan, lms, ms = (image.to(self.dtype) for image in (x_t, pan, lms, ms))
         return self.net(x_t, pan, lms, ms, t).float()
 
 
 class Step(nn.Module):
-    """One step of the sampling loop: the denoiser, the clamp and the update, these in FP32.
+    """One step of the sampling loop: the denoiser, and the clamp and the update in FP32.
 
     Args:
-        denoiser: of the residual.
+        denoiser: predicts the residual ``[N, C, H, W]``.
     """
 
     def __init__(self, denoiser: nn.Module) -> None:
@@ -143,32 +148,33 @@ class Step(nn.Module):
         """The next state ``[N, C, H, W]``.
 
         Args:
-            x_t: state.
-            pan, lms, ms, t: as the denoiser takes them.
-            coefficients: ``[3]``, of the step's image, of the state and of ``lms``; see
+            x_t: state ``[N, C, H, W]``.
+            pan, lms, ms, t: inputs of the denoiser.
+            coefficients: ``[3]``, factors of the step's image, of the state and of ``lms``; see
                 :attr:`ssdiff_trt.runtime.schedule.Schedule.updates`.
         """
         image = self.denoiser(x_t, pan, lms, ms, t) + lms
-        # Engines may clamp a NaN to 0; 0 times what is not finite keeps it, to be found and redone.
+        # Engines may clamp a NaN to 0. Adding 0 times the value keeps it NaN, so that the runtime
+        # can detect the tile and compute it again.
         image = image.clamp(0, 1) + 0 * image
-        of_image, of_state, of_lms = coefficients
-        return of_image * image + of_state * x_t + of_lms * lms
+        image_factor, state_factor, lms_factor = coefficients
+        return image_factor * image + state_factor * x_t + lms_factor * lms
 
 
 @dataclass
-class Headroom(TorchFunctionMode):
-    """Records the largest magnitude that every operation of a network gives, by module.
+class MagnitudeRecorder(TorchFunctionMode):
+    """Records the largest magnitude of the results of every operation of a network, by module.
 
-    Used as a context around calls of a network in FP32, it tells how far its values are from what
-    a lower precision can hold.
+    Compared with the largest finite number of a format, these magnitudes show whether the network
+    can overflow in it. The modules of :data:`FP32_MODULES` are left out.
     """
 
     largest: dict[str, float] = field(default_factory=dict)
-    """By ``module: operation``."""
+    """Largest magnitude by ``MODULE: OPERATION``."""
 
     def __post_init__(self) -> None:
         super().__init__()
-        self._inside: list[str] = []
+        self._active_modules: list[str] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -178,30 +184,31 @@ class Headroom(TorchFunctionMode):
         if (
             isinstance(result, Tensor)
             and result.is_floating_point()
-            and any(self._inside[-1:])
-            and name not in _CONSTANT
+            and any(self._active_modules[-1:])
+            and name not in _UNRECORDED
         ):
-            place = f"{self._inside[-1]}: {name}"
+            key = f"{self._active_modules[-1]}: {name}"
             with torch._C.DisableTorchFunction():
-                found = float(result.abs().max()) if result.numel() else 0.0
-            self.largest[place] = max(self.largest.get(place, 0.0), found)
+                magnitude = float(result.abs().max()) if result.numel() else 0.0
+            self.largest[key] = max(self.largest.get(key, 0.0), magnitude)
         return result
 
     @contextmanager
-    def of(self, net: nn.Module) -> Iterator[Headroom]:
-        """Record the calls of a network."""
+    def attached(self, net: nn.Module) -> Iterator[MagnitudeRecorder]:
+        """Record the calls of an FP32 network inside a ``with`` block."""
 
         def enter(name: str) -> Any:
-            return lambda module, inputs: self._inside.append(name)
+            return lambda module, inputs: self._active_modules.append(name)
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._inside.pop()
+            self._active_modules.pop()
 
         hooks = []
-        islands = tuple(f"{n}." for n, module in net.named_modules() if type(module) in ISLANDS)
+        fp32 = tuple(f"{n}." for n, module in net.named_modules() if type(module) in FP32_MODULES)
         for name, module in net.named_modules():
-            lowered = "" if f"{name}.".startswith(islands) else name or "network"
-            hooks.append(module.register_forward_pre_hook(enter(lowered)))
+            # An empty name stands for a module in FP32, whose operations are not recorded.
+            recorded = "" if f"{name}.".startswith(fp32) else name or "network"
+            hooks.append(module.register_forward_pre_hook(enter(recorded)))
             hooks.append(module.register_forward_hook(leave))
         try:
             with self:

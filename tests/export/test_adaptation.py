@@ -1,4 +1,4 @@
-"""Adapting weights to a scene: what is kept apart, and that only what pays is written."""
+"""Adaptation of weights to a scene: held-out blocks, and export only of improved weights."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def reduced(size=128, hole=None) -> ReducedScene:
     return ReducedScene(truth.mean(axis=0), truth, valid)
 
 
-def test_blocks_kept_apart_are_valid_spread_and_different():
+def test_held_out_blocks_are_valid_distinct_and_spread_over_the_scene():
     scene = reduced(256, hole=np.s_[:40, :40])
     split = split_blocks(scene.valid)
     both = {tuple(corner) for corner in np.concatenate((split.validation, split.test)).tolist()}
@@ -75,7 +75,7 @@ def test_blocks_kept_apart_are_valid_spread_and_different():
     assert {row // 128 for row, _ in both} == {col // 128 for _, col in both} == {0, 1}
 
 
-def test_training_never_sees_the_truth_of_blocks_kept_apart():
+def test_training_pairs_exclude_the_truth_of_held_out_blocks():
     scene = reduced()
     split = split_blocks(scene.valid)
     for row, col in np.concatenate((split.validation, split.test)):
@@ -86,7 +86,7 @@ def test_training_never_sees_the_truth_of_blocks_kept_apart():
     assert float((batch.lms + batch.residual).max()) < 50
 
 
-def test_training_never_sees_missing_data():
+def test_training_pairs_exclude_missing_data():
     scene = reduced(hole=np.s_[50:60, 50:60])
     scene.truth[:, 50:60, 50:60] = 100
     pairs = ScenePairs(scene, split_blocks(scene.valid), SENSOR, Generator().manual_seed(0), 32)
@@ -94,8 +94,8 @@ def test_training_never_sees_missing_data():
     assert float((batch.lms + batch.residual).max()) < 50
 
 
-def test_every_orientation_is_a_pair_of_the_protocol():
-    """The residual of a turned sample is small where a turned lms that was not made anew is off."""
+def test_every_orientation_is_degraded_by_the_protocol():
+    """Rotating or flipping an interpolated lms would misplace it, and increase the residual."""
     scene = reduced()
     pairs = ScenePairs(scene, split_blocks(scene.valid), SENSOR, Generator().manual_seed(0), 32)
     errors = [
@@ -106,19 +106,19 @@ def test_every_orientation_is_a_pair_of_the_protocol():
     assert max(errors) < 1.1 * min(errors)
 
 
-def test_blocks_are_scored_alone():
+def test_scores_of_blocks_ignore_pixels_outside():
     scene = reduced()
     split = split_blocks(scene.valid)
     blocks = Blocks(scene, split.test, SENSOR)
     truth = blocks.batch.lms + blocks.batch.residual
     assert blocks.score(truth, truth).ergas == pytest.approx(0, abs=1e-3)
-    outside = torch.rand(truth.shape)
-    for tile, known, inner in zip(outside, truth, blocks._inner, strict=True):
-        tile[inner] = known[inner]
-    assert blocks.score(outside, truth).ergas == pytest.approx(0, abs=1e-3)
+    images = torch.rand(truth.shape)
+    for image, reference, inner in zip(images, truth, blocks._inner, strict=True):
+        image[inner] = reference[inner]
+    assert blocks.score(images, truth).ergas == pytest.approx(0, abs=1e-3)
 
 
-def test_a_large_scene_is_cut_to_its_middle():
+def test_a_large_scene_is_cropped_to_its_centre():
     ms = np.zeros((1, 1100, 70))
     scene = reduce_scene(
         np.zeros((4400, 280)), ms, np.ones((1100, 70), bool), SENSOR_ONE, (1.5, 1.5)
@@ -130,7 +130,7 @@ def test_a_large_scene_is_cut_to_its_middle():
 SENSOR_ONE = type(SENSOR)("one", "one band", ("red",), 11, (0.3,), 0.15, "none")
 
 
-def test_a_scene_too_small_is_told(tmp_path):
+def test_a_scene_that_is_too_small_is_refused(tmp_path):
     image = np.full((1, 256, 256), 500, np.uint16)
     write_raster(tmp_path / "pan.tif", image, PAN_GRID)
     small = np.full((4, 64, 64), 500, np.uint16)
@@ -139,7 +139,7 @@ def test_a_scene_too_small_is_told(tmp_path):
         adapt_weights(tmp_path / "pan.tif", tmp_path / "ms.tif", tmp_path / "w.safetensors")
 
 
-def test_adapting_makes_weights_and_scores_of_both(pair, tmp_path):
+def test_adaptation_returns_weights_and_scores_before_and_after(pair, tmp_path):
     result = adapt_weights(*pair, tmp_path / "w.safetensors", minutes=0.1)
     net = load_checkpoint(result.weights).net
     assert net.bands == 4
@@ -147,21 +147,23 @@ def test_adapting_makes_weights_and_scores_of_both(pair, tmp_path):
     assert np.isfinite([result.before.ergas, result.after.ergas]).all()
 
 
-def adapted(weights: Path, before: Scores, after: Scores):
-    def instead(*args: object, **options: object) -> Adaptation:
+def fake_adaptation(weights: Path, before: Scores, after: Scores):
+    """A replacement for ``adapt_weights`` that returns the given weights and scores."""
+
+    def adapt_weights(*args: object, **options: object) -> Adaptation:
         return Adaptation(weights, bundle_for(4), SENSOR, Scale(2047, "test"), before, after)
 
-    return instead
+    return adapt_weights
 
 
 @pytest.mark.parametrize(
     "after", [BAD, GOOD, Scores(0.5, 1.0, 0.89), Scores(0.5, 2.1, 0.95), Scores(1.1, 1.0, 0.95)]
 )
-def test_what_does_not_pay_in_every_metric_is_not_written(
+def test_weights_that_do_not_improve_every_metric_are_not_exported(
     pair, tmp_path, weights, monkeypatch, after
 ):
     monkeypatch.setattr(
-        ssdiff_trt.export.adaptation, "adapt_weights", adapted(weights, GOOD, after)
+        ssdiff_trt.export.adaptation, "adapt_weights", fake_adaptation(weights, GOOD, after)
     )
     assert adapt(*pair, tmp_path / "new.ssdiff") is None
     assert not (tmp_path / "new.ssdiff").exists()
@@ -171,14 +173,16 @@ def test_what_does_not_pay_in_every_metric_is_not_written(
     assert result.return_value == 1
 
 
-def test_what_pays_is_exported_with_its_scores(pair, tmp_path, weights, monkeypatch):
+def test_improved_weights_are_exported_with_their_scores(pair, tmp_path, weights, monkeypatch):
     exported = {}
 
     def record(path: Path, sensor: str, output: Path, **options: object) -> Bundle:
         exported.update(options, sensor=sensor, output=output)
         return bundle_for(4)
 
-    monkeypatch.setattr(ssdiff_trt.export.adaptation, "adapt_weights", adapted(weights, BAD, GOOD))
+    monkeypatch.setattr(
+        ssdiff_trt.export.adaptation, "adapt_weights", fake_adaptation(weights, BAD, GOOD)
+    )
     monkeypatch.setattr(ssdiff_trt.export.adaptation, "export_bundle", record)
     assert adapt(*pair, tmp_path / "new.ssdiff") is not None
     old = bundle_for(4).manifest
@@ -189,7 +193,7 @@ def test_what_pays_is_exported_with_its_scores(pair, tmp_path, weights, monkeypa
     assert exported["metrics"]["ergas of the scene's held-out blocks, after"] == 1.0
 
 
-def test_a_bundle_in_the_way_is_told_before_any_work(pair, tmp_path):
+def test_an_existing_bundle_is_refused_before_training(pair, tmp_path):
     (tmp_path / "new.ssdiff").mkdir()
     with pytest.raises(SSDiffError, match="exists"):
         adapt(*pair, tmp_path / "new.ssdiff")

@@ -1,4 +1,4 @@
-"""What ssdiff-export makes of its options."""
+"""Options of ssdiff-export: what they export and build, and which of them are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.progress import RecordingProgress
 
 @pytest.fixture
 def exported(monkeypatch, tmp_path):
-    """What would be exported; nothing is."""
+    """The arguments of all calls of export_bundle, which are recorded and not executed."""
     calls = []
 
     def record(weights, sensor, output, **options):
@@ -29,7 +29,7 @@ def exported(monkeypatch, tmp_path):
     return calls
 
 
-def test_without_weights_those_that_come_along_are_made_anew(exported):
+def test_without_weights_the_shipped_bundles_are_exported(exported):
     progress = RecordingProgress()
     assert len(list(export(fp16=True, progress=progress))) == len(shipped())
     assert [call["weights"] for call in exported] == shipped()
@@ -43,7 +43,7 @@ def test_without_weights_those_that_come_along_are_made_anew(exported):
     assert progress.notes[1].startswith("No engine in fp16 is built here (")
 
 
-def test_what_is_said_counts_more_than_the_bundle(exported):
+def test_options_take_precedence_over_the_manifest_of_the_bundle(exported):
     list(
         export(
             weights="generic4",
@@ -61,29 +61,32 @@ def test_what_is_said_counts_more_than_the_bundle(exported):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({}, "The bundles that come along are in fp32; give --fp16, --bf16 or --int8"),
         ({"output": "b.ssdiff", "fp16": True}, "--weights and --output go together"),
         ({"weights": "w.pt"}, "--weights and --output go together"),
         ({"weights": "w.pt", "output": "b.ssdiff"}, "There is no weights file w.pt, and no bundle"),
         ({"weights": __file__, "output": "b.ssdiff"}, "--sensor is missing; say what"),
-        ({"int8": True}, "--int8 needs --calibration, samples of what"),
-        ({"fp16": True, "calibration": "s.npz"}, "--calibration s.npz is for INT8; add --int8"),
-        ({"int8": True, "calibration": "s.npz"}, "There is no file s.npz; make one with"),
+        ({"int8": True}, "--int8 needs calibration samples; create them"),
+        (
+            {"fp16": True, "calibration": "s.npz"},
+            "--calibration s.npz is used for INT8 only; add --int8",
+        ),
+        ({"int8": True, "calibration": "s.npz"}, "There is no file s.npz; create it with"),
         ({"fp16": True, "gpus": "sm86"}, "--gpu is for engines of TensorRT-RTX"),
         ({"fp16": True, "engine": "tensorrt-rtx", "gpus": "sm1"}, "'sm1' was named, expected"),
         ({"fp16": True, "engine": "tensorrt-rtx"}, "No GPU is here and none was named"),
         ({"fp16": True, "engine": "tensorrt"}, "tensorrt is not installed here"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused_before_any_work(exported, options, sentence):
-    with pytest.raises(SSDiffError, match=sentence):
+def test_options_that_do_not_go_together_are_refused_before_any_work(exported, options, message):
+    with pytest.raises(SSDiffError, match=message):
         list(export(**options, progress=Progress()))
     assert not exported
 
 
-def test_engines_for_other_gpus_come_along_in_the_bundle(low4, monkeypatch, tmp_path):
+def test_engines_for_other_gpus_are_written_into_the_bundle(low4, monkeypatch, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
     copy = tmp_path / "copy.ssdiff"
     shutil.copytree(low4.path, copy)
@@ -95,25 +98,28 @@ def test_engines_for_other_gpus_come_along_in_the_bundle(low4, monkeypatch, tmp_
     assert progress.notes[0].startswith("Engine for sm86 in fp16: ")
     plan = command.Plan(bundle, "tensorrt-rtx", "fp16", "sm89")
     assert EngineCache(tmp_path / "none", [copy / "engines"]).find(plan.key, Progress())
-    open_bundle(copy)  # engines are no part of what the manifest holds to be true
+    open_bundle(copy)  # the manifest does not list engines
 
 
-def test_a_run_takes_the_richer_bundle_only_while_it_is_the_same(monkeypatch, tmp_path):
+def test_the_users_bundle_is_used_only_if_it_is_of_the_same_weights_and_complete(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path))
-    richer = user_bundle("generic4")
-    richer.parent.mkdir()
-    shutil.copytree(open_bundle("generic4").path, richer)
-    assert bundle_for(4).path != richer  # made from other weights, for all that its manifest says
-    manifest = richer / "manifest.json"
-    weights = open_bundle("generic4").manifest
-    same = weights.model_copy(
+    exported = user_bundle("generic4")
+    exported.parent.mkdir()
+    shutil.copytree(open_bundle("generic4").path, exported)
+    # The manifest names the weights that the shipped bundle was exported from, and a match is
+    # needed with the checkpoint inside the shipped bundle.
+    assert bundle_for(4).path != exported
+    shipped_manifest = open_bundle("generic4").manifest
+    matching = shipped_manifest.model_copy(
         update={
-            "provenance": weights.provenance.model_copy(
-                update={"weights_sha256": weights.files["weights.fp32.safetensors"]}
+            "provenance": shipped_manifest.provenance.model_copy(
+                update={"weights_sha256": shipped_manifest.files["weights.fp32.safetensors"]}
             )
         }
     )
-    manifest.write_text(same.model_dump_json())
-    assert bundle_for(4).path == richer
-    (richer / "step.fp32.fused.onnx").unlink()
-    assert bundle_for(4).path != richer
+    (exported / "manifest.json").write_text(matching.model_dump_json())
+    assert bundle_for(4).path == exported
+    (exported / "step.fp32.fused.onnx").unlink()
+    assert bundle_for(4).path != exported

@@ -1,4 +1,4 @@
-"""What FP16 and BF16 do to images."""
+"""How much FP16 and BF16 change fused images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.quality.metrics import ergas, sam
 from ssdiff_trt import pansharpen
-from ssdiff_trt.export.graph import in_form
+from ssdiff_trt.export.graph import network_for_export
 from ssdiff_trt.export.precision import Lowered
 from ssdiff_trt.runtime.interpolator import interpolate
 from ssdiff_trt.runtime.parity.ladder import deviation
@@ -23,18 +23,19 @@ SCENE = Path(__file__).parents[2] / "examples" / "sentinel2"
 FULL_SCALE = 10000
 
 
-def by_torch(net, tiles, schedule):
-    def denoise(x, t):
-        return net(x, *parts[1:], torch.full((len(x),), t))
+def sample_with_torch(net, tiles, schedule):
+    noise, pan, lms, ms = (torch.from_numpy(array) for array in tiles)
 
-    parts = [torch.from_numpy(part) for part in tiles]
+    def denoise(x, t):
+        return net(x, pan, lms, ms, torch.full((len(x),), t))
+
     with torch.inference_mode():
-        return sample(denoise, parts[2], parts[0], schedule).numpy()
+        return sample(denoise, lms, noise, schedule).numpy()
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_ergas_hardly_changes_on_a_real_scene(precision):
-    """Four tiles of the example scene, after one step and after three, by PyTorch."""
+    """Four tiles of the example scene, after one step and after three, in PyTorch."""
     pan, ms, truth = (
         read_raster(SCENE / f"{name}.tif").astype(np.float32) / FULL_SCALE
         for name in ("pan", "ms", "truth")
@@ -49,21 +50,22 @@ def test_ergas_hardly_changes_on_a_real_scene(precision):
 
     noise = np.random.default_rng(0).standard_normal((4, 4, 64, 64), np.float32)
     tiles = Tiles(noise, cut(pan, 64), cut(lms, 64), cut(ms, 16))
-    true = cut(truth, 64).transpose(1, 0, 2, 3).reshape(4, -1, 64)
-    net = in_form(load_checkpoint("generic4").net, "fused")
+    truth_tiles = cut(truth, 64).transpose(1, 0, 2, 3).reshape(4, -1, 64)
+    net = network_for_export(load_checkpoint("generic4").net, "fused")
     for timesteps in ((999,), (999, 100, 20)):
         full, low = (
-            by_torch(Lowered(net, p), tiles, make_schedule(timesteps)) for p in ("fp32", precision)
+            sample_with_torch(Lowered(net, p), tiles, make_schedule(timesteps))
+            for p in ("fp32", precision)
         )
         assert deviation(low, full).psnr > 60
         flat = [image.transpose(1, 0, 2, 3).reshape(4, -1, 64) for image in (full, low)]
-        change = ergas(flat[1], true) / ergas(flat[0], true) - 1
+        change = ergas(flat[1], truth_tiles) / ergas(flat[0], truth_tiles) - 1
         assert 0 < abs(change) < 0.002
-        assert abs(sam(flat[1], true) / sam(flat[0], true) - 1) < 0.002
+        assert abs(sam(flat[1], truth_tiles) / sam(flat[0], truth_tiles) - 1) < 0.002
 
 
 def test_a_whole_run_in_half_precision(low4, tmp_path):
-    """By ONNX Runtime, the example scene, all of it."""
+    """The whole example scene, in ONNX Runtime."""
     truth = read_raster(SCENE / "truth.tif") / FULL_SCALE
     images, scores = {}, {}
     for precision in ("fp32", "fp16"):
