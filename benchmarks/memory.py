@@ -35,7 +35,7 @@ share_cores_and_memory()
 from ssdiff_trt import pansharpen
 
 class Interpolation:
-    """The interpolated MS and a little of PAN, in place of the network."""
+    # The interpolated MS and a little of PAN, in place of the network.
 
     batch, precision, device = 5, "fp32", "cpu"
 
