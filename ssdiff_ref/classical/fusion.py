@@ -39,7 +39,7 @@ def fuse(
     *,
     method: str,
     sensor: str = "generic",
-    shift: ShiftChoice = "auto",
+    shift: ShiftChoice = "none",
     progress: Progress | None = None,
     **options: Unpack[FuseArguments],
 ) -> Path:
@@ -56,7 +56,7 @@ def fuse(
         method: a name of :data:`ssdiff_ref.classical.baselines.METHODS`, in any case.
         sensor: that acquired the imagery, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`;
             its MTF is used by the methods with MTF in their names and by BDSD-PC.
-        shift: see :class:`ssdiff_trt.runtime.options.PairOptions`.
+        shift: as in :class:`ssdiff_trt.runtime.options.PairOptions`; by default MS is not moved.
         progress: receives progress updates.
         options: fields of :class:`ssdiff_trt.runtime.options.ReadOptions` and
             :class:`ssdiff_trt.runtime.options.OutputOptions`.

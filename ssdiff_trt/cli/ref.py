@@ -77,7 +77,8 @@ def simulate_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     help="GeoTIFF to write; default: MS_METHOD.tif in the current directory.",
 )
 @sensor_option
-@group_options(PairOptions, without=("full_scale", "pan_full_scale"))
+@group_options(ReadOptions)
+@one_option(PairOptions, "shift", default="none")
 @output_options
 @verbosity_options
 def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:

@@ -1,0 +1,114 @@
+"""Groups of options: their defaults and documentation, and the command line made from them."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, FrozenInstanceError, fields
+from typing import get_type_hints
+
+import numpy as np
+import pytest
+
+from ssdiff_trt.cli.messages import as_flags, sentence
+from ssdiff_trt.cli.trt import cli
+from ssdiff_trt.runtime import options as groups
+from ssdiff_trt.runtime.errors import InputError
+
+GROUPS = {
+    groups.ReadOptions: groups.ReadArguments,
+    groups.PairOptions: groups.PairArguments,
+    groups.SamplingOptions: groups.SamplingArguments,
+    groups.ExecutionOptions: groups.ExecutionArguments,
+    groups.OutputOptions: groups.OutputArguments,
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_typed_arguments_of_a_group_are_its_fields(group):
+    types = get_type_hints(group)
+    arguments = get_type_hints(GROUPS[group])
+    if group is groups.ExecutionOptions:
+        del types["backend"]  # may be an opened one where the arguments are used
+    assert arguments == types
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_field_is_documented_and_frozen(group):
+    for field in fields(group):
+        assert field.metadata["help"].endswith(".")
+        assert field.default is not MISSING or field.default_factory is not MISSING
+    with pytest.raises(FrozenInstanceError):
+        group().window = 1
+
+
+def test_the_run_command_has_every_option_with_its_default_and_text():
+    commands = {param.name: param for param in cli.commands["run"].params}
+    for group in list(GROUPS)[1:]:
+        for field in fields(group):
+            option = commands[field.name]
+            assert option.help == field.metadata["help"]
+            if field.default is not MISSING:
+                assert option.default == field.default or field.default is None
+
+
+@pytest.mark.parametrize(
+    ("group", "arguments", "parameter", "sentence"),
+    [
+        ("PairOptions", {"full_scale": 0}, "full_scale", "A full scale of 0 does not work"),
+        ("PairOptions", {"pan_full_scale": float("inf")}, "pan_full_scale", "full scale of inf"),
+        ("PairOptions", {"shift": "left"}, "shift", "A shift of left does not work"),
+        ("PairOptions", {"shift": (1, float("nan"))}, "shift", "A shift of 1,nan does not work"),
+        ("PairOptions", {"shift": (1, 2, 3)}, "shift", "A shift of 1,2,3 does not work"),
+        ("SamplingOptions", {"seed": -1}, "seed", "The seed -1 does not work"),
+        ("SamplingOptions", {"seed": 0.5}, "seed", "The seed 0.5 does not work"),
+        ("SamplingOptions", {"seed": 2**64}, "seed", "The seed 18446744073709551616"),
+        ("SamplingOptions", {"sampler": "ddim"}, "sampler", "The sampler 'ddim' is unknown"),
+        ("SamplingOptions", {"steps": 1, "timesteps": [5]}, None, "Both `steps` and `timesteps`"),
+        ("ExecutionOptions", {"batch": 0}, "batch", "0 does not work; give a number of 1 or more"),
+        ("ExecutionOptions", {"threads": 2**31}, "threads", "2147483648 does not work"),
+        ("ExecutionOptions", {"device": -1}, "device", "There is no GPU -1"),
+        ("ExecutionOptions", {"backend": "cuda"}, "backend", "The backend 'cuda' is unknown"),
+        ("ExecutionOptions", {"precision": "fp8"}, "precision", "The precision 'fp8' is unknown"),
+        ("OutputOptions", {"dtype": "complex64"}, "dtype", "The dtype 'complex64' is unknown"),
+        ("OutputOptions", {"window": 0}, "window", "0 does not work"),
+    ],
+)
+def test_a_value_that_does_not_work_is_refused_by_name(group, arguments, parameter, sentence):
+    with pytest.raises(InputError) as refused:
+        getattr(groups, group)(**arguments)
+    assert sentence in str(refused.value)
+    assert refused.value.parameter == parameter
+
+
+def test_numpy_numbers_are_seeds():
+    assert groups.SamplingOptions(seed=np.int64(7)).seed == 7
+    assert type(groups.SamplingOptions(seed=np.uint8(7)).seed) is int
+
+
+def test_arguments_are_sorted_into_groups_and_the_rest_is_a_type_error():
+    arguments = {"seed": 3, "nodata": 0, "colour": "red"}
+    assert groups.take(groups.PairOptions, arguments).nodata == 0
+    assert groups.take(groups.SamplingOptions, arguments).seed == 3
+    with pytest.raises(TypeError, match=r"f\(\) got an unexpected keyword argument 'colour'"):
+        groups.none_left(arguments, "f")
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("pass `nodata=0`.", "pass --nodata 0."),
+        ("choose `pan_band` or `precision=fp32`", "choose --pan-band or --precision fp32"),
+        ("check `creation_options`", "check --co"),
+        ("the file `A b`", "the file `A b`"),
+    ],
+)
+def test_a_command_names_options_where_the_library_names_parameters(message, shown):
+    assert as_flags(message) == shown
+
+
+def test_a_command_says_which_option_is_wrong():
+    with pytest.raises(InputError) as refused:
+        groups.PairOptions(pan_full_scale=-1)
+    assert sentence(refused.value) == (
+        "Invalid value for '--pan-full-scale': A full scale of -1 does not work; give a number "
+        "above 0."
+    )
