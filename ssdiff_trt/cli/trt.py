@@ -87,16 +87,16 @@ def verify_command(
 
     BUNDLE is a directory or the name of one that comes along.
     """
-    from ssdiff_trt.cli.info import print_proof
+    from ssdiff_trt.cli.info import print_verification
     from ssdiff_trt.runtime.parity.verification import verify
     from ssdiff_trt.runtime.progress import choose
 
-    proof = verify(bundle, backend, precision, choose(quiet, verbose))
+    verification = verify(bundle, backend, precision, choose(quiet, verbose))
     if as_json:
-        click.echo(proof.model_dump_json(indent=2))
+        click.echo(verification.model_dump_json(indent=2))
     elif not quiet:
-        print_proof(proof)
-    return 0 if proof.passed else 1
+        print_verification(verification)
+    return 0 if verification.passed else 1
 
 
 @cli.command("bench")
@@ -149,22 +149,35 @@ def verify_command(
 @click.option("--compare", metavar="OLD.json", help="Hold it against an older benchmark.")
 @overwrite_option
 @verbosity_options
-def bench_command(quiet: bool, verbose: bool, compare: str | None, **parameters: Any) -> None:
+def bench_command(
+    quiet: bool, verbose: bool, compare: str | None, reference: bool, **parameters: Any
+) -> None:
     """Measure BUNDLE on this machine: latency, throughput, memory, loading, energy.
 
     BUNDLE is a directory or the name of one that comes along, by default generic4.
     """
+    from importlib.util import find_spec
+
     from ssdiff_trt.runtime.benchmark.results import read_benchmark
     from ssdiff_trt.runtime.benchmark.rounds import bench
     from ssdiff_trt.runtime.benchmark.tables import print_comparison, print_tables
+    from ssdiff_trt.runtime.errors import SSDiffError
     from ssdiff_trt.runtime.progress import choose
 
+    if reference and find_spec("torch") is None:
+        raise SSDiffError(
+            "--reference needs PyTorch, which is not installed; pip install 'ssdiff-trt[export]'."
+        )
     older = read_benchmark(compare) if compare else None
-    found = bench(progress=choose(quiet, verbose), **parameters)
+    benchmark = bench(
+        progress=choose(quiet, verbose),
+        reference="ssdiff_ref.network.backend:open_torch" if reference else None,
+        **parameters,
+    )
     if not quiet:
-        print_tables(found)
+        print_tables(benchmark)
         if older:
-            print_comparison(found, older)
+            print_comparison(benchmark, older)
 
 
 @cli.command("info")
