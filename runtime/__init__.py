@@ -1,4 +1,4 @@
-"""Running SSDiff: bundles, backends, tiles, rasters. Needs no PyTorch.
+"""The SSDiff runtime: bundles, backends, tiling and rasters. It does not need PyTorch.
 
-:func:`ssdiff_trt.runtime.pansharpen.pansharpen` is the whole of it as one function.
+:func:`ssdiff_trt.runtime.pansharpen.pansharpen` is its main entry point.
 """

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ssdiff_trt.runtime.benchmark.environment import differences, cpu_load_warning
+from ssdiff_trt.runtime.benchmark.environment import cpu_load_warning, differences
 from ssdiff_trt.runtime.benchmark.results import Benchmark, Case, Observed
 from ssdiff_trt.runtime.benchmark.statistics import Rounds, percentile, ratio
 from ssdiff_trt.runtime.errors import counted

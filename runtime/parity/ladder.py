@@ -157,11 +157,11 @@ def faults(parity: Parity) -> Iterator[str]:
     for trajectory in parity.trajectories:
         for index, step in enumerate(trajectory.steps):
             last = index == len(trajectory.steps) - 1
-            for name, measured in step.deviations.items():
+            for name, value in step.deviations.items():
                 place = f"{name} on {trajectory.inputs} tiles at t = {step.t}"
-                if limits.max is not None and not measured.max <= limits.max:
-                    yield f"{place} is off by {measured.max:.2e}, {limits.max:.0e} is allowed"
-                if limits.rmse is not None and not measured.rmse <= limits.rmse:
-                    yield f"{place} has an RMSE of {measured.rmse:.2e}, {limits.rmse:.0e} is allowed"
-                if limits.psnr is not None and last and not measured.psnr >= limits.psnr:
-                    yield f"{place} has {measured.psnr:.1f} dB, {limits.psnr:g} dB are needed"
+                if limits.max is not None and not value.max <= limits.max:
+                    yield f"{place} is off by {value.max:.2e}, {limits.max:.0e} is allowed"
+                if limits.rmse is not None and not value.rmse <= limits.rmse:
+                    yield f"{place} has an RMSE of {value.rmse:.2e}, {limits.rmse:.0e} is allowed"
+                if limits.psnr is not None and last and not value.psnr >= limits.psnr:
+                    yield f"{place} has {value.psnr:.1f} dB, {limits.psnr:g} dB are needed"

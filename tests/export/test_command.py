@@ -72,8 +72,8 @@ def test_what_is_said_counts_more_than_the_bundle(exported):
         ({"fp16": True, "calibration": "s.npz"}, "--calibration s.npz is for INT8; add --int8"),
         ({"int8": True, "calibration": "s.npz"}, "There is no file s.npz; make one with"),
         ({"fp16": True, "gpus": "sm86"}, "--gpu is for engines of TensorRT-RTX"),
-        ({"fp16": True, "engine": "tensorrt-rtx", "gpus": "sm1"}, "'sm1' was named, expected"),
-        ({"fp16": True, "engine": "tensorrt-rtx"}, "No GPU is here and none was named"),
+        ({"fp16": True, "engine": "tensorrt-rtx", "gpus": "sm1"}, "--gpu is 'sm1', expected a GPU"),
+        ({"fp16": True, "engine": "tensorrt-rtx"}, "no GPU and --gpu is not given"),
         ({"fp16": True, "engine": "tensorrt"}, "tensorrt is not installed here"),
     ],
 )
