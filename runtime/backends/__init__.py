@@ -1,1 +1,1 @@
-"""Backends: what runs the network. A new one is a file here and a row in ``registry``."""
+"""Inference backends. A new one is a module here and an entry in ``protocol`` and ``registry``."""

@@ -1,4 +1,4 @@
-"""What low precision could not compute is computed again in FP32, and counted."""
+"""Recomputation in FP32 of tiles that a lower precision turned into non-finite values."""
 
 from __future__ import annotations
 
@@ -15,56 +15,57 @@ from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 
 class Guarded:
-    """A backend whose images are finite.
+    """A backend whose images are always finite.
 
     Args:
-        backend: to guard.
-        fallback: gives a backend in FP32; called when first needed.
+        backend: backend to use first.
+        fallback: opens a backend in FP32; called when it is first needed.
 
     Attributes:
-        redone: tiles that were computed again.
+        redone: number of tiles that were recomputed in FP32.
     """
 
     def __init__(self, backend: Backend, fallback: Callable[[], Backend]) -> None:
-        self._backend, self._open = backend, fallback
+        self._backend, self._open_fallback = backend, fallback
         self._fallback: Backend | None = None
         self.redone = 0
 
     def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:
-        """As :meth:`ssdiff_trt.runtime.backends.protocol.Backend.sample`, all of it finite.
+        """As :meth:`ssdiff_trt.runtime.backends.protocol.Backend.sample`, with finite images.
 
         Raises:
-            SSDiffError: if FP32 gives no number either.
+            SSDiffError: if FP32 gives non-finite values too.
         """
-        sent: deque[Tiles] = deque()
+        pending: deque[Tiles] = deque()  # taken by the backend, their images not yet returned
 
-        def passing() -> Iterator[Tiles]:
+        def remember() -> Iterator[Tiles]:
             for tiles in batches:
-                sent.append(tiles)
+                pending.append(tiles)
                 yield tiles
 
-        for images in self._backend.sample(passing(), schedule):
-            tiles = sent.popleft()
-            bad = _not_finite(images)
+        for images in self._backend.sample(remember(), schedule):
+            tiles = pending.popleft()
+            bad = _non_finite(images)
             if bad.any():
-                images[bad] = self._again(tiles.part(bad), schedule)
+                images[bad] = self._recompute(tiles.part(bad), schedule)
                 self.redone += int(bad.sum())
             yield images
 
-    def _again(self, tiles: Tiles, schedule: Schedule) -> Array:
-        described = self._backend.describe()
+    def _recompute(self, tiles: Tiles, schedule: Schedule) -> Array:
+        description = self._backend.describe()
         if self._backend.precision != "fp32":
-            self._fallback = self._fallback or self._open()
-            described = self._fallback.describe()
+            self._fallback = self._fallback or self._open_fallback()
+            description = self._fallback.describe()
             (images,) = self._fallback.sample([tiles], schedule)
-            if not _not_finite(images).any():
+            if not _non_finite(images).any():
                 return images
         raise SSDiffError(
-            f"{described} gave values that are not finite, and nothing was written; check the "
+            f"{description} produced non-finite values, so no output was written; check the "
             "bundle with ssdiff-trt verify."
         )
 
 
-def _not_finite(images: Array) -> NDArray[np.bool_]:
+def _non_finite(images: Array) -> NDArray[np.bool_]:
+    """Which images have a non-finite value, ``[N]``."""
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(images).all(axis=(1, 2, 3)))
     return ~finite

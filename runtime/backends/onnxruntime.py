@@ -18,11 +18,11 @@ from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 CPU = ("CPUExecutionProvider",)
 _ATTENTION_SINCE = (1, 23)
-"""The first ONNX Runtime whose CPU provider has the Attention operator."""
+"""First version of ONNX Runtime whose CPU provider has the Attention operator."""
 
 
 def import_onnxruntime() -> ModuleType:
-    """The package.
+    """Import the ``onnxruntime`` package.
 
     Raises:
         SSDiffError: if it is not installed.
@@ -36,10 +36,10 @@ def import_onnxruntime() -> ModuleType:
     return onnxruntime
 
 
-def forms_for(version: str) -> tuple[Form, ...]:
-    """Of graphs that a version of ONNX Runtime takes, from the fastest."""
-    known = tuple(map(int, version.split(".")[:2]))
-    return ("fused", "portable") if known >= _ATTENTION_SINCE else ("portable",)
+def supported_forms(version: str) -> tuple[Form, ...]:
+    """Forms of the graph that a version of ONNX Runtime supports, fastest first."""
+    major_minor = tuple(map(int, version.split(".")[:2]))
+    return ("fused", "portable") if major_minor >= _ATTENTION_SINCE else ("portable",)
 
 
 def open_session(
@@ -48,10 +48,15 @@ def open_session(
     threads: int = 0,
     integers: bool = True,
 ) -> Any:
-    """A session for a graph: a file, or one that holds its constants.
+    """Open an ``InferenceSession``.
 
-    Without ``integers``, Q/DQ pairs are computed as they stand, and layers between them in floating
-    point. ONNX Runtime 1.32 breaks pairs of opset 23 where it moves them.
+    Args:
+        graph: ONNX file, or a serialised model with its constants inside.
+        providers: execution providers, preferred first.
+        threads: CPU threads; 0 for all cores.
+        integers: whether to fuse layers between Q/DQ pairs into integer kernels. Without, the pairs
+            are executed as they are and the layers between them in floating point. ONNX Runtime
+            1.32 breaks Q/DQ pairs of opset 23 when its optimiser moves them.
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -63,18 +68,19 @@ def open_session(
 
 
 class OnnxRuntime:
-    """The denoiser graph in ONNX Runtime, the loop around it in numpy.
+    """Backend that runs the denoiser graph in ONNX Runtime and the sampling loop in numpy.
 
     Args:
-        bundle: what to run.
-        threads: of the CPU; all cores by default.
-        form: of the graph; by default the fastest that the bundle has and this ONNX Runtime takes.
-        precision: of the graph. FP16 is emulated on most processors: slow, and good for checks.
-        role: ``step`` to check the graph of whole steps.
+        bundle: bundle with the graph.
+        threads: CPU threads; default: all cores.
+        form: form of the graph; default: the fastest that the bundle has and this version of ONNX
+            Runtime supports.
+        precision: precision of the graph. Most CPUs emulate FP16: slow, but useful for checks.
+        role: role of the graph; ``step`` to check the step graph.
     """
 
     device: Device = "cpu"
-    batch = 1  # more goes no faster and takes 0.27 GB a tile
+    batch = 1  # larger batches are not faster and need 0.27 GB per tile
 
     def __init__(
         self,
@@ -87,10 +93,10 @@ class OnnxRuntime:
     ) -> None:
         if precision == "bf16":
             raise SSDiffError(
-                "ONNX Runtime has no bf16 convolutions on the CPU; choose --precision fp32."
+                "ONNX Runtime has no bf16 convolutions on the CPU; choose `precision=fp32`."
             )
         self._version = import_onnxruntime().__version__
-        forms = (form,) if form else ("contrib", *forms_for(self._version))
+        forms = (form,) if form else ("contrib", *supported_forms(self._version))
         graph = bundle.graph(role, precision, *forms)
         self.precision: Precision = precision
         self._form, self._role = graph.form, role
@@ -99,13 +105,15 @@ class OnnxRuntime:
         )
 
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
-        told = np.full(len(x), t, np.float32)
-        inputs = {"x_t": x, "pan": tiles.pan, "lms": tiles.lms, "ms": tiles.ms, "t": told}
+        times = np.full(len(x), t, np.float32)
+        inputs = {"x_t": x, "pan": tiles.pan, "lms": tiles.lms, "ms": tiles.ms, "t": times}
         if self._role == "step":
             inputs["coefficients"] = CLAMPED_RESIDUAL
         (residual,) = self._session.run(None, inputs)
         if self.precision != "fp32":
-            residual[~np.isfinite(residual)] = np.nan  # infinity would pass the clamp as 1
+            residual[~np.isfinite(residual)] = (
+                np.nan
+            )  # the clamp to 0..1 would turn infinity into 1
         return residual
 
     def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on an NVIDIA GPU: the graph of whole steps, its tensors bound on the device."""
+"""ONNX Runtime on an NVIDIA GPU: the step graph, with its tensors bound to device memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ssdiff_trt.runtime.backends.onnxruntime import forms_for, import_onnxruntime, open_session
+from ssdiff_trt.runtime.backends.onnxruntime import (
+    import_onnxruntime,
+    open_session,
+    supported_forms,
+)
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle
@@ -16,13 +20,14 @@ from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 BATCH = 8
+"""Default batch size, tiles."""
 _PROVIDER = "CUDAExecutionProvider"
 _OPTIONS = {"use_tf32": "0"}
 _DEVICE = "cuda"
 
 
-def why_not() -> str | None:
-    """Why this backend cannot be used; None if it can."""
+def unavailable_reason() -> str | None:
+    """Why this backend cannot be used, as a clause; None if it can."""
     try:
         available = import_onnxruntime().get_available_providers()
     except SSDiffError as error:
@@ -31,48 +36,59 @@ def why_not() -> str | None:
 
 
 class OnnxRuntimeCuda:
-    """All steps of a batch on the GPU; the state never leaves it between them.
+    """Backend that runs all steps of a batch on the GPU; the state stays in device memory.
 
     Args:
-        bundle: what to run.
-        precision: of the graph.
-        batch: tiles at a time.
+        bundle: bundle with the graph.
+        precision: precision of the graph.
+        batch: batch size, tiles; default: :data:`BATCH`.
+
+    Raises:
+        SSDiffError: if ONNX Runtime cannot use CUDA, or the bundle has no such graph.
     """
 
     device: Device = "gpu"
 
     def __init__(self, bundle: Bundle, *, precision: Precision, batch: int | None = None) -> None:
-        if lack := why_not():
-            raise SSDiffError(f"--backend onnxruntime-cuda does not work here: {lack}.")
+        if reason := unavailable_reason():
+            raise SSDiffError(
+                f"The backend onnxruntime-cuda is not available: {reason}; choose another "
+                "`backend`."
+            )
         self._onnxruntime = import_onnxruntime()
-        graph = bundle.graph("step", precision, *forms_for(self._onnxruntime.__version__))
+        graph = bundle.graph("step", precision, *supported_forms(self._onnxruntime.__version__))
         self.precision: Precision = precision
         self.batch, self._form = batch or BATCH, graph.form
         self._session = open_session(bundle.path / graph.file, [(_PROVIDER, _OPTIONS)])
         if _PROVIDER not in self._session.get_providers():
             raise SSDiffError(
-                "ONNX Runtime could not start CUDA and fell back to the CPU; check that its CUDA "
-                "and cuDNN are installed, or choose --backend onnxruntime."
+                "ONNX Runtime could not initialise CUDA and fell back to the CPU; check that the "
+                "CUDA and cuDNN it needs are installed, or choose `backend=onnxruntime`."
             )
 
-    def _put(self, array: Array) -> Any:
+    def _to_device(self, array: Array) -> Any:
         return self._onnxruntime.OrtValue.ortvalue_from_numpy(
             np.ascontiguousarray(array), _DEVICE, 0
         )
 
     def _run(self, tiles: Tiles, steps: Iterable[tuple[float, Array]]) -> Array:
-        """The last state."""
+        """Run steps, each a timestep and its three coefficients, and return the last state."""
         binding = self._session.io_binding()
-        state, following = self._put(tiles.noise), self._put(np.empty_like(tiles.noise))
+        state, next_state = (
+            self._to_device(tiles.noise),
+            self._to_device(np.empty_like(tiles.noise)),
+        )
         for name, array in (("pan", tiles.pan), ("lms", tiles.lms), ("ms", tiles.ms)):
-            binding.bind_ortvalue_input(name, self._put(array))
-        for t, update in steps:
+            binding.bind_ortvalue_input(name, self._to_device(array))
+        for t, coefficients in steps:
             binding.bind_ortvalue_input("x_t", state)
-            binding.bind_ortvalue_input("t", self._put(np.full(len(tiles.noise), t, np.float32)))
-            binding.bind_ortvalue_input("coefficients", self._put(update))
-            binding.bind_ortvalue_output("x_next", following)
+            binding.bind_ortvalue_input(
+                "t", self._to_device(np.full(len(tiles.noise), t, np.float32))
+            )
+            binding.bind_ortvalue_input("coefficients", self._to_device(coefficients))
+            binding.bind_ortvalue_output("x_next", next_state)
             self._session.run_with_iobinding(binding)
-            state, following = following, state
+            state, next_state = next_state, state
         result: Array = state.numpy()
         return result
 

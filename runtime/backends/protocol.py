@@ -1,4 +1,4 @@
-"""Backends: what runs the network. A new one is a file here and a row in :data:`BACKENDS`."""
+"""The interface of inference backends, and their names."""
 
 from __future__ import annotations
 
@@ -15,55 +15,56 @@ BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "o
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 Device = Literal["cpu", "gpu"]
 CLAMPED_RESIDUAL = np.array([1, 0, -1], np.float32)
-"""The coefficients with which a step gives its image less ``lms``."""
+"""Coefficients of a step graph that make it return the clamped image minus ``lms``."""
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 
 
 class Backend(Protocol):
-    """Runs the sampling loop over batches of tiles."""
+    """Runs the network and the sampling loop on batches of tiles."""
 
     batch: int
-    """How many tiles at a time suit it."""
+    """Preferred batch size, tiles."""
     precision: Precision
+    """Precision of the network."""
     device: Device
-    """What it runs on."""
+    """Device that runs the network."""
 
     def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:
-        """From unit noise to images.
+        """Run the sampling loop from unit normal noise to images.
 
         Args:
-            batches: of any number of tiles up to ``batch``, or more where memory allows. The next
-                one may be taken before the images of this one are given.
-            schedule: the sampler's table.
+            batches: batches of 1 to ``batch`` tiles, or more where memory allows. The next batch
+                may be taken before the images of the current one are returned.
+            schedule: sampling schedule.
 
         Yields:
-            Images ``[N, C, tile, tile]`` in 0..1, batch by batch. Each depends on its own inputs
-            alone, to the bit. What the network could not compute is not finite.
+            Images ``[N, C, tile, tile]`` in 0..1, batch by batch. Each image depends on its own
+            inputs alone, bit for bit. Overflow of the network gives non-finite values.
         """
         ...
 
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
-        """One call of the network: the residual ``[N, C, tile, tile]``.
+        """Run the network once.
 
         Args:
-            tiles: what surrounds the state.
-            x: the state ``[N, C, tile, tile]``.
-            t: what the network is told, 0..999.
+            tiles: conditions (PAN, LMS, MS); their noise is not used.
+            x: state ``[N, C, tile, tile]``.
+            t: time input of the network, 0..999.
 
         Returns:
-            The residual; by whole-step graphs, after the clamp of the image.
+            The residual ``[N, C, tile, tile]``; from step graphs after clamping the image to 0..1.
         """
         ...
 
     def describe(self) -> str:
-        """One line: what runs, and on what."""
+        """Describe software, device and precision in one line."""
         ...
 
 
 @runtime_checkable
 class TimedByDevice(Protocol):
-    """A backend whose device has a clock of its own."""
+    """A backend that can measure time on the device."""
 
     def milliseconds(self, tiles: Tiles, schedule: Schedule, repeats: int) -> list[float]:
-        """How long the device takes to sample a batch, copies aside, run by run."""
+        """Time on the device to sample a batch, without copies, for each of ``repeats`` runs."""
         ...

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Selection and opening of backends by name."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ def open_backend(
     device: int | None = None,
     progress: Progress | None = None,
 ) -> Backend:
-    """Make a backend ready to run a bundle.
+    """Open a backend for a bundle.
 
     Args:
-        name: one of :data:`BACKENDS`; ``auto`` is the best one that works here.
-        bundle: what to run.
-        precision: of the network; ``auto`` is fp16 on a GPU where the bundle has it, else fp32.
-        threads: of the CPU; all cores by default.
-        batch: most tiles at a time, on a GPU.
-        device: GPU to use, counted from 0; the first by default.
-        progress: told what was chosen and why, and how building goes.
+        name: one of :data:`BACKENDS`; ``auto`` selects the fastest that works on this machine.
+        bundle: bundle to run.
+        precision: precision of the network; ``auto`` selects fp16 on a GPU if the bundle has it,
+            else fp32.
+        threads: CPU threads; default: all cores.
+        batch: largest batch on a GPU, tiles; default: the backend's own.
+        device: GPU to use, counted from 0; default: the first.
+        progress: receives what was selected and why, and the progress of an engine build.
 
     Raises:
-        SSDiffError: if it is not there, or the bundle has no such graph.
+        SSDiffError: if the backend is unknown or not available, or the bundle has no graph in the
+            precision.
     """
     progress = progress or Progress()
     if name not in BACKENDS:
@@ -54,33 +56,34 @@ def open_backend(
 
 
 def best_backend(progress: Progress) -> str:
-    """The fastest kind that works here; ``auto``."""
+    """Name of the fastest backend that works on this machine, which ``auto`` stands for."""
     from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_cuda
     from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS, installed
 
-    if lack := why_no_cuda():
-        progress.detail(f"Backend onnxruntime, on the CPU: {lack}")
+    if no_cuda := why_no_cuda():
+        progress.detail(f"Backend onnxruntime (CPU): {no_cuda}")
         return "onnxruntime"
     for flavour in FLAVOURS:
         if installed(flavour):
             progress.note(f"Backend {flavour}: it is installed, and there is a GPU")
             return flavour
-    from ssdiff_trt.runtime.backends.onnxruntime_cuda import why_not
+    from ssdiff_trt.runtime.backends.onnxruntime_cuda import unavailable_reason
 
-    if not (lack := why_not()):
-        progress.note("Backend onnxruntime-cuda: there is a GPU, and no TensorRT is installed")
+    if not (reason := unavailable_reason()):
+        progress.note("Backend onnxruntime-cuda: there is a GPU, but TensorRT is not installed")
         return "onnxruntime-cuda"
-    progress.note(f"Backend onnxruntime, on the CPU: no TensorRT is installed, and {lack}")
+    progress.note(f"Backend onnxruntime (CPU): TensorRT is not installed, and {reason}")
     return "onnxruntime"
 
 
 def _precision_for(name: str, bundle: Bundle, progress: Progress) -> Precision:
+    """Precision that ``auto`` stands for."""
     if name == "onnxruntime":
         return "fp32"
     if "fp16" in bundle.precisions:
         return "fp16"
     progress.note(
         f"Precision fp32: the bundle {bundle.manifest.name} has no graphs in fp16; "
-        "ssdiff-export --fp16 makes them"
+        "create them with ssdiff-export --fp16"
     )
     return "fp32"

@@ -1,6 +1,6 @@
-"""How fast a machine runs a bundle, and what that takes of memory and energy.
+"""Benchmark of a bundle on this machine: latency, throughput, memory, load time and energy.
 
-``rounds`` is the whole of a benchmark, ``worker`` what one of its processes measures, ``results``
-what comes of it. ``gauges`` and ``environment`` tell of the machine, ``statistics``, ``tables`` and
-``plot`` of the numbers.
+``rounds`` runs a benchmark, ``worker`` is what each of its processes measures, ``results`` holds
+the data model and its JSON format. ``gauges`` and ``environment`` read the machine's state;
+``statistics``, ``tables`` and ``plot`` evaluate and display the measurements.
 """

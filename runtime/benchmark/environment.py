@@ -1,4 +1,4 @@
-"""The machine that is measured: what it is, and whether it has anything else to do."""
+"""Description of the machine under test, and whether other programs load it."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ PACKAGES = (
     "torch",
 )
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-_IDLE = 0.05
-"""Share of the cores that others may keep busy before a warning."""
+_IDLE_SHARE = 0.05
+"""Share of the cores, or of the GPU, that other programs may use before a warning, 0..1."""
 
 
 def environment(power_label: str | None = None) -> Environment:
-    """This machine.
+    """Describe this machine: the hardware, software and settings that timings depend on.
 
     Args:
-        power_label: name of its power mode; a Jetson's own by default.
+        power_label: name of the power mode; by default the one nvpmodel reports on a Jetson.
     """
     gpu = driver = limit = None
     if nvml := open_nvml():
-        gpu, driver = nvml.ask("nvmlDeviceGetName"), nvml.driver()
-        limit = nvml.ask("nvmlDeviceGetEnforcedPowerLimit")
+        gpu, driver = nvml.query("nvmlDeviceGetName"), nvml.driver()
+        limit = nvml.query("nvmlDeviceGetEnforcedPowerLimit")
         nvml.close()
     return Environment(
         machine=platform.machine(),
@@ -49,18 +49,18 @@ def environment(power_label: str | None = None) -> Environment:
         processor=_processor(),
         cores=_cores(),
         memory_bytes=_memory(),
-        governor=_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        governor=_read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         gpu=gpu,
         driver=driver,
         power_limit_watts=None if limit is None else limit / 1000,
         power_mode=power_label or _nvpmodel(),
         python=platform.python_version(),
-        packages={name: found for name in PACKAGES if (found := _version(name))},
+        packages={name: found for name in PACKAGES if (found := _installed_version(name))},
         variables={name: os.environ[name] for name in _VARIABLES if name in os.environ},
     )
 
 
-def _line(path: str) -> str | None:
+def _read_line(path: str) -> str | None:
     try:
         return Path(path).read_text().strip("\0\n ")
     except OSError:
@@ -74,19 +74,20 @@ def _cores() -> int:
 
 
 def _processor() -> str:
-    """A Jetson's board, else the name of the CPU."""
-    if board := _line("/proc/device-tree/model"):
+    """Name of the board on a Jetson, else of the CPU."""
+    if board := _read_line("/proc/device-tree/model"):
         return board
-    name = re.search(r"^model name\s*: (.+)", _line("/proc/cpuinfo") or "", re.MULTILINE)
+    name = re.search(r"^model name\s*: (.+)", _read_line("/proc/cpuinfo") or "", re.MULTILINE)
     return name[1] if name else platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:
-    total = re.search(r"^MemTotal:\s+(\d+) kB", _line("/proc/meminfo") or "", re.MULTILINE)
+    """Total RAM in bytes."""
+    total = re.search(r"^MemTotal:\s+(\d+) kB", _read_line("/proc/meminfo") or "", re.MULTILINE)
     return int(total[1]) << 10 if total else None
 
 
-def _version(package: str) -> str | None:
+def _installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -94,22 +95,22 @@ def _version(package: str) -> str | None:
 
 
 def _nvpmodel() -> str | None:
-    """The power mode of a Jetson."""
+    """Name of the active power mode of a Jetson; None on other machines."""
     if not shutil.which("nvpmodel"):
         return None
-    told = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True)
-    return parse_nvpmodel(told.stdout)
+    completed = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True)
+    return parse_nvpmodel(completed.stdout)
 
 
 def parse_nvpmodel(text: str) -> str | None:
-    """Of what nvpmodel -q prints, such as 30W."""
-    found = re.search(r"Power Mode: *(\S+)", text)
-    return found[1] if found else None
+    """Name of the power mode, such as 30W, from the output of ``nvpmodel -q``."""
+    match = re.search(r"Power Mode: *(\S+)", text)
+    return match[1] if match else None
 
 
-def differences(one: Environment, other: Environment) -> list[str]:
-    """In what two machines differ, a clause each; the second is the older."""
-    now, before = one.model_dump(), other.model_dump()
+def differences(current: Environment, older: Environment) -> list[str]:
+    """Differences between the machines of two benchmarks, a clause each."""
+    now, before = current.model_dump(), older.model_dump()
     for nested in ("packages", "variables"):
         now |= now.pop(nested)
         before |= before.pop(nested)
@@ -121,18 +122,19 @@ def differences(one: Environment, other: Environment) -> list[str]:
 
 
 class CpuTime(NamedTuple):
-    """Seconds of CPU, all cores together, up to now."""
+    """CPU time used so far, in seconds, summed over all cores."""
 
-    when: float
+    wall: float
+    """Wall-clock time of the reading, seconds since an arbitrary start."""
     busy: float
-    """Of the machine."""
+    """CPU time of the whole machine."""
     own: float
-    """Of this process and those of its children that have ended."""
+    """CPU time of this process and of its children that have exited."""
 
 
 def cpu_time() -> CpuTime | None:
-    """Where the kernel tells; None elsewhere."""
-    stat = _line("/proc/stat")
+    """CPU time of the machine and of this process; None where there is no ``/proc/stat``."""
+    stat = _read_line("/proc/stat")
     if stat is None:
         return None
     user, nice, system, _, _, irq, soft, steal = map(int, stat.split()[1:9])
@@ -141,35 +143,41 @@ def cpu_time() -> CpuTime | None:
     return CpuTime(own.elapsed, busy, sum(own[:4]))
 
 
-def others_cores(before: CpuTime | None, after: CpuTime | None) -> float | None:
-    """How many cores other programs kept busy between two times, on average."""
+def cores_used_by_others(before: CpuTime | None, after: CpuTime | None) -> float | None:
+    """Mean number of cores that other programs used between two readings."""
     if before is None or after is None:
         return None
     busy = (after.busy - before.busy) - (after.own - before.own)
-    return max(0.0, busy / (after.when - before.when))
+    return max(0.0, busy / (after.wall - before.wall))
 
 
-def not_idle(others: float | None, cores: int, when: str) -> str | None:
-    """A clause that the machine has other work; None if it has not."""
-    if others is None or others <= _IDLE * cores:
+def cpu_load_warning(other_cores: float | None, cores: int, when: str) -> str | None:
+    """Warning that other programs use the CPU; None if they do not or it is unknown.
+
+    Args:
+        other_cores: mean number of cores that other programs used.
+        cores: number of cores of the machine.
+        when: when this was measured, as the start of the sentence.
+    """
+    if other_cores is None or other_cores <= _IDLE_SHARE * cores:
         return None
     return (
-        f"{when}, other programs kept {others:.1f} of {cores} cores busy; times are longer and "
-        "scatter more than they would on an idle machine"
+        f"{when}, other programs used {other_cores:.1f} of {cores} cores; times are longer and "
+        "vary more than on an idle machine"
     )
 
 
-def gpu_in_use() -> str | None:
-    """A clause that others use the GPU; None if nobody does, or it is not told."""
+def gpu_load_warning() -> str | None:
+    """Warning that other programs use the GPU; None if they do not or it is unknown."""
     nvml = open_nvml()
     if nvml is None:
         return None
-    running = nvml.ask("nvmlDeviceGetComputeRunningProcesses") or []
+    running = nvml.query("nvmlDeviceGetComputeRunningProcesses") or []
     running = [process for process in running if process.pid != os.getpid()]
-    load = nvml.ask("nvmlDeviceGetUtilizationRates")
+    load = nvml.query("nvmlDeviceGetUtilizationRates")
     nvml.close()
-    if not running and (load is None or load.gpu <= 100 * _IDLE):
+    if not running and (load is None or load.gpu <= 100 * _IDLE_SHARE):
         return None
-    share = "" if load is None else f", and it is {load.gpu} % busy"
+    share = "" if load is None else f", {load.gpu} % utilisation"
     programs = counted(len(running), "other program")
-    return f"The GPU is not idle: {programs} on it{share}; times may be longer for that"
+    return f"The GPU is not idle ({programs}{share}); times may be longer"

@@ -1,7 +1,7 @@
-"""Gauges: energy, clocks, temperature and memory, as far as a machine tells of itself.
+"""Gauges: energy, clock rate, temperature and memory, as far as the platform reports them.
 
-NVML tells of an NVIDIA GPU, tegrastats of a whole Jetson, RAPL and cpufreq of a CPU. What a gauge
-cannot tell is None, never a guess.
+An NVIDIA GPU is read by NVML, a Jetson module by tegrastats, a CPU by RAPL and cpufreq. A quantity
+that the platform does not report is None, never an estimate.
 """
 
 from __future__ import annotations
@@ -22,79 +22,81 @@ import numpy as np
 from ssdiff_trt.runtime.backends.protocol import Device
 from ssdiff_trt.runtime.benchmark.results import Observed
 
-_PERIOD = 0.1
-"""Seconds from reading to reading."""
-_THROTTLING = {
+_SAMPLING_PERIOD = 0.1
+"""Seconds between two readings."""
+_THROTTLE_REASONS = {
     0x04: "power cap",
     0x08: "hardware slowdown",
     0x20: "heat",
     0x40: "heat (hardware)",
     0x80: "power brake",
 }
-"""Bits of NVML's reasons for a lower clock; the others are a user's own choice, or idleness."""
+"""Bits of NVML's clock throttle reasons. The other bits are settings of the user, or idleness."""
 _RAIL = re.compile(r"\b((?:VDD|VIN|POM)\w*) (\d+)(?:mW)?/\d+")
-_WHOLE = ("VDD_IN", "POM_5V_IN")
-"""Rails of a Jetson's whole module; where there is none, the sum of all rails is taken."""
+_MODULE_RAILS = ("VDD_IN", "POM_5V_IN")
+"""Power rails that supply a whole Jetson module; without one, all rails are summed."""
 
 
 class Reading(NamedTuple):
-    """What a gauge says at one time."""
+    """One reading of a gauge."""
 
     joules: float | None = None
-    """Since some time in the past."""
+    """Energy counter, J, from an arbitrary start."""
     mhz: float | None = None
+    """Clock rate."""
     celsius: float | None = None
+    """Temperature."""
     throttled: tuple[str, ...] = ()
-    """Why the clock is held back now."""
+    """Reasons why the clock is throttled at this moment."""
     memory: int | None = None
-    """Bytes of the device in use, by whomever."""
+    """Device memory used by all programs together, bytes."""
 
 
 class Gauge(Protocol):
-    """Something that can be read again and again."""
+    """A source of readings of one device."""
 
-    of: str
-    """What it covers, and by what."""
+    label: str
+    """Device and method, such as ``GPU (NVML)``."""
 
     def read(self) -> Reading:
-        """Its state now."""
+        """Read the present state."""
         ...
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Release the resources of the gauge."""
         ...
 
 
 class Nvml:
-    """An NVIDIA GPU, by NVML. Its energy is a counter of the board's own."""
+    """Gauge of an NVIDIA GPU through NVML; energy comes from the board's own counter."""
 
-    of = "GPU (NVML)"
+    label = "GPU (NVML)"
 
     def __init__(self, nvml: ModuleType) -> None:
         self._nvml = nvml
         nvml.nvmlInit()
         self._gpu = _first_visible(nvml)
 
-    def ask(self, name: str, *more: Any) -> Any:
-        """The answer of a function of NVML on this GPU, None if the GPU has none."""
+    def query(self, name: str, *arguments: Any) -> Any:
+        """Result of an NVML function for this GPU; None if the GPU does not support it."""
         try:
-            return getattr(self._nvml, name)(self._gpu, *more)
+            return getattr(self._nvml, name)(self._gpu, *arguments)
         except self._nvml.NVMLError_NotSupported:
             return None
 
     def driver(self) -> str:
-        """Version of NVIDIA's driver."""
+        """Version of the NVIDIA driver."""
         return str(self._nvml.nvmlSystemGetDriverVersion())
 
     def read(self) -> Reading:
-        millijoules = self.ask("nvmlDeviceGetTotalEnergyConsumption")
-        reasons = self.ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
-        memory = self.ask("nvmlDeviceGetMemoryInfo")
+        millijoules = self.query("nvmlDeviceGetTotalEnergyConsumption")
+        reasons = self.query("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
+        memory = self.query("nvmlDeviceGetMemoryInfo")
         return Reading(
             None if millijoules is None else millijoules / 1000,
-            self.ask("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM),
-            self.ask("nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU),
-            tuple(reason for bit, reason in _THROTTLING.items() if reasons & bit),
+            self.query("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM),
+            self.query("nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU),
+            tuple(reason for bit, reason in _THROTTLE_REASONS.items() if reasons & bit),
             None if memory is None else memory.used,
         )
 
@@ -103,7 +105,7 @@ class Nvml:
 
 
 def open_nvml() -> Nvml | None:
-    """NVML, if its package is installed and there is a GPU."""
+    """Gauge of the GPU through NVML; None without its package or without a GPU."""
     try:
         import pynvml
     except ImportError:
@@ -115,7 +117,7 @@ def open_nvml() -> Nvml | None:
 
 
 def _first_visible(nvml: ModuleType) -> Any:
-    """The GPU that CUDA takes, which may be hidden others, by number or by name."""
+    """NVML handle of CUDA's device 0, which CUDA_VISIBLE_DEVICES gives by index or by UUID."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
     if first.startswith(("GPU-", "MIG-")):
         return nvml.nvmlDeviceGetHandleByUUID(first)
@@ -123,23 +125,23 @@ def _first_visible(nvml: ModuleType) -> Any:
 
 
 class Jetson:
-    """A Jetson's module, by what tegrastats prints; its power is added up over time.
+    """Gauge of a Jetson module through tegrastats; energy is its power integrated over time.
 
     Args:
-        words: of the command.
+        command: program to start, with its arguments.
     """
 
-    of = "module (tegrastats)"
+    label = "module (tegrastats)"
 
-    def __init__(self, words: tuple[str, ...] = ("tegrastats", "--interval", "100")) -> None:
-        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    def __init__(self, command: tuple[str, ...] = ("tegrastats", "--interval", "100")) -> None:
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self._joules, self._reading = 0.0, Reading()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread = threading.Thread(target=self._read_lines, daemon=True)
         self._thread.start()
         self._ready.wait(timeout=5)
 
-    def _follow(self) -> None:
+    def _read_lines(self) -> None:
         assert self._process.stdout is not None
         before = time.monotonic()
         for line in self._process.stdout:
@@ -161,14 +163,18 @@ class Jetson:
 
 
 def parse_tegrastats(line: str) -> tuple[float | None, Reading]:
-    """Watts, and the GPU's clock, its temperature and the memory in use, of one line."""
+    """Parse one line of tegrastats.
+
+    Returns:
+        Power in W, and a reading with the GPU's clock and temperature and the memory in use.
+    """
     rails = {name: int(milliwatts) / 1000 for name, milliwatts in _RAIL.findall(line)}
-    whole = [rails[name] for name in _WHOLE if name in rails]
-    watts = whole[0] if whole else sum(rails.values()) if rails else None
+    module_rails = [rails[name] for name in _MODULE_RAILS if name in rails]
+    watts = module_rails[0] if module_rails else sum(rails.values()) if rails else None
 
     def number(pattern: str) -> float | None:
-        found = re.search(pattern, line)
-        return float(found[1]) if found else None
+        match = re.search(pattern, line)
+        return float(match[1]) if match else None
 
     memory = number(r"\bRAM (\d+)/")
     return watts, Reading(
@@ -179,41 +185,43 @@ def parse_tegrastats(line: str) -> tuple[float | None, Reading]:
 
 
 class Cpu:
-    """A CPU, by RAPL's counters of energy, of which many systems let only root read, and cpufreq.
+    """Gauge of a CPU through RAPL energy counters and cpufreq.
+
+    On many systems only root may read RAPL; energy is None for other users.
 
     Args:
-        sys: where the kernel tells of itself.
+        sys: mount point of sysfs.
     """
 
-    of = "CPU (RAPL, cpufreq)"
+    label = "CPU (RAPL, cpufreq)"
 
     def __init__(self, sys: Path = Path("/sys")) -> None:
         self._packages = sorted((sys / "class/powercap").glob("intel-rapl:[0-9]"))
         cores = sys / "devices/system/cpu"
         self._clocks = sorted(cores.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
         self._throttles = sorted(cores.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
-        self._throttled = self._count()
+        self._throttle_count = self._count_throttling()
         self._last = [_number(package / "energy_uj") for package in self._packages]
         self._microjoules = 0.0
 
-    def _count(self) -> float:
+    def _count_throttling(self) -> float:
         return sum(_number(path) or 0 for path in self._throttles)
 
     def read(self) -> Reading:
         now = [_number(package / "energy_uj") for package in self._packages]
         for package, before, after in zip(self._packages, self._last, now, strict=True):
             if before is not None and after is not None:
-                over = _number(package / "max_energy_range_uj") or 0  # the counter starts over
-                self._microjoules += after - before + (over if after < before else 0)
-        known = bool(now) and None not in now + self._last
-        clocks = [hertz for path in self._clocks if (hertz := _number(path)) is not None]
-        count = self._count()
-        heat = count > self._throttled
-        self._last, self._throttled = now, count
+                span = _number(package / "max_energy_range_uj") or 0  # the counter wraps around
+                self._microjoules += after - before + (span if after < before else 0)
+        complete = bool(now) and None not in now + self._last
+        kilohertz = [clock for path in self._clocks if (clock := _number(path)) is not None]
+        count = self._count_throttling()
+        overheated = count > self._throttle_count
+        self._last, self._throttle_count = now, count
         return Reading(
-            self._microjoules / 1e6 if known else None,
-            float(np.mean(clocks)) / 1000 if clocks else None,
-            throttled=("heat",) if heat else (),
+            self._microjoules / 1e6 if complete else None,
+            float(np.mean(kilohertz)) / 1000 if kilohertz else None,
+            throttled=("heat",) if overheated else (),
         )
 
     def close(self) -> None:
@@ -228,69 +236,73 @@ def _number(path: Path) -> float | None:
 
 
 def open_gauge(device: Device) -> Gauge | None:
-    """What tells most of a device here: tegrastats, NVML for a GPU, the kernel for a CPU."""
+    """The best gauge of a device on this machine: tegrastats, else NVML (GPU) or sysfs (CPU)."""
     if shutil.which("tegrastats"):
         return Jetson()
     return open_nvml() if device == "gpu" else Cpu()
 
 
 class Watch:
-    """Reads what tells of a device while a block runs.
+    """Context manager that reads a gauge periodically while its block runs.
 
     Args:
-        device: to watch.
-        gauge: that tells of it; by default the one that there is.
+        device: device to monitor.
+        gauge: gauge to read; by default that of :func:`open_gauge`.
 
     Attributes:
-        device_bytes: most of a GPU's memory that was in use in any block, above what was in use
-            when this was made.
+        device_bytes: peak GPU memory in use during any block, in bytes above the use at
+            construction; None where it is unknown.
     """
 
     def __init__(self, device: Device, gauge: Gauge | None = None) -> None:
         self._device, self._gauge = device, gauge or open_gauge(device)
         self._readings: list[Reading] = []
-        self._before = self._gauge.read().memory if self._gauge else None
+        self._initial_memory = self._gauge.read().memory if self._gauge else None
         self.device_bytes: int | None = None
 
     def __enter__(self) -> Watch:
         self._readings.clear()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read_periodically, daemon=True)
         self._thread.start()
         return self
 
-    def _follow(self) -> None:
+    def _read_periodically(self) -> None:
         while self._gauge is not None:
             self._readings.append(self._gauge.read())
-            if self._over.is_set():
+            if self._stop.is_set():
                 return
-            self._over.wait(_PERIOD)
+            self._stop.wait(_SAMPLING_PERIOD)
 
     def __exit__(self, *exception: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
+        initial = self._initial_memory
         used = [reading.memory for reading in self._readings if reading.memory is not None]
-        if self._device == "gpu" and self._before is not None:
-            self.device_bytes = max([self.device_bytes or 0, *(m - self._before for m in used)])
+        if self._device == "gpu" and initial is not None:
+            self.device_bytes = max([self.device_bytes or 0, *(m - initial for m in used)])
 
     def close(self) -> None:
-        """Let go of the gauge."""
+        """Close the gauge."""
         if self._gauge is not None:
             self._gauge.close()
 
     def observed(self) -> Observed | None:
-        """What was read in the last block; None where nothing can be."""
+        """Summary of the readings of the last block; None without a gauge."""
         if self._gauge is None:
             return None
         first, last = self._readings[0].joules, self._readings[-1].joules
         return Observed(
-            gauge=self._gauge.of,
+            gauge=self._gauge.label,
             joules=None if first is None or last is None else last - first,
-            mhz=self._of("mhz", np.median),
-            celsius=self._of("celsius", max),
-            throttled=tuple(sorted({why for one in self._readings[1:] for why in one.throttled})),
+            mhz=self._reduced("mhz", np.median),
+            celsius=self._reduced("celsius", max),
+            throttled=tuple(
+                sorted({reason for reading in self._readings[1:] for reason in reading.throttled})
+            ),
         )
 
-    def _of(self, name: str, reduce: Callable[[list[float]], Any]) -> float | None:
-        known = [value for one in self._readings if (value := getattr(one, name)) is not None]
-        return float(reduce(known)) if known else None
+    def _reduced(self, field: str, reduce: Callable[[list[float]], Any]) -> float | None:
+        """A field of all readings reduced to one value, without those that are None."""
+        values = [value for r in self._readings if (value := getattr(r, field)) is not None]
+        return float(reduce(values)) if values else None

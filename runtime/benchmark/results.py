@@ -1,9 +1,10 @@
-"""What a benchmark found: every run of every case, and where it ran. JSON keeps all of it."""
+"""Data model of benchmark results: every run of every case, and the machine. Stored as JSON."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,153 +14,158 @@ from ssdiff_trt.runtime.errors import SSDiffError
 
 
 class Strict(BaseModel):
-    """Nothing unknown, nothing changed later."""
+    """Base of immutable models that reject unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Observed(Strict):
-    """What a gauge said while tiles streamed through a backend."""
+    """Readings of a gauge while batches streamed through a backend."""
 
     gauge: str
+    """Device and method of the gauge."""
     joules: float | None = None
-    """Of all that the gauge covers, idle power included."""
+    """Energy of the whole device or module that the gauge covers, idle power included."""
     mhz: float | None = None
-    """Median of the clock."""
+    """Median clock rate."""
     celsius: float | None = None
     """Highest temperature."""
     throttled: tuple[str, ...] = ()
-    """Why the clock was held back, if it was."""
+    """Reasons for which the clock was throttled."""
 
 
 class Sample(Strict):
-    """A backend, a batch and a number of steps, in one process."""
+    """Measurements of one backend, batch size and number of steps in one process."""
 
     latency_ms: tuple[float, ...]
-    """Each run's, from tiles on the host to images on the host, one batch at a time."""
+    """Latency of each run: one batch, from tiles in host memory to images in host memory."""
     device_ms: tuple[float, ...] = ()
-    """Each run's on the GPU alone, by CUDA events, where the backend can tell."""
+    """GPU time of each run by CUDA events, without copies; empty if the backend has no timer."""
     tiles: int
-    """That streamed through, one batch after another without a pause."""
+    """Tiles processed in the throughput measurement, batch after batch without a pause."""
     seconds: float
-    """That they took."""
+    """Duration of the throughput measurement."""
     observed: Observed | None = None
-    """During these seconds."""
+    """Gauge readings during the throughput measurement."""
 
 
 class Process(Strict):
-    """What a fresh process measured."""
+    """Measurements of one case in one fresh process."""
 
     load_seconds: float
-    """To open the backend, its engine built before."""
+    """Time to open the backend when its engine is already built."""
     first_tile_seconds: float
-    """From the start of the process to the images of the first batch, by the bundle's steps."""
+    """Time from process start to the images of the first batch, with the bundle's timesteps."""
     host_bytes: int
-    """Peak of resident memory."""
+    """Peak resident memory."""
     device_bytes: int | None = None
-    """Peak of the GPU's memory above what was in use before, where it is told."""
+    """Peak GPU memory above the use at process start; None where it is unknown."""
     samples: dict[int, Sample]
-    """By number of steps."""
+    """Measurements by number of sampling steps."""
 
 
 class Opened(Strict):
-    """A backend that works here."""
+    """A backend that could be opened on this machine."""
 
     backend: str
-    """As it describes itself."""
+    """The backend's description of itself."""
     precision: Precision
     device: Device
     batches: tuple[int, ...]
-    """That it has room for."""
+    """Batch sizes that fit into memory."""
     build_seconds: float | None = None
-    """That its engine took when it was built, perhaps long ago."""
+    """Time it took to build its engine, possibly in an earlier run."""
 
 
 class Case(Strict):
-    """A contender and a batch; a process for every round."""
+    """Measurements of one candidate and batch size, from one process per round."""
 
-    contender: str
+    candidate: str
     batch: int
     processes: tuple[Process, ...]
 
     def latencies(self, steps: int) -> list[tuple[float, ...]]:
-        """Milliseconds of a batch, round by round."""
+        """Latencies of a batch in ms, round by round."""
         return [process.samples[steps].latency_ms for process in self.processes]
 
     def device_latencies(self, steps: int) -> list[tuple[float, ...]]:
-        """The same on the GPU alone; empty where that is not told."""
-        return [found for p in self.processes if (found := p.samples[steps].device_ms)]
+        """GPU times of a batch in ms, round by round; empty if the backend has no timer."""
+        return [times for p in self.processes if (times := p.samples[steps].device_ms)]
 
     def rates(self, steps: int) -> list[float]:
-        """Tiles per second of a stream of batches, round by round."""
+        """Throughput in tiles per second, round by round."""
         samples = [process.samples[steps] for process in self.processes]
         return [sample.tiles / sample.seconds for sample in samples]
 
     def tiles_per_second(self, steps: int) -> float:
-        """The same over all rounds."""
+        """Throughput in tiles per second over all rounds."""
         samples = [process.samples[steps] for process in self.processes]
         return sum(s.tiles for s in samples) / sum(s.seconds for s in samples)
 
     def joules_per_tile(self, steps: int) -> float | None:
-        """Energy of the stream, if it was told in every round."""
+        """Energy per tile at full throughput; None unless every round measured energy."""
         samples = [process.samples[steps] for process in self.processes]
-        found = [s.observed.joules for s in samples if s.observed and s.observed.joules is not None]
-        return sum(found) / sum(s.tiles for s in samples) if len(found) == len(samples) else None
+        joules = [o.joules for s in samples if (o := s.observed) and o.joules is not None]
+        return sum(joules) / sum(s.tiles for s in samples) if len(joules) == len(samples) else None
 
     def watts(self, steps: int) -> float | None:
-        """Mean power of the stream."""
+        """Mean power at full throughput; None unless every round measured energy."""
         joules = self.joules_per_tile(steps)
         return None if joules is None else joules * self.tiles_per_second(steps)
 
 
 class SceneRun(Strict):
-    """A scene from file to file, in a fresh process."""
+    """Pansharpening of a scene from input files to output file, in a fresh process."""
 
     seconds: float
-    """Of the run, the backend open already."""
+    """Duration of the run, without opening the backend."""
     network_seconds: float
-    """Of these, waiting for the backend; the rest is reading, blending and writing."""
+    """Part of ``seconds`` spent in the backend; the rest is reading, blending and writing."""
     load_seconds: float
+    """Time to open the backend."""
     host_bytes: int
+    """Peak resident memory."""
     device_bytes: int | None = None
+    """Peak GPU memory above the use at process start; None where it is unknown."""
     pixels: int
-    """Of the result."""
+    """Pixels of the output image."""
     tiles: int
     steps: int
 
 
 class SceneCase(Strict):
-    """A contender on a scene."""
+    """Scene runs of one candidate, one per round."""
 
-    contender: str
+    candidate: str
     runs: tuple[SceneRun, ...]
 
 
 class Environment(Strict):
-    """All about the machine that a time may depend on."""
+    """Hardware, software and settings of the machine that timings depend on."""
 
     machine: str
     system: str
     processor: str
     cores: int
-    """That this process may use."""
+    """CPU cores that this process may use."""
     memory_bytes: int | None
     governor: str | None
-    """Of the CPU's clock."""
+    """CPU frequency governor."""
     gpu: str | None
     driver: str | None
     power_limit_watts: float | None
-    """Of the GPU."""
+    """Enforced power limit of the GPU."""
     power_mode: str | None
-    """As it was labelled, or a Jetson's own."""
+    """Power mode: the label given by the user, else that of a Jetson."""
     python: str
     packages: dict[str, str]
+    """Versions of the packages that matter, by name."""
     variables: dict[str, str]
-    """Of the shell, that set threads and GPUs."""
+    """Environment variables that select threads and GPUs."""
 
 
 class Settings(Strict):
-    """How it was measured."""
+    """Settings of a benchmark; see :func:`ssdiff_trt.runtime.benchmark.rounds.bench`."""
 
     batches: tuple[int, ...]
     steps: tuple[int, ...]
@@ -171,9 +177,9 @@ class Settings(Strict):
 
 
 class Benchmark(Strict):
-    """A whole benchmark."""
+    """All results of a benchmark."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     created: str
     bundle: str
     bundle_sha256: str
@@ -181,28 +187,53 @@ class Benchmark(Strict):
     settings: Settings
     environment: Environment
     others_cores: float | None
-    """How many cores other programs kept busy meanwhile, on average."""
-    contenders: dict[str, Opened]
+    """Mean number of cores that other programs used during the benchmark."""
+    candidates: dict[str, Opened]
+    """Backends that were measured, by the name under which tables list them."""
     cases: tuple[Case, ...]
     scenes: tuple[SceneCase, ...] = ()
 
 
 def read_benchmark(path: str | Path) -> Benchmark:
-    """One that was written before.
+    """Read a benchmark that ``ssdiff-trt bench --json`` wrote, of this or an older format.
 
     Raises:
-        SSDiffError: if it cannot be read, or is none of this format.
+        SSDiffError: if the file cannot be read or is not a benchmark.
     """
     try:
-        return Benchmark.model_validate_json(Path(path).read_bytes())
+        return Benchmark.model_validate(_migrate(json.loads(Path(path).read_bytes())))
     except OSError as error:
         raise SSDiffError(
-            f"{path} cannot be read ({error.strerror}); give a file of ssdiff-trt bench --json."
+            f"{path} cannot be read ({error.strerror}); give a file that ssdiff-trt bench --json "
+            "wrote."
         ) from error
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "its content"
+    except ValueError as error:
+        reason = str(error)
+        if isinstance(error, ValidationError):
+            fault = error.errors()[0]
+            reason = f"{'.'.join(map(str, fault['loc'])) or 'its content'}: {fault['msg']}"
         raise SSDiffError(
-            f"{path} is not a benchmark of format 1 ({place}: {fault['msg']}); give a file that "
-            "ssdiff-trt bench --json of this version wrote."
+            f"{path} is not a benchmark of format 1 or 2 ({reason}); give a file that ssdiff-trt "
+            "bench --json wrote."
         ) from error
+
+
+def _migrate(content: Any) -> Any:
+    """Content of a benchmark file, converted from format 1 to format 2 if needed.
+
+    Format 1 called the candidates contenders. Anything that is not a benchmark of format 1 is
+    returned unchanged, for validation to judge.
+    """
+    if not isinstance(content, dict) or content.get("format") != 1:
+        return content
+
+    def renamed(case: Any) -> Any:
+        if not isinstance(case, dict):
+            return case
+        return {"candidate" if key == "contender" else key: case[key] for key in case}
+
+    migrated = {"candidates" if key == "contenders" else key: content[key] for key in content}
+    for name in ("cases", "scenes"):
+        if isinstance(cases := migrated.get(name), list):
+            migrated[name] = [renamed(case) for case in cases]
+    return migrated | {"format": 2}

@@ -1,8 +1,8 @@
-"""The benchmark: cases in fresh processes, round by round, so that ratios are of one time.
+"""The benchmark: every case is measured in fresh processes, in several interleaved rounds.
 
-A *contender* is a backend in a precision, or the PyTorch reference; a *case* is a contender and a
-batch. Every round visits all cases in an order of its own: what drifts in the machine, clocks and
-heat and other work, meets all of them alike.
+A *candidate* is a backend in one precision, or the PyTorch reference; a *case* is a candidate with
+one batch size. Every round measures all cases in a shuffled order, so that drift of the machine
+(clock rate, temperature, other programs) affects all cases alike.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -23,11 +22,11 @@ from pydantic import BaseModel
 from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
 from ssdiff_trt.runtime.backends.registry import best_backend
 from ssdiff_trt.runtime.benchmark.environment import (
+    cores_used_by_others,
+    cpu_load_warning,
     cpu_time,
     environment,
-    gpu_in_use,
-    not_idle,
-    others_cores,
+    gpu_load_warning,
 )
 from ssdiff_trt.runtime.benchmark.results import (
     Benchmark,
@@ -48,10 +47,8 @@ from ssdiff_trt.runtime.raster.output import check_target
 from ssdiff_trt.runtime.schedule import spaced_timesteps
 
 OPENER = "ssdiff_trt.runtime.backends.registry:open_backend"
-REFERENCE = "ssdiff_ref.network.ssnet.backend:open_torch"
-"""A name, and no import: only the process that measures it resolves it."""
-_SETTLE = 1.0
-"""Seconds for which the idle machine is looked at."""
+_IDLE_CHECK = 1.0
+"""Seconds over which the load of other programs is measured before the benchmark starts."""
 Answer = TypeVar("Answer", bound=BaseModel)
 Key = TypeVar("Key", bound=Hashable)
 
@@ -68,8 +65,8 @@ def bench(
     seconds: float = 1.0,
     threads: int | None = None,
     scene: tuple[str, str] | None = None,
-    reference: bool = False,
-    others: Mapping[str, str] | None = None,
+    reference: str | None = None,
+    openers: Mapping[str, str] | None = None,
     budget: float | None = None,
     power_label: str | None = None,
     json: str | Path | None = None,
@@ -77,32 +74,36 @@ def bench(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Benchmark:
-    """Measure a bundle on this machine.
+    """Measure latency, throughput, memory, load time and energy of a bundle on this machine.
 
     Args:
-        bundle: directory, or name of one that comes along.
-        backends: names of :data:`ssdiff_trt.runtime.backends.protocol.BACKENDS`; with each
-            precision, a contender.
-        precisions: of the network. What a backend or bundle does not have is left out, and told.
-        batches: tiles at a time.
-        steps: numbers of sampling steps; one and the bundle's by default.
-        rounds: fresh processes for each case.
-        repeats: least number of runs in each of them.
-        seconds: least time in each of them for latency, and as much again for throughput.
-        threads: of the CPU; all cores by default.
-        scene: PAN and MS to pansharpen from end to end, too, by the bundle's own steps.
-        reference: also measure the PyTorch reference; torch has to be installed.
-        others: more contenders, by name: ``module:function`` of what opens them, called as
-            :func:`ssdiff_trt.runtime.backends.registry.open_backend` is.
-        budget: mean power in watts that must not be exceeded; told where it is.
-        power_label: of the machine's power mode; a Jetson's own by default.
-        json: file for all of it.
-        plot: file for a picture of latency and throughput against the batch.
-        overwrite: replace these files where they exist.
-        progress: told how work goes.
+        bundle: directory of a bundle, or name of a shipped one.
+        backends: names of :data:`ssdiff_trt.runtime.backends.protocol.BACKENDS`; each backend with
+            each precision is a candidate.
+        precisions: precisions of the network. Combinations that the backend or the bundle does not
+            have are left out with a warning.
+        batches: batch sizes, in tiles.
+        steps: numbers of sampling steps; default: one, and the bundle's own number.
+        rounds: number of rounds, each a fresh process for every case.
+        repeats: minimum number of runs per process.
+        seconds: minimum duration per process of the latency measurement, and again of the
+            throughput measurement.
+        threads: CPU threads; default: all cores.
+        scene: PAN and MS files to pansharpen as well, from files to file, with the bundle's steps.
+        reference: opener of the PyTorch reference, to measure it as the candidate ``reference``.
+        openers: openers of further candidates, by name. An opener is the ``module:function`` path
+            of a function with the signature of
+            :func:`ssdiff_trt.runtime.backends.registry.open_backend`.
+        budget: power budget in W; the tables mark cases whose mean power exceeds it.
+        power_label: name of the power mode; by default the one nvpmodel reports on a Jetson.
+        json: JSON file to write all results to.
+        plot: image file to write a plot of latency and throughput against batch size to.
+        overwrite: replace these files if they exist.
+        progress: receives progress updates.
 
     Raises:
-        SSDiffError: if no contender works here, or a file, a number or the scene cannot be used.
+        SSDiffError: if no candidate works on this machine, or a file, a number or the scene cannot
+            be used.
     """
     progress = progress or Progress()
     opened = open_bundle(bundle)
@@ -124,36 +125,32 @@ def bench(
         raise SSDiffError(f"--json and --plot are both {json}; give them different names.")
     if plot is not None:
         check_picture(Path(plot))
-    if reference and find_spec("torch") is None:
-        raise SSDiffError(
-            "--reference needs PyTorch, which is not installed; pip install 'ssdiff-trt[export]'."
-        )
-    found = environment(power_label)
-    _look_around(found.cores, progress)
-    others = {**({"reference": REFERENCE} if reference else {}), **(others or {})}
-    contenders = _open(
-        _contenders(bundle, backends, precisions, others, settings, progress), progress
+    machine = environment(power_label)
+    _warn_if_busy(machine.cores, progress)
+    openers = {**({"reference": reference} if reference else {}), **(openers or {})}
+    candidates = _open_candidates(
+        _candidate_jobs(bundle, backends, precisions, openers, settings, progress), progress
     )
     began = cpu_time()
     with progress:
-        cases, scenes = _visit(contenders, rounds, scene, progress)
-    others_busy = others_cores(began, cpu_time())
-    if clause := not_idle(others_busy, found.cores, "While it was measured"):
-        progress.warn(clause)
+        cases, scenes = _measure_all(candidates, rounds, scene, progress)
+    other_cores = cores_used_by_others(began, cpu_time())
+    if warning := cpu_load_warning(other_cores, machine.cores, "During the benchmark"):
+        progress.warn(warning)
     result = Benchmark(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         bundle=opened.manifest.name,
         bundle_sha256=opened.sha256,
         tile=opened.manifest.model.tile,
         settings=settings,
-        environment=found,
-        others_cores=others_busy,
-        contenders={name: about for name, (_, about) in contenders.items()},
+        environment=machine,
+        others_cores=other_cores,
+        candidates={name: opened_backend for name, (_, opened_backend) in candidates.items()},
         cases=tuple(
-            Case(contender=name, batch=batch, processes=tuple(processes))
+            Case(candidate=name, batch=batch, processes=tuple(processes))
             for (name, batch), processes in cases.items()
         ),
-        scenes=tuple(SceneCase(contender=n, runs=tuple(runs)) for n, runs in scenes.items()),
+        scenes=tuple(SceneCase(candidate=n, runs=tuple(runs)) for n, runs in scenes.items()),
     )
     _write(result, json, plot, progress)
     return result
@@ -161,128 +158,146 @@ def bench(
 
 def _check(settings: Settings) -> None:
     for name, values in (
-        ("--batch", settings.batches),
+        ("`batch`", settings.batches),
         ("--rounds", (settings.rounds,)),
         ("--repeats", (settings.repeats,)),
-        ("--threads", (1 if settings.threads is None else settings.threads,)),
+        ("`threads`", (1 if settings.threads is None else settings.threads,)),
     ):
         if not values or min(values) < 1:
-            raise SSDiffError(f"{name} {','.join(map(str, values))} does not work; give 1 or more.")
+            raise SSDiffError(
+                f"{name} is {','.join(map(str, values))}, expected 1 or more; correct it."
+            )
     if not 0 <= settings.seconds < 3600:
-        raise SSDiffError(f"--seconds {settings.seconds:g} does not work; give 0 to 3600.")
+        raise SSDiffError(
+            f"--seconds is {settings.seconds:g}, expected 0 to less than 3600; correct it."
+        )
     for number in settings.steps:
         spaced_timesteps(number)
 
 
-def _look_around(cores: int, progress: Progress) -> None:
-    """Warn if the machine is not idle."""
+def _warn_if_busy(cores: int, progress: Progress) -> None:
+    """Warn if other programs use the CPU or the GPU."""
     began = cpu_time()
-    time.sleep(_SETTLE)
-    busy = not_idle(others_cores(began, cpu_time()), cores, "Before the start")
-    for clause in (busy, gpu_in_use()):
-        if clause:
-            progress.warn(clause)
+    time.sleep(_IDLE_CHECK)
+    other_cores = cores_used_by_others(began, cpu_time())
+    for warning in (
+        cpu_load_warning(other_cores, cores, "Before the benchmark"),
+        gpu_load_warning(),
+    ):
+        if warning:
+            progress.warn(warning)
 
 
-def _contenders(
+def _candidate_jobs(
     bundle: str,
     backends: Sequence[str],
     precisions: Sequence[PrecisionChoice],
-    others: Mapping[str, str],
+    openers: Mapping[str, str],
     settings: Settings,
     progress: Progress,
 ) -> Iterator[tuple[str, Job]]:
-    """Names, and jobs that open them."""
+    """Name and opening job of each candidate that was asked for."""
     shared = settings.model_dump(include={"batches", "steps", "repeats", "seconds", "threads"})
-    shared |= {"task": "open", "bundle": bundle, "talk": isinstance(progress, Lines)}
-    for given in backends:
-        name = best_backend(progress) if given == "auto" else given
+    shared |= {"task": "open", "bundle": bundle, "show_progress": isinstance(progress, Lines)}
+    for choice in backends:
+        name = best_backend(progress) if choice == "auto" else choice
         for precision in precisions:
             yield name, Job(opener=OPENER, backend=name, precision=precision, **shared)
-    for name, opener in others.items():
+    for name, opener in openers.items():
         yield name, Job(opener=opener, backend=name, precision="auto", **shared)
 
 
-def _open(jobs: Iterable[tuple[str, Job]], progress: Progress) -> dict[str, tuple[Job, Opened]]:
-    """What works here, by the name that tables give it; engines are built."""
-    contenders: dict[str, tuple[Job, Opened]] = {}
-    refused = []
+def _open_candidates(
+    jobs: Iterable[tuple[str, Job]], progress: Progress
+) -> dict[str, tuple[Job, Opened]]:
+    """Candidates that work on this machine, by the name used in tables; their engines are built.
+
+    Raises:
+        SSDiffError: if none works.
+    """
+    candidates: dict[str, tuple[Job, Opened]] = {}
+    refusals = []
     for name, job in jobs:
         try:
-            about = _run(job, Opened)
+            opened = _run_job(job, Opened)
         except SSDiffError as error:
-            refused.append(f"{name} in {job.precision}: {error}")
+            refusals.append(f"{name} in {job.precision}: {error}")
             continue
-        progress.detail(f"{name}: {about.backend}")
-        if crowded := sorted(set(job.batches) - set(about.batches)):
-            progress.warn(f"{name} has no room for batches of {', '.join(map(str, crowded))}")
-        update = {"device": about.device, "precision": about.precision, "talk": False}
-        contenders[f"{name} {about.precision}"] = job.model_copy(update=update), about
-    if not contenders:
-        raise SSDiffError(" ".join(refused))
-    for sentence in refused:
-        progress.warn(f"left out is {sentence}")
-    return contenders
+        progress.detail(f"{name}: {opened.backend}")
+        if too_large := sorted(set(job.batches) - set(opened.batches)):
+            batches = ", ".join(map(str, too_large))
+            progress.warn(f"{name} has no memory for batches of {batches}; they are left out")
+        update = {
+            "device": opened.device,
+            "precision": opened.precision,
+            "show_progress": False,
+        }
+        candidates[f"{name} {opened.precision}"] = job.model_copy(update=update), opened
+    if not candidates:
+        raise SSDiffError(" ".join(refusals))
+    for refusal in refusals:
+        progress.warn(f"left out: {refusal}")
+    return candidates
 
 
-def _visit(
-    contenders: Mapping[str, tuple[Job, Opened]],
+def _measure_all(
+    candidates: Mapping[str, tuple[Job, Opened]],
     rounds: int,
     scene: tuple[str, str] | None,
     progress: Progress,
 ) -> tuple[dict[tuple[str, int], list[Process]], dict[str, list[SceneRun]]]:
-    """Measure all cases and scenes, round by round."""
+    """Measure all cases, and the scene with each candidate, round by round."""
     cases = {
         (name, batch): list[Process]()
-        for name, (_, about) in contenders.items()
-        for batch in about.batches
+        for name, (_, opened) in candidates.items()
+        for batch in opened.batches
     }
-    scenes = {name: list[SceneRun]() for name in contenders} if scene else {}
+    scenes = {name: list[SceneRun]() for name in candidates} if scene else {}
     progress.start("Processes", rounds * (len(cases) + len(scenes)))
     with TemporaryDirectory() as folder:
-        for turn in range(rounds):
-            for name in _shuffled(scenes, turn):  # first: it may be that they cannot be read
+        for index in range(rounds):
+            for name in _shuffled(scenes, index):  # first, so that unreadable files fail early
                 files = (*(scene or ()), str(Path(folder) / "fused.tif"))
-                job = contenders[name][0].model_copy(update={"task": "scene", "scene": files})
-                scenes[name].append(_run(job, SceneRun))
+                job = candidates[name][0].model_copy(update={"task": "scene", "scene": files})
+                scenes[name].append(_run_job(job, SceneRun))
                 progress.advance(1)
-            for name, batch in _shuffled(cases, turn):
-                job = contenders[name][0].model_copy(update={"task": "tiles", "batches": (batch,)})
-                cases[name, batch].append(_run(job, Process))
+            for name, batch in _shuffled(cases, index):
+                job = candidates[name][0].model_copy(update={"task": "tiles", "batches": (batch,)})
+                cases[name, batch].append(_run_job(job, Process))
                 progress.advance(1)
     return cases, scenes
 
 
-def _shuffled(keys: Iterable[Key], turn: int) -> list[Key]:
-    """In an order of this turn's own, the same every time."""
+def _shuffled(keys: Iterable[Key], seed: int) -> list[Key]:
+    """Keys in a random order that depends on the seed alone."""
     order = list(keys)
-    random.Random(turn).shuffle(order)
+    random.Random(seed).shuffle(order)
     return order
 
 
-def _run(job: Job, kind: type[Answer]) -> Answer:
-    """Do a job in a fresh process.
+def _run_job(job: Job, answer_type: type[Answer]) -> Answer:
+    """Run a job in a fresh process and parse its answer.
 
     Raises:
-        SSDiffError: if it cannot be done, or the system killed it.
+        SSDiffError: if the job was refused or its process was killed.
     """
     job = job.model_copy(update={"started": time.monotonic()})
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", "from ssdiff_trt.runtime.benchmark.worker import main; main()"],
         input=job.model_dump_json(),
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # an interruption is this process's to tell
+        start_new_session=True,  # Ctrl-C reaches this process alone, which reports it once
     )
-    if done.returncode == REFUSED:
-        raise SSDiffError(done.stdout)
-    if done.returncode < 0:
+    if completed.returncode == REFUSED:
+        raise SSDiffError(completed.stdout)
+    if completed.returncode < 0:
         raise SSDiffError(
             f"The process that measured {job.backend} with batches of {max(job.batches)} was "
-            f"killed (signal {-done.returncode}), most often for want of memory; lower --batch."
+            f"killed (signal {-completed.returncode}), usually for lack of memory; lower `batch`."
         )
-    done.check_returncode()
-    return kind.model_validate_json(done.stdout)
+    completed.check_returncode()
+    return answer_type.model_validate_json(completed.stdout)
 
 
 def _write(
@@ -291,9 +306,9 @@ def _write(
     if json is not None:
         with atomic_write(Path(json)) as unfinished:
             unfinished.write_text(result.model_dump_json(indent=1) + "\n")
-        progress.note(f"{json}: all runs")
+        progress.note(f"{json}: all results")
     if plot is not None:
         from ssdiff_trt.runtime.benchmark.plot import draw
 
         draw(result, Path(plot))
-        progress.note(f"{plot}: latency and throughput")
+        progress.note(f"{plot}: plot of latency and throughput")

@@ -1,4 +1,4 @@
-"""Telling what a benchmark found."""
+"""Tables of a benchmark, and of its comparison with an older one, for a terminal."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ssdiff_trt.runtime.benchmark.environment import differences, not_idle
+from ssdiff_trt.runtime.benchmark.environment import cpu_load_warning, differences
 from ssdiff_trt.runtime.benchmark.results import Benchmark, Case, Observed
 from ssdiff_trt.runtime.benchmark.statistics import Rounds, percentile, ratio
 from ssdiff_trt.runtime.errors import counted
 
 _WIDTH = 80
-_BASE = "reference fp32"
-"""The contender that others are held against, where it is one."""
-_NOT_TOLD = "-"
+_BASELINE = "reference fp32"
+"""Candidate that speed-ups are relative to, if it was measured."""
+_MISSING = "-"
+"""Table cell of a value that was not measured."""
 
 
-def print_tables(found: Benchmark) -> None:
+def print_tables(benchmark: Benchmark) -> None:
     """Print a benchmark on standard output."""
     console = Console(width=_WIDTH, highlight=False)
-    rows = [(case, steps) for case in found.cases for steps in found.settings.steps]
-    console.print(_latency(found, rows))
+    rows = [(case, steps) for case in benchmark.cases for steps in benchmark.settings.steps]
+    console.print(_latency(benchmark, rows))
     if any(case.device_latencies(steps) for case, steps in rows):
         console.print(_device_latency(rows))
-    console.print(_throughput(found, rows))
-    console.print(_processes(found))
-    if found.scenes:
-        console.print(_scenes(found))
-    for line in _remarks(found, rows):
+    console.print(_throughput(benchmark, rows))
+    console.print(_processes(benchmark))
+    if benchmark.scenes:
+        console.print(_scenes(benchmark))
+    for line in _remarks(benchmark, rows):
         console.print(line)
 
 
@@ -39,16 +40,16 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
-    table.add_column("contender", overflow="fold")
+    table.add_column("candidate", overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
 def number(value: float | None) -> str:
-    """Three digits that count."""
+    """A value with three significant digits, or "-" for None."""
     if value is None:
-        return _NOT_TOLD
+        return _MISSING
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -60,58 +61,59 @@ def _runs(rounds: Rounds) -> str:
     return str(sum(map(len, rounds)))
 
 
-def _latency(found: Benchmark, rows: list[tuple[Case, int]]) -> Table:
-    base = {case.batch: case for case in found.cases if case.contender == _BASE}
+def _latency(benchmark: Benchmark, rows: list[tuple[Case, int]]) -> Table:
+    baselines = {case.batch: case for case in benchmark.cases if case.candidate == _BASELINE}
     table = _table(
-        "Latency of a batch in ms, from the host and back",
+        "Latency of a batch in ms, host to host",
         *("batch", "steps", "p50", "p95", "p99", "runs"),
-        *(["faster than reference"] if base else []),
+        *(["speed-up vs reference"] if baselines else []),
     )
     for case, steps in rows:
         rounds = case.latencies(steps)
-        against = []
-        if base:
-            other = base.get(case.batch, case)
-            against = ["" if other is case else str(ratio(other.latencies(steps), rounds))]
-        cells = (*_percentiles(rounds), _runs(rounds), *against)
-        table.add_row(case.contender, str(case.batch), str(steps), *cells)
+        speed_up = []
+        if baselines:
+            baseline = baselines.get(case.batch, case)
+            speed_up = ["" if baseline is case else str(ratio(baseline.latencies(steps), rounds))]
+        cells = (*_percentiles(rounds), _runs(rounds), *speed_up)
+        table.add_row(case.candidate, str(case.batch), str(steps), *cells)
     return table
 
 
 def _device_latency(rows: list[tuple[Case, int]]) -> Table:
     table = _table(
-        "On the GPU alone in ms, by CUDA events", "batch", "steps", "p50", "p95", "p99", "runs"
+        "GPU time of a batch in ms, by CUDA events", "batch", "steps", "p50", "p95", "p99", "runs"
     )
     for case, steps in rows:
         if rounds := case.device_latencies(steps):
             cells = (*_percentiles(rounds), _runs(rounds))
-            table.add_row(case.contender, str(case.batch), str(steps), *cells)
+            table.add_row(case.candidate, str(case.batch), str(steps), *cells)
     return table
 
 
-def _throughput(found: Benchmark, rows: list[tuple[Case, int]]) -> Table:
-    told = any(case.joules_per_tile(steps) is not None for case, steps in rows)
+def _throughput(benchmark: Benchmark, rows: list[tuple[Case, int]]) -> Table:
+    has_energy = any(case.joules_per_tile(steps) is not None for case, steps in rows)
     table = _table(
         "Throughput of a stream of batches",
         *("batch", "steps", "patch-steps/s", "Mpixel/s"),
-        *(["J/patch-step", "W"] if told else []),
+        *(["J/patch-step", "W"] if has_energy else []),
     )
     for case, steps in rows:
         rate, joules = case.tiles_per_second(steps), case.joules_per_tile(steps)
-        energy = (None if joules is None else joules / steps, case.watts(steps)) if told else ()
+        per_step = None if joules is None else joules / steps
+        energy = (per_step, case.watts(steps)) if has_energy else ()
         table.add_row(
-            case.contender,
+            case.candidate,
             str(case.batch),
             str(steps),
-            *map(number, (rate * steps, rate * found.tile**2 / 1e6, *energy)),
+            *map(number, (rate * steps, rate * benchmark.tile**2 / 1e6, *energy)),
         )
     return table
 
 
-def _processes(found: Benchmark) -> Table:
-    """Medians over rounds; of memory, the largest."""
-    built = any(about.build_seconds is not None for about in found.contenders.values())
-    on_gpu = any(about.device == "gpu" for about in found.contenders.values())
+def _processes(benchmark: Benchmark) -> Table:
+    """Load times, as medians over rounds, and peak memory, as the largest of all rounds."""
+    built = any(opened.build_seconds is not None for opened in benchmark.candidates.values())
+    on_gpu = any(opened.device == "gpu" for opened in benchmark.candidates.values())
     table = _table(
         "Loading in s, and peak memory in MB",
         *("batch", "load", "first tile"),
@@ -119,33 +121,33 @@ def _processes(found: Benchmark) -> Table:
         "host",
         *(["GPU"] if on_gpu else []),
     )
-    for case in found.cases:
+    for case in benchmark.cases:
         device = [p.device_bytes for p in case.processes if p.device_bytes is not None]
         cells = [
             median(process.load_seconds for process in case.processes),
             median(process.first_tile_seconds for process in case.processes),
-            *([found.contenders[case.contender].build_seconds] if built else []),
+            *([benchmark.candidates[case.candidate].build_seconds] if built else []),
             max(process.host_bytes for process in case.processes) / 1e6,
             *([max(device) / 1e6 if device else None] if on_gpu else []),
         ]
-        table.add_row(case.contender, str(case.batch), *map(number, cells))
+        table.add_row(case.candidate, str(case.batch), *map(number, cells))
     return table
 
 
-def _scenes(found: Benchmark) -> Table:
-    one = found.scenes[0].runs[0]
+def _scenes(benchmark: Benchmark) -> Table:
+    first = benchmark.scenes[0].runs[0]
     table = _table(
-        f"The scene from file to file: {one.pixels / 1e6:.3g} Mpixel, {counted(one.tiles, 'tile')},"
-        f" {counted(one.steps, 'step')}",
-        *("s (range)", "Mpixel/s", "not in network", "load s", "host MB"),
+        f"Scene from file to file: {first.pixels / 1e6:.3g} Mpixel, "
+        f"{counted(first.tiles, 'tile')}, {counted(first.steps, 'step')}",
+        *("s (range)", "Mpixel/s", "outside network", "load s", "host MB"),
     )
-    for scene in found.scenes:
+    for scene in benchmark.scenes:
         seconds = [run.seconds for run in scene.runs]
         outside = median(1 - run.network_seconds / run.seconds for run in scene.runs)
         table.add_row(
-            scene.contender,
+            scene.candidate,
             f"{number(median(seconds))} ({number(min(seconds))}-{number(max(seconds))})",
-            number(one.pixels / median(seconds) / 1e6),
+            number(first.pixels / median(seconds) / 1e6),
             f"{outside:.0%}",
             number(median(run.load_seconds for run in scene.runs)),
             number(max(run.host_bytes for run in scene.runs) / 1e6),
@@ -153,98 +155,104 @@ def _scenes(found: Benchmark) -> Table:
     return table
 
 
-def _remarks(found: Benchmark, rows: list[tuple[Case, int]]) -> Iterator[str]:
-    """What has to be known to read the tables."""
-    for name, about in found.contenders.items():
-        yield f"{name}: {about.backend}"
-        windows = [
+def _remarks(benchmark: Benchmark, rows: list[tuple[Case, int]]) -> Iterator[str]:
+    """Lines below the tables: backends, warnings and the machine."""
+    for name, opened in benchmark.candidates.items():
+        yield f"{name}: {opened.backend}"
+        observations = [
             sample.observed
             for case, steps in rows
-            if case.contender == name
+            if case.candidate == name
             for sample in (process.samples[steps] for process in case.processes)
             if sample.observed is not None
         ]
-        yield f"  {_state(windows)}"
+        yield f"  {_state(observations)}"
     for case, steps in rows:
-        watts, budget = case.watts(steps), found.settings.budget_watts
+        watts, budget = case.watts(steps), benchmark.settings.budget_watts
         if watts is not None and budget is not None and watts > budget:
             yield (
-                f"BEYOND THE BUDGET of {budget:g} W: {case.contender}, batch {case.batch}, "
-                f"{counted(steps, 'step')} took {watts:.1f} W"
+                f"OVER THE BUDGET of {budget:g} W: {case.candidate}, batch {case.batch}, "
+                f"{counted(steps, 'step')} used {watts:.1f} W"
             )
     if any(percentile(case.latencies(steps), 99) is None for case, steps in rows):
-        yield "p95 takes 20 runs and p99 100, else - is shown; --repeats or --seconds gives more."
-    machine, mode = found.environment, found.environment.power_mode
+        yield "p95 needs 20 runs and p99 needs 100, else -; raise --repeats or --seconds."
+    machine, mode = benchmark.environment, benchmark.environment.power_mode
     yield (
         f"{machine.gpu or machine.processor}, {counted(machine.cores, 'core')}"
         f"{f', {mode}' if mode else ''}; {machine.system}; "
-        f"{counted(found.settings.rounds, 'round')} of fresh processes"
+        f"{counted(benchmark.settings.rounds, 'round')} of fresh processes"
     )
-    others = found.others_cores
-    if others is not None:
-        yield f"Other programs kept {others:.2f} cores busy meanwhile."
+    if benchmark.others_cores is not None:
+        yield f"Other programs used {benchmark.others_cores:.2f} cores during the benchmark."
 
 
-def _state(windows: list[Observed]) -> str:
-    """Clocks, temperature, throttling and power, or that they are not told."""
-    mhz = [one.mhz for one in windows if one.mhz is not None]
-    celsius = [one.celsius for one in windows if one.celsius is not None]
-    throttled = [one for one in windows if one.throttled]
+def _state(observations: list[Observed]) -> str:
+    """Clock rate, temperature, throttling, and a note on what the platform does not report."""
+    mhz = [one.mhz for one in observations if one.mhz is not None]
+    celsius = [one.celsius for one in observations if one.celsius is not None]
+    throttled = [one for one in observations if one.throttled]
     reasons = sorted({reason for one in throttled for reason in one.throttled})
     parts = [
-        f"{min(mhz):.0f} to {max(mhz):.0f} MHz" if mhz else "clocks: not told by this platform",
+        f"{min(mhz):.0f} to {max(mhz):.0f} MHz" if mhz else "clock rate: not available here",
         *([f"up to {max(celsius):.0f} degrees C"] if celsius else []),
         *(
-            [f"THROTTLED in {len(throttled)} of {len(windows)} windows: {', '.join(reasons)}"]
+            [
+                f"THROTTLED in {len(throttled)} of {len(observations)} measurements: "
+                f"{', '.join(reasons)}"
+            ]
             if throttled
             else []
         ),
         *(
             []
-            if any(one.joules is not None for one in windows)
-            else ["energy: not told by this platform"]
+            if any(one.joules is not None for one in observations)
+            else ["energy: not available here"]
         ),
     ]
-    by = f" ({windows[0].gauge})" if mhz or celsius else ""
-    return "; ".join(parts) + by
+    gauge = f" ({observations[0].gauge})" if mhz or celsius else ""
+    return "; ".join(parts) + gauge
 
 
-def print_comparison(now: Benchmark, before: Benchmark) -> None:
-    """Print medians of latency beside those of an older benchmark, and in what they differ."""
+def print_comparison(current: Benchmark, older: Benchmark) -> None:
+    """Print median latencies beside those of an older benchmark, and how the set-ups differ."""
     console = Console(width=_WIDTH, highlight=False)
     table = _table(
-        f"Median latency in ms against that of {before.created}",
-        *("batch", "steps", "was", "is", "is / was (95 %)", ""),
+        f"Median latency in ms, compared with {older.created}",
+        *("batch", "steps", "before", "now", "now / before (95 %)", ""),
     )
-    older = {(case.contender, case.batch): case for case in before.cases}
-    for case in now.cases:
-        other = older.get((case.contender, case.batch))
-        for steps in now.settings.steps:
-            if other is None or steps not in before.settings.steps:
+    older_cases = {(case.candidate, case.batch): case for case in older.cases}
+    for case in current.cases:
+        older_case = older_cases.get((case.candidate, case.batch))
+        for steps in current.settings.steps:
+            if older_case is None or steps not in older.settings.steps:
                 continue
-            rounds, was = case.latencies(steps), other.latencies(steps)
-            change = ratio(rounds, was)
-            word = "slower" if change.value > 1 else "faster"
+            now, before = case.latencies(steps), older_case.latencies(steps)
+            change = ratio(now, before)
+            verdict = "slower" if change.value > 1 else "faster"
             table.add_row(
-                case.contender,
+                case.candidate,
                 str(case.batch),
                 str(steps),
-                number(percentile(was, 50)),
-                number(percentile(rounds, 50)),
+                number(percentile(before, 50)),
+                number(percentile(now, 50)),
                 str(change),
-                word if change.certain else "no difference seen",
+                verdict if change.significant else "not significant",
             )
     if table.row_count:
         console.print(table)
     else:
-        console.print("The older benchmark has none of these contenders, batches and steps.")
-    clauses = differences(now.environment, before.environment)
-    if now.bundle_sha256 != before.bundle_sha256:
-        clauses.insert(0, f"bundle is {now.bundle}, was {before.bundle}, and not the same files")
-    if now.settings.threads != before.settings.threads:
-        clauses.append(f"threads is {now.settings.threads}, was {before.settings.threads}")
-    busy = [number(one.others_cores) for one in (now, before)]
-    if any(not_idle(one.others_cores, one.environment.cores, "") for one in (now, before)):
-        clauses.append(f"other programs kept {busy[0]} cores busy now, and {busy[1]} then")
+        console.print("The older benchmark has none of these candidates, batches and steps.")
+    clauses = differences(current.environment, older.environment)
+    if current.bundle_sha256 != older.bundle_sha256:
+        clauses.insert(0, f"bundle is {current.bundle}, was {older.bundle}, with other files")
+    if current.settings.threads != older.settings.threads:
+        clauses.append(f"threads is {current.settings.threads}, was {older.settings.threads}")
+    if any(
+        cpu_load_warning(one.others_cores, one.environment.cores, "") for one in (current, older)
+    ):
+        clauses.append(
+            f"other programs used {number(current.others_cores)} cores, "
+            f"was {number(older.others_cores)}"
+        )
     for clause in clauses:
-        console.print(f"Not the same: {clause}")
+        console.print(f"Differs: {clause}")

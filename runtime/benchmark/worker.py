@@ -1,8 +1,9 @@
-"""What is measured, in a process of its own.
+"""Measurement process of the benchmark.
 
-A fresh process for every case and round makes peaks of memory and times of loading its own, and
-what differs from process to process shows in the spread. It reads a :class:`Job` on standard input
-and answers with the model that its task gives; or with a sentence and the status :data:`REFUSED`.
+Each case of each round has a fresh process, so that peak memory and load time belong to that case
+alone and variation between processes is part of the measured spread. The process reads a
+:class:`Job` as JSON on standard input and answers on standard output with the result model of its
+task, or with an error message and the exit status :data:`REFUSED`.
 """
 
 from __future__ import annotations
@@ -32,37 +33,37 @@ from ssdiff_trt.runtime.schedule import Schedule, make_schedule, spaced_timestep
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 REFUSED = 3
-_MOST = 1000
-"""Runs whose latency is kept, unless more were asked for."""
+_MAX_RUNS = 1000
+"""Maximum number of latencies to record, unless more repeats were asked for."""
 
 
 class Job(Strict):
-    """What to do."""
+    """One task of a measurement process."""
 
     task: Literal["open", "tiles", "scene"]
     bundle: str
     opener: str
-    """``module:function`` with the signature of ``open_backend``."""
+    """``module:function`` path of a function with the signature of ``open_backend``."""
     backend: str
     precision: PrecisionChoice
     batches: tuple[int, ...]
-    """Most tiles at a time: all are opened by the task ``open``, the first is measured."""
+    """Batch sizes. The task ``open`` tries all of them, ``tiles`` measures the first."""
     device: Device = "cpu"
-    """Where the backend runs; the task ``open`` finds out."""
+    """Device of the backend, to select the gauge; determined by the task ``open``."""
     threads: int | None
     steps: tuple[int, ...] = ()
     repeats: int = 1
     seconds: float = 0
     scene: tuple[str, str, str] | None = None
-    """PAN, MS, and where to write."""
-    talk: bool = False
-    """Whether to tell how engines are built."""
+    """Paths of PAN, MS and the output."""
+    show_progress: bool = False
+    """Whether to print the progress of engine builds."""
     started: float = 0
-    """When the process was started, by the system's monotonic clock."""
+    """Start time of the process by the system's monotonic clock, in s."""
 
     def open(self, bundle: Bundle, batch: int | None) -> Backend:
-        """The backend, ready."""
-        progress = Lines() if self.talk else Progress()
+        """Open the backend for batches of up to ``batch`` tiles."""
+        progress = Lines() if self.show_progress else Progress()
         options = {"precision": self.precision, "threads": self.threads, "batch": batch}
         backend: Backend = pkgutil.resolve_name(self.opener)(
             self.backend, bundle, progress=progress, **options
@@ -70,27 +71,35 @@ class Job(Strict):
         return backend
 
 
-def open_only(job: Job) -> Opened:
-    """That the backend works, for every batch: engines are built now, and not measured later."""
+def open_candidate(job: Job) -> Opened:
+    """Open the backend with every batch size, and build its engines before anything is measured.
+
+    Raises:
+        SSDiffError: if it cannot be opened, or no batch size fits into memory.
+    """
     bundle = open_bundle(job.bundle)
-    room = []
+    fitting = []
     for batch in job.batches:
         backend = job.open(bundle, batch)
-        if backend.device == "cpu" or backend.batch >= batch:  # else it took what there is room for
-            room.append(batch)
-    if not room:
-        raise SSDiffError(f"{backend.describe()} is what there is room for; lower --batch.")
+        # A GPU backend reduces its batch where memory is short.
+        if backend.device == "cpu" or backend.batch >= batch:
+            fitting.append(batch)
+    if not fitting:
+        raise SSDiffError(
+            f"No batch size of {', '.join(map(str, job.batches))} fits into memory, which has room "
+            f"for {backend.describe()}; lower `batch`."
+        )
     return Opened(
         backend=backend.describe(),
         precision=backend.precision,
         device=backend.device,
-        batches=tuple(room),
+        batches=tuple(fitting),
         build_seconds=getattr(backend, "build_seconds", None),
     )
 
 
 def measure_tiles(job: Job) -> Process:
-    """One case: loading, the first tile, and every number of steps."""
+    """Measure one case: loading, the first tile, and every number of steps."""
     bundle, batch = open_bundle(job.bundle), job.batches[0]
     model, sampler = bundle.manifest.model, bundle.manifest.sampler
     with closing(Watch(job.device)) as watch:
@@ -121,56 +130,57 @@ def measure(
     seconds: float,
     watch: Watch,
 ) -> Sample:
-    """Latency batch by batch, then throughput of a stream of batches.
+    """Measure the latency of single batches, then the throughput of a stream of batches.
 
     Args:
-        backend: that is ready.
-        tiles: a batch.
-        schedule: for all steps.
-        repeats: least number of runs of each.
-        seconds: least time for each; whichever takes longer.
-        watch: looks on while batches stream.
+        backend: opened backend.
+        tiles: the batch to sample.
+        schedule: the sampling schedule.
+        repeats: minimum number of runs of each measurement.
+        seconds: minimum duration of each measurement; it ends when both minima are reached.
+        watch: reads the gauge during the throughput measurement.
     """
 
-    def one() -> None:
+    def sample_batch() -> None:
         list(backend.sample([tiles], schedule))
 
-    _runs(one, 1, seconds / 4)  # caches, clocks and, on a GPU, the capture of the loop
-    latency = _runs(one, repeats, seconds)
+    # Warm up caches and clocks and, on a GPU, capture the loop.
+    _durations(sample_batch, 1, seconds / 4)
+    latency = _durations(sample_batch, repeats, seconds)
     device: list[float] = []
     if isinstance(backend, TimedByDevice):
         device = backend.milliseconds(tiles, schedule, len(latency))
     with watch:
         began = time.perf_counter()
         batches = sum(1 for _ in backend.sample(_stream(tiles, repeats, seconds), schedule))
-        streamed = time.perf_counter() - began
+        duration = time.perf_counter() - began
     return Sample(
-        latency_ms=tuple(round(1000 * one, 4) for one in latency),
-        device_ms=tuple(round(one, 4) for one in device),
+        latency_ms=tuple(round(1000 * latency_s, 4) for latency_s in latency),
+        device_ms=tuple(round(milliseconds, 4) for milliseconds in device),
         tiles=batches * len(tiles.noise),
-        seconds=streamed,
+        seconds=duration,
         observed=watch.observed(),
     )
 
 
-def _runs(call: Callable[[], None], repeats: int, seconds: float) -> list[float]:
-    """Seconds of each run."""
-    found: list[float] = []
-    for _ in islice(_while(repeats, seconds), max(_MOST, repeats)):
+def _durations(call: Callable[[], None], repeats: int, seconds: float) -> list[float]:
+    """Duration of each run of a function, in s."""
+    durations: list[float] = []
+    for _ in islice(_count_until(repeats, seconds), max(_MAX_RUNS, repeats)):
         began = time.perf_counter()
         call()
-        found.append(time.perf_counter() - began)
-    return found
+        durations.append(time.perf_counter() - began)
+    return durations
 
 
 def _stream(tiles: Tiles, repeats: int, seconds: float) -> Iterator[Tiles]:
-    """Batches, as fast as they are taken."""
-    for _ in _while(repeats, seconds):
+    """The same batch again and again, without a pause."""
+    for _ in _count_until(repeats, seconds):
         yield tiles
 
 
-def _while(repeats: int, seconds: float) -> Iterator[int]:
-    """Counts until there were enough runs and enough time."""
+def _count_until(repeats: int, seconds: float) -> Iterator[int]:
+    """Count from 0 until both ``repeats`` and ``seconds`` are reached."""
     began = time.perf_counter()
     for number in count():
         if number >= repeats and time.perf_counter() - began >= seconds:
@@ -179,20 +189,20 @@ def _while(repeats: int, seconds: float) -> Iterator[int]:
 
 
 def measure_scene(job: Job) -> SceneRun:
-    """A scene, from its files to a file."""
+    """Measure the pansharpening of a scene, from its files to a file."""
     from ssdiff_trt.runtime.pansharpener import pansharpen
 
     assert job.scene is not None
     bundle = open_bundle(job.bundle)
     with closing(Watch(job.device)) as watch:
         began = time.monotonic()
-        waited = TimedBackend(job.open(bundle, None))
+        timed = TimedBackend(job.open(bundle, None))
         load_seconds = time.monotonic() - began
         with watch:
-            result = pansharpen(*job.scene, bundle=bundle, backend=waited, overwrite=True)
+            result = pansharpen(*job.scene, bundle=bundle, backend=timed, overwrite=True)
     return SceneRun(
         seconds=result.seconds,
-        network_seconds=waited.seconds,
+        network_seconds=timed.seconds,
         load_seconds=load_seconds,
         host_bytes=peak_host_bytes(),
         device_bytes=watch.device_bytes,
@@ -203,10 +213,10 @@ def measure_scene(job: Job) -> SceneRun:
 
 
 class TimedBackend:
-    """A backend, and how long it was waited for.
+    """A backend that measures the time spent in it.
 
     Attributes:
-        seconds: spent in it, without what it waited for its batches.
+        seconds: time spent in ``sample``, without the time it waited for its input batches.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -215,24 +225,25 @@ class TimedBackend:
         self.precision: Precision = backend.precision
 
     def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:
-        images = self._backend.sample(self._passing(batches), schedule)
+        results = self._backend.sample(self._without_input_time(batches), schedule)
         while True:
             began = time.perf_counter()
-            found = next(images, None)
+            images = next(results, None)
             self.seconds += time.perf_counter() - began
-            if found is None:
+            if images is None:
                 return
-            yield found
+            yield images
 
-    def _passing(self, batches: Iterable[Tiles]) -> Iterator[Tiles]:
-        following = iter(batches)
+    def _without_input_time(self, batches: Iterable[Tiles]) -> Iterator[Tiles]:
+        """The batches, with the time to get each of them subtracted."""
+        inputs = iter(batches)
         while True:
             began = time.perf_counter()
-            found = next(following, None)
+            tiles = next(inputs, None)
             self.seconds -= time.perf_counter() - began
-            if found is None:
+            if tiles is None:
                 return
-            yield found
+            yield tiles
 
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
         return self._backend.denoise(tiles, x, t)
@@ -242,31 +253,32 @@ class TimedBackend:
 
 
 def peak_host_bytes() -> int:
-    """Most memory that this process has had resident."""
+    """Peak resident memory of this process, in bytes."""
     status = Path("/proc/self/status")
+    # Preferred, since on Linux ru_maxrss includes the peak of the parent before exec.
     if status.exists() and (peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(peak[1]) << 10  # getrusage's starts with what the parent process had
+        return int(peak[1]) << 10
     import resource
 
-    peak_of_all = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak_of_all if sys.platform == "darwin" else peak_of_all << 10
+    max_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max_rss if sys.platform == "darwin" else max_rss << 10  # macOS counts in bytes
 
 
 TASKS: dict[str, Callable[[Job], BaseModel]] = {
-    "open": open_only,
+    "open": open_candidate,
     "tiles": measure_tiles,
     "scene": measure_scene,
 }
 
 
 def main() -> None:
-    """Do the job that standard input has."""
+    """Run the job that standard input holds and write its answer to standard output."""
     answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # libraries that print must not get into the answer
-    given = sys.stdin.read()
-    if not given:  # whoever started this was interrupted at that moment
+    os.dup2(2, 1)  # so that what libraries print does not mix with the answer
+    request = sys.stdin.read()
+    if not request:  # the parent process was interrupted before it sent the job
         return
-    job = Job.model_validate_json(given)
+    job = Job.model_validate_json(request)
     with answer:
         try:
             answer.write(TASKS[job.task](job).model_dump_json())

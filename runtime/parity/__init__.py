@@ -1,1 +1,1 @@
-"""Parity: whether a computation gives the same as another one, step by step."""
+"""Parity: step-by-step comparison of a computation with its reference."""

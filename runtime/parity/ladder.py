@@ -1,7 +1,8 @@
-"""Parity: does a computation give what another one gives, step by step?
+"""Parity check: step-by-step comparison of computations of the network with a reference.
 
-Computations walk the same trajectory from the same noise, each on its own. The image of each step
-is compared, on tiles of a real scene and on tiles of random values, where nothing is smooth.
+Each computation runs the sampling loop on its own, from the same noise over the same timesteps.
+The image of each step is compared, on tiles of a real scene and on tiles of random values, which
+cover the high spatial frequencies that imagery lacks.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ LIMITS: dict[Precision, Limits] = {
     "bf16": _LOW,
     "int8": Limits(psnr=40),
 }
-"""What a computation in a precision may deviate from the reference in FP32."""
+"""Allowed deviation from the FP32 reference, by precision of the computation."""
 
 Array = NDArray[np.float32]
 Denoiser = Callable[[Tiles, Array, float], Array]
+"""Residual of the network for tiles, state and timestep, as ``Backend.denoise``."""
 
 
 def _tiles(pan: list[Array], ms: list[Array]) -> Tiles:
@@ -48,7 +50,7 @@ def _tiles(pan: list[Array], ms: list[Array]) -> Tiles:
 
 
 def random_tiles(bands: int, tile: int, count: int = 1) -> Tiles:
-    """Tiles of uniform random values."""
+    """Tiles of uniform random values in 0..1."""
     rng = np.random.default_rng(11)
     low = tile // RATIO
     return _tiles(
@@ -58,7 +60,7 @@ def random_tiles(bands: int, tile: int, count: int = 1) -> Tiles:
 
 
 def real_tiles(bands: int, tile: int, count: int = 1) -> Tiles:
-    """Tiles of a real scene (Sentinel-2, simulated PAN), repeated where it is too small."""
+    """Tiles of a real scene (Sentinel-2 with simulated PAN), repeated periodically if needed."""
     with (
         (files("ssdiff_trt.runtime.parity") / "sample.npz").open("rb") as file,
         np.load(file) as arrays,
@@ -76,9 +78,13 @@ def real_tiles(bands: int, tile: int, count: int = 1) -> Tiles:
 def trajectories(
     model: Model, sampler: SamplerDefaults, precision: Precision = "fp32"
 ) -> Iterator[tuple[Literal["random", "real"], Tiles, Schedule]]:
-    """What is walked: ten evenly spaced timesteps and the bundle's own, with its sampler.
+    """Inputs and schedules of the parity check, with the bundle's sampler.
 
-    INT8 is calibrated for imagery at the bundle's own timesteps, and walks these alone.
+    The schedule has ten evenly spaced timesteps and those of the bundle. INT8 is calibrated for
+    imagery at the bundle's timesteps, so it is compared on real tiles at these timesteps alone.
+
+    Yields:
+        Kind of the inputs, the tiles and the schedule.
     """
     if precision == "int8":
         yield "real", real_tiles(model.bands, model.tile), sampler.schedule()
@@ -89,7 +95,7 @@ def trajectories(
 
 
 def deviation(actual: Array, expected: Array) -> Deviation:
-    """Largest and root mean square difference, and PSNR in dB for a peak of 1."""
+    """Largest and root mean square difference, and PSNR in dB for a peak value of 1."""
     difference = actual.astype(np.float64) - expected
     mse = float(np.mean(difference**2))
     return Deviation(
@@ -100,7 +106,7 @@ def deviation(actual: Array, expected: Array) -> Deviation:
 
 
 def walk(denoise: Denoiser, tiles: Tiles, schedule: Schedule) -> list[Array]:
-    """The image of each step of a trajectory."""
+    """Run the sampling loop and return the image of each step."""
     images: list[Array] = []
     sample(
         lambda x, t: denoise(tiles, x, t),
@@ -117,37 +123,45 @@ def compare(
     tiles: Tiles,
     schedule: Schedule,
     expected: Sequence[Array],
-    others: Mapping[str, Denoiser],
+    denoisers: Mapping[str, Denoiser],
     on_walk: Callable[[], object] = lambda: None,
 ) -> Trajectory:
-    """Walk one trajectory by every computation and compare with the reference's images."""
-    steps: list[dict[str, Deviation]] = [{} for _ in expected]
-    for name, denoise in others.items():
-        for step, image, wanted in zip(
-            steps, walk(denoise, tiles, schedule), expected, strict=True
-        ):
-            step[name] = deviation(image, wanted)
+    """Run the sampling loop with each denoiser and compare its images with the reference's.
+
+    Args:
+        inputs: kind of the tiles.
+        tiles: inputs of the network.
+        schedule: sampling schedule.
+        expected: the reference's image of each step, from :func:`walk`.
+        denoisers: computations to compare, by name.
+        on_walk: called after each denoiser.
+    """
+    deviations: list[dict[str, Deviation]] = [{} for _ in expected]
+    for name, denoise in denoisers.items():
+        images = walk(denoise, tiles, schedule)
+        for step, image, reference in zip(deviations, images, expected, strict=True):
+            step[name] = deviation(image, reference)
         on_walk()
     return Trajectory(
         inputs=inputs,
         steps=tuple(
             StepParity(t=t, deviations=step)
-            for t, step in zip(schedule.timesteps, steps, strict=True)
+            for t, step in zip(schedule.timesteps, deviations, strict=True)
         ),
     )
 
 
 def faults(parity: Parity) -> Iterator[str]:
-    """What is beyond the limits, or is no number, a clause each."""
+    """Deviations that are beyond the limits or NaN, a clause each."""
     limits = parity.limits
     for trajectory in parity.trajectories:
         for index, step in enumerate(trajectory.steps):
             last = index == len(trajectory.steps) - 1
-            for name, found in step.deviations.items():
+            for name, value in step.deviations.items():
                 place = f"{name} on {trajectory.inputs} tiles at t = {step.t}"
-                if limits.max is not None and not found.max <= limits.max:
-                    yield f"{place} is off by {found.max:.2e}, {limits.max:.0e} is allowed"
-                if limits.rmse is not None and not found.rmse <= limits.rmse:
-                    yield f"{place} has an RMSE of {found.rmse:.2e}, {limits.rmse:.0e} is allowed"
-                if limits.psnr is not None and last and not found.psnr >= limits.psnr:
-                    yield f"{place} has {found.psnr:.1f} dB, {limits.psnr:g} dB are needed"
+                if limits.max is not None and not value.max <= limits.max:
+                    yield f"{place} is off by {value.max:.2e}, {limits.max:.0e} is allowed"
+                if limits.rmse is not None and not value.rmse <= limits.rmse:
+                    yield f"{place} has an RMSE of {value.rmse:.2e}, {limits.rmse:.0e} is allowed"
+                if limits.psnr is not None and last and not value.psnr >= limits.psnr:
+                    yield f"{place} has {value.psnr:.1f} dB, {limits.psnr:g} dB are needed"

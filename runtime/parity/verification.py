@@ -1,8 +1,8 @@
-"""Proving a bundle on the machine that runs it."""
+"""Verification of a bundle with a backend on the machine that runs it."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
@@ -14,65 +14,69 @@ from ssdiff_trt.runtime.parity.ladder import LIMITS, compare, faults, trajectori
 from ssdiff_trt.runtime.progress import Progress
 
 
-class Proof(BaseModel):
-    """What came of a verification."""
+class Verification(BaseModel):
+    """Result of a verification."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bundle: str
+    """Name of the bundle."""
     backend: str
+    """Description of the backend that was verified."""
     parity: Parity
     faults: tuple[str, ...]
+    """Deviations beyond the limits, a clause each."""
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
-        """Whether all of it is within the limits."""
+        """Whether all deviations are within the limits."""
         return not self.faults
 
 
 def verify(
     bundle: str, backend: str, precision: PrecisionChoice, progress: Progress | None = None
-) -> Proof:
-    """Walk trajectories by a backend, and by ONNX Runtime on the CPU in FP32, and compare.
+) -> Verification:
+    """Compare a backend, at every sampling step, with ONNX Runtime on the CPU in FP32.
 
     Args:
-        bundle: directory, or name of one that comes along.
+        bundle: directory of a bundle, or name of a shipped one.
         backend: a name of :data:`ssdiff_trt.runtime.backends.protocol.BACKENDS`.
-        precision: of the network.
-        progress: told how work goes.
+        precision: precision of the network.
+        progress: receives progress updates.
 
     Raises:
-        SSDiffError: if the bundle or the backend cannot be used.
+        SSDiffError: if the bundle or the backend cannot be used, or the backend is the reference.
     """
     progress = progress or Progress()
     opened = open_bundle(bundle)
-    oracle = OnnxRuntime(opened, form="portable")
-    judged = open_backend(backend, opened, precision=precision, progress=progress)
-    if judged.describe() == oracle.describe():
+    reference = OnnxRuntime(opened, form="portable")
+    verified = open_backend(backend, opened, precision=precision, progress=progress)
+    if verified.describe() == reference.describe():
         raise SSDiffError(
-            f"{judged.describe()} is what others are compared with; choose another --backend or "
-            "--precision."
+            f"{verified.describe()} is the reference of the verification; choose another "
+            "`backend` or `precision`."
         )
     manifest = opened.manifest
-    walks = list(trajectories(manifest.model, manifest.sampler, judged.precision))
+    comparisons = list(trajectories(manifest.model, manifest.sampler, verified.precision))
     compared: list[Trajectory] = []
     with progress:
-        progress.start("Parity", 2 * len(walks))
-        for inputs, tiles, schedule in walks:
-            expected = walk(oracle.denoise, tiles, schedule)
+        progress.start("Parity", 2 * len(comparisons))
+        for inputs, tiles, schedule in comparisons:
+            expected = walk(reference.denoise, tiles, schedule)
             progress.advance(1)
-            others = {str(judged.precision): judged.denoise}
-            compared.append(compare(inputs, tiles, schedule, expected, others))
+            denoisers = {str(verified.precision): verified.denoise}
+            compared.append(compare(inputs, tiles, schedule, expected, denoisers))
             progress.advance(1)
     parity = Parity(
-        precision=judged.precision,
-        limits=LIMITS[judged.precision],
-        reference=oracle.describe(),
+        precision=verified.precision,
+        limits=LIMITS[verified.precision],
+        reference=reference.describe(),
         trajectories=tuple(compared),
     )
-    return Proof(
+    return Verification(
         bundle=manifest.name,
-        backend=judged.describe(),
+        backend=verified.describe(),
         parity=parity,
         faults=tuple(faults(parity)),
     )

@@ -1,4 +1,4 @@
-"""Telling a person what is in a bundle."""
+"""Printing the content of a bundle, and the result of its verification."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 from ssdiff_trt.runtime.bundle.manifest import Parity, Quantisation
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import counted
-from ssdiff_trt.runtime.parity.verification import Proof
+from ssdiff_trt.runtime.parity.verification import Verification
 
 
 def describe(bundle: Bundle) -> None:
@@ -59,31 +59,33 @@ def describe(bundle: Bundle) -> None:
         print_parity(parity, console)
 
 
-def print_quantisation(made: Quantisation, console: Console) -> None:
-    """Print what is in INT8, and the verdict on it."""
-    steps = ", ".join(map(str, made.timesteps))
+def print_quantisation(quantisation: Quantisation, console: Console) -> None:
+    """Print which layers are in INT8, how they were calibrated, and the quality they reach."""
+    steps = ", ".join(map(str, quantisation.timesteps))
+    verdict, budget = quantisation.verdict, quantisation.budget
     console.print(
-        f"\nINT8 is calibrated on {made.tiles} tiles of {'; '.join(made.sources)} at t = {steps} "
-        f"({made.method}). In int8: {', '.join(made.groups)}; left out for the budget: "
-        f"{', '.join(made.excluded) or 'nothing'}."
+        f"\nINT8 is calibrated on {quantisation.tiles} tiles of "
+        f"{'; '.join(quantisation.sources)} at t = {steps} ({quantisation.method}). "
+        f"In int8: {', '.join(quantisation.groups)}; left out for the budget: "
+        f"{', '.join(quantisation.excluded) or 'nothing'}."
     )
     console.print(
-        f"On {counted(made.verdict.tiles, 'tile')} held out: {made.verdict}; allowed: "
-        f"{made.budget.loss:.1%} of ERGAS and SAM, {made.budget.psnr:g} dB."
+        f"On {counted(verdict.tiles, 'tile')} held out: {verdict}; allowed: "
+        f"{budget.loss:.1%} of ERGAS and SAM, {budget.psnr:g} dB."
     )
 
 
 def print_parity(parity: Parity, console: Console) -> None:
-    """Print the deviations at every step."""
+    """Print the deviation from the reference at every step, and the PSNR of the final image."""
     limits = parity.limits
     measure = "max" if limits.max is not None else "rmse"
-    shown = {"max": "largest", "rmse": "root mean square"}[measure]
+    measure_name = {"max": "largest", "rmse": "root mean square"}[measure]
     limit = getattr(limits, measure)
     allowed = [f"{limit:.0e}"] if limit is not None else []
     allowed += [f"{limits.psnr:g} dB at the end"] if limits.psnr is not None else []
     console.print(
-        f"\nParity of {parity.precision} with {parity.reference}: {shown} deviation of each step's "
-        f"image, as a fraction of full scale; allowed: {', '.join(allowed)}."
+        f"\nParity of {parity.precision} with {parity.reference}: {measure_name} deviation of each "
+        f"step's image, as a fraction of full scale; allowed: {', '.join(allowed)}."
     )
     for trajectory in parity.trajectories:
         names = list(trajectory.steps[0].deviations)
@@ -91,19 +93,19 @@ def print_parity(parity: Parity, console: Console) -> None:
         for name in names:
             table.add_column(name.replace(" ", "\n"))
         for step in trajectory.steps:
-            found = (getattr(step.deviations[name], measure) for name in names)
-            cells = (f"{value:.1e}".replace("e-0", "e-") for value in found)
+            deviations = (getattr(step.deviations[name], measure) for name in names)
+            cells = (f"{value:.1e}".replace("e-0", "e-") for value in deviations)
             table.add_row(f"t = {step.t}", *cells)
         last = trajectory.steps[-1].deviations
         table.add_row("PSNR, dB", *(f"{last[name].psnr:.0f}" for name in names))
         console.print(f"\nOn {trajectory.inputs} tiles:", table, sep="\n")
 
 
-def print_proof(proof: Proof) -> None:
-    """Print what came of a verification on standard output."""
+def print_verification(verification: Verification) -> None:
+    """Print the result of a verification on standard output."""
     console = Console(highlight=False)
-    console.print(f"{proof.bundle} by {proof.backend}")
-    print_parity(proof.parity, console)
-    for fault in proof.faults:
+    console.print(f"{verification.bundle}: {verification.backend}")
+    print_parity(verification.parity, console)
+    for fault in verification.faults:
         console.print(f"FAILED: {fault}")
-    console.print("passed" if proof.passed else "failed")
+    console.print("passed" if verification.passed else "failed")

@@ -220,10 +220,16 @@ def bench_command(
 
     BUNDLE is a directory or the name of a shipped bundle, by default generic4.
     """
+    from importlib.util import find_spec
+
     from ssdiff_trt.runtime.benchmark.results import read_benchmark
     from ssdiff_trt.runtime.benchmark.rounds import bench
     from ssdiff_trt.runtime.benchmark.tables import print_comparison, print_tables
 
+    if reference and find_spec("torch") is None:
+        raise click.UsageError(
+            "--reference needs PyTorch, which is not installed; pip install 'ssdiff-trt[export]'."
+        )
     older = read_benchmark(compare) if compare else None
     benchmark = bench(
         progress=progress_for(quiet, verbose),

@@ -75,8 +75,8 @@ def test_options_take_precedence_over_the_manifest_of_the_bundle(exported):
         ),
         ({"int8": True, "calibration": "s.npz"}, "There is no file s.npz; create it with"),
         ({"fp16": True, "gpus": "sm86"}, "--gpu is for engines of TensorRT-RTX"),
-        ({"fp16": True, "engine": "tensorrt-rtx", "gpus": "sm1"}, "'sm1' was named, expected"),
-        ({"fp16": True, "engine": "tensorrt-rtx"}, "No GPU is here and none was named"),
+        ({"fp16": True, "engine": "tensorrt-rtx", "gpus": "sm1"}, "--gpu is 'sm1', expected a GPU"),
+        ({"fp16": True, "engine": "tensorrt-rtx"}, "no GPU and --gpu is not given"),
         ({"fp16": True, "engine": "tensorrt"}, "tensorrt is not installed here"),
     ],
 )

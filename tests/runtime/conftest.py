@@ -1,4 +1,4 @@
-"""TODO."""
+"""Fixtures of the tests of the runtime."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.support.imagery import make_bundle
 
 @pytest.fixture
 def make_backend(tmp_path):
-    """A fake backend, and its GPU."""
-    bundle = open_bundle(make_bundle(tmp_path, "paper", BANDS, TILE))
+    """Makes a TensorRT backend on a fake GPU; gives both."""
+    bundle = open_bundle(make_bundle(tmp_path, "fake", BANDS, TILE))
     io = graph_io("step", bundle.manifest.model)
     specs = {spec.name: spec for part in io for spec in part}
 
-    def make(batch=4, room=1 << 40, captures=True, progress=None, graphs=True, **engine):
-        cuda = FakeCuda(room, captures)
+    def make(batch=4, memory_size=1 << 40, captures=True, progress=None, graphs=True, **engine):
+        cuda = FakeCuda(memory_size, captures)
         network = engine.pop("network", step)
         fake = FakeEngine(cuda, specs, network, **engine)
         trt = fake_tensorrt(fake)

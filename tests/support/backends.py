@@ -1,4 +1,4 @@
-"""Backends that cost nothing."""
+"""Stand-in for a backend, without a network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from tests.support.engines import engine_tiles
 
 
 class StandIn:
-    """A backend that costs nothing: the interpolated bands, plus a little of PAN and the noise.
+    """A backend that returns the interpolated bands plus a share of PAN and of the noise.
 
-    What it adds shows in the result, so that mistakes of place, order and seed do too.
+    Both shares make errors of position, order and seed visible in the result.
+
+    Attributes:
+        batches: sizes of the batches so far.
     """
 
     batch = 5
@@ -36,6 +39,7 @@ class StandIn:
 
 
 def tiles64(count):
+    """Random tiles of 64 pixels with 4 bands."""
     rng = np.random.default_rng(0)
     wide = rng.random((count, 4, 64, 64), np.float32)
     pan = rng.random((count, 1, 64, 64), np.float32)

@@ -1,8 +1,8 @@
-"""A fake GPU: device memory, streams and engines that keep what they were told.
+"""Fake CUDA and TensorRT in numpy: device memory, streams, events, graphs and engines.
 
-Work is queued on streams and done when somebody waits for it, no sooner, so that a missing wait or
-a buffer that is used too early shows in the numbers. Its clock ticks a millisecond for each call of
-an engine.
+Work is queued on streams and executed only when an event is waited for, so that a missing wait or a
+buffer that is used too early gives wrong numbers. Each call of an engine takes one millisecond on
+the clock of the fake GPU.
 """
 
 from __future__ import annotations
@@ -15,34 +15,44 @@ from ssdiff_trt.runtime.backends.tensorrt.cuda import CudaError, Device, OutOfMe
 
 
 class FakeCuda:
-    """CUDA, recorded. Addresses are whole numbers; memory is bytes."""
+    """Fake of the ``Cuda`` protocol. Addresses are integers; memory is bytes.
 
-    package = "paper"
+    Args:
+        memory_size: bytes of device memory.
+        captures: whether graphs can be captured.
 
-    def __init__(self, room=1 << 40, captures=True):
-        self.device = Device("Paper GPU", (8, 6), 13000)
-        self.room, self.captures = room, captures
-        self.blocks, self.free_addresses, self.calls = {}, [], []
+    Attributes:
+        blocks: allocated memory, by address.
+        calls: names of the calls so far, in order.
+        clock: time of the device, ms.
+    """
+
+    package = "fake"
+
+    def __init__(self, memory_size=1 << 40, captures=True):
+        self.device = Device("Fake GPU", (8, 6), 13000)
+        self.memory_size, self.captures = memory_size, captures
+        self.blocks, self.calls = {}, []
         self.queues, self.events, self.graphs = {}, {}, {}
         self.capturing = None
-        self.clock, self.happened = 0.0, {}
-        self._next = 1 << 20
+        self.clock, self.event_times = 0.0, {}
+        self._next_handle = 1 << 20
 
     def _handle(self):
-        self._next += 1
-        return self._next
+        self._next_handle += 1
+        return self._next_handle
 
     # Memory
 
     def memory(self):
         used = sum(map(len, self.blocks.values()))
-        return self.room - used, self.room
+        return self.memory_size - used, self.memory_size
 
     def allocate(self, size):
         if size > self.memory()[0]:
-            raise OutOfMemoryError("The GPU has no room.")
-        address = (self._next // 4096 + 1) * 4096
-        self._next = address + size
+            raise OutOfMemoryError("The GPU is out of memory.")
+        address = (self._next_handle // 4096 + 1) * 4096
+        self._next_handle = address + size
         self.blocks[address] = bytearray(size)
         return address
 
@@ -50,7 +60,7 @@ class FakeCuda:
         del self.blocks[address]
 
     def view(self, address, count):
-        """Float32 values on the device."""
+        """Float32 values in device memory, as a view."""
         for start, block in self.blocks.items():
             if start <= address < start + len(block):
                 return np.frombuffer(block, np.float32, count, address - start)
@@ -97,26 +107,26 @@ class FakeCuda:
         self.calls.append("record")
 
     def wait(self, stream, event):
-        due = self.events[event]
-        self.queues[stream].append(lambda: self.run_to(*due))
+        recorded = self.events[event]
+        self.queues[stream].append(lambda: self.run_to(*recorded))
         self.calls.append("wait")
 
     def run_to(self, stream, marker):
-        """Do what a stream was given up to a marker."""
+        """Execute the work of a stream up to a marker."""
         queue = self.queues[stream]
         while marker in queue:
             work = queue.pop(0)
             if callable(work):
                 work()
             else:
-                self.happened[work] = self.clock
+                self.event_times[work] = self.clock
 
     def synchronize(self, event):
         self.calls.append("synchronize")
         self.run_to(*self.events[event])
 
     def elapsed(self, start, stop):
-        return self.happened[self.events[stop][1]] - self.happened[self.events[start][1]]
+        return self.event_times[self.events[stop][1]] - self.event_times[self.events[start][1]]
 
     # Graphs
 
@@ -127,10 +137,10 @@ class FakeCuda:
             if not self.captures:
                 raise CudaError("capture is not permitted")
         finally:
-            _, done = self.capturing
+            _, captured = self.capturing
             self.capturing = None
         handle = self._handle()
-        self.graphs[handle] = done
+        self.graphs[handle] = captured
         return handle
 
     def launch(self, graph, stream):
@@ -138,7 +148,15 @@ class FakeCuda:
 
 
 class FakeEngine:
-    """An engine whose network is a function of what the graph of a step takes."""
+    """An engine that computes a function of the inputs of the step graph.
+
+    Args:
+        cuda: the fake GPU.
+        specs: inputs and outputs by name.
+        network: function of the inputs.
+        dtypes: types of inputs and outputs that are not float32, by name.
+        refuse_at: number of the call, from 1, that fails.
+    """
 
     def __init__(self, cuda, specs, network, dtypes=None, refuse_at=None):
         self.cuda, self.specs, self.network = cuda, specs, network
@@ -162,6 +180,8 @@ class FakeEngine:
 
 
 class FakeContext:
+    """An execution context; it refuses batches above 32 and addresses not aligned to 256 bytes."""
+
     def __init__(self, engine):
         self.engine, self.shapes, self.addresses, self.enqueued = engine, {}, {}, 0
 
@@ -181,11 +201,11 @@ class FakeContext:
         shapes = self.shapes | {"coefficients": (3,)}
 
         def work():
-            given = {
+            inputs = {
                 name: cuda.view(addresses[name], int(np.prod(shape))).reshape(shape)
                 for name, shape in shapes.items()
             }
-            result = self.engine.network(**given)
+            result = self.engine.network(**inputs)
             cuda.view(addresses["x_next"], result.size)[:] = result.ravel()
             cuda.clock += 1
 
@@ -199,7 +219,7 @@ class DataType:
 
 
 def fake_tensorrt(engine):
-    """The package: whatever is deserialised is that engine."""
+    """A fake TensorRT package that deserialises everything to ``engine``."""
 
     class Logger:
         ERROR = 0
@@ -208,7 +228,7 @@ def fake_tensorrt(engine):
             pass
 
     return types.SimpleNamespace(
-        __name__="paper_tensorrt",
+        __name__="fake_tensorrt",
         __version__="10.14.1",
         DataType=DataType,
         LayerInformationFormat=types.SimpleNamespace(JSON=0),

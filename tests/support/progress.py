@@ -1,4 +1,4 @@
-"""Progress that records."""
+"""Recorder of progress updates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ssdiff_trt.runtime.progress import Progress
 
 
 class RecordingProgress(Progress):
-    """Keeps messages, and how much work began and was done."""
+    """Records notes and warnings, and the amounts of work started and done."""
 
     def __init__(self, verbose=False):
         self.verbose, self.notes, self.warnings = verbose, [], []

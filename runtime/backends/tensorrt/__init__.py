@@ -1,1 +1,1 @@
-"""TensorRT and TensorRT-RTX: engines, their cache, and the CUDA calls around them."""
+"""TensorRT and TensorRT-RTX: the backend, engine builds, the engine cache, and CUDA calls."""

@@ -1,12 +1,12 @@
-"""TensorRT and TensorRT-RTX: all steps of a batch on the GPU, as one CUDA graph.
+"""TensorRT and TensorRT-RTX: all sampling steps of a batch on the GPU, as one CUDA graph.
 
-Two slots take turns. While the GPU samples the tiles of one, those of the next are copied in and
-the images of the one before are copied out, each on a stream of its own; the host meanwhile reads
+Buffers are doubled. While the GPU samples one batch, the next one is copied to the device and the
+images of the previous one are copied to the host, each on its own stream; meanwhile the host reads
 and writes the scene::
 
-    copies in    | tiles 1 | tiles 2 |         | tiles 3 |
+    upload       | tiles 1 | tiles 2 |         | tiles 3 |
     sampling               | tiles 1           | tiles 2           | tiles 3
-    copies out                                 | images 1 |        | images 2 |
+    download                                   | images 1 |        | images 2 |
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 _ALIGNMENT = 256
-"""Bytes that addresses of an engine's inputs and outputs are whole multiples of."""
+"""Alignment that TensorRT requires of input and output addresses, bytes."""
 
 
-class _Table(NamedTuple):
-    """What a loop does."""
+class _StepTable(NamedTuple):
+    """Inputs of the step graph for all steps of the sampling loop."""
 
     times: tuple[float, ...]
-    """What the network is told at each step."""
+    """Time input of the network at each step."""
     updates: tuple[tuple[float, ...], ...]
     """Coefficients of each step; see :attr:`ssdiff_trt.runtime.schedule.Schedule.updates`."""
 
@@ -48,37 +48,41 @@ class _Slot:
     """Buffers of one batch, on the host and on the device."""
 
     host: dict[str, Array]
-    """Pinned: the parts of :class:`Tiles`, and ``image``."""
+    """Pinned host memory: the fields of :class:`Tiles`, and ``image``."""
     inputs: dict[str, int]
-    """Addresses on the device: pan, lms, ms."""
+    """Device addresses of pan, lms and ms."""
     states: tuple[int, int]
-    """Each step reads one and writes the other."""
+    """Device addresses of two states: each step reads one and writes the other."""
     uploaded: int
+    """Event at the end of the upload."""
     sampled: int
+    """Event at the end of the sampling loop."""
     downloaded: int
-    """Events."""
+    """Event at the end of the download."""
     graph: int | None = None
-    """The captured loop."""
+    """CUDA graph of the sampling loop, if it was captured."""
 
 
 class TensorRT:
-    """An engine of whole steps.
+    """Backend that runs an engine of the step graph.
 
     Args:
-        engine: serialised; it must have been checked, for it is native code.
+        engine: serialised engine. It is native code, so its origin must have been verified.
         trt: the package, ``tensorrt`` or ``tensorrt_rtx``.
-        cuda: of the GPU.
-        bundle: that the engine was built from.
-        precision: of the graph.
-        batch: most tiles at a time, as the engine was built.
-        progress: told when there is less room than wanted.
-        graphs: whether to capture CUDA graphs; without, a plain loop does the same.
+        cuda: CUDA on the GPU to use.
+        bundle: bundle that the engine was built from.
+        precision: precision of the graph.
+        batch: batch size, tiles, within the range that the engine was built for. Halved once if
+            device memory is short.
+        progress: receives a warning if the batch is halved or no CUDA graph can be captured.
+        graphs: whether to capture CUDA graphs; without them, every step is enqueued on its own.
 
     Raises:
-        SSDiffError: if the engine cannot be loaded, is not what it should be, or does not fit.
+        SSDiffError: if the engine cannot be loaded, does not match the bundle, or does not fit into
+            device memory.
 
     Attributes:
-        build_seconds: that the engine took when it was built, if that is known.
+        build_seconds: time it took to build the engine, if known.
     """
 
     device: Device = "gpu"
@@ -102,31 +106,30 @@ class TensorRT:
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise SSDiffError(
-                f"{self._name} does not load the engine; delete it from the cache to build it anew."
+                f"{self._name} cannot load the engine; delete it from the cache to rebuild it."
             )
         self._audit(trt, bundle)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise OutOfMemoryError(
-                f"{self._name} has no memory for the engine; free some, or lower --batch."
+                f"{self._name} has too little memory for the engine; free some, or lower `batch`."
             )
-        self._copy_in, self._compute, self._copy_out = (cuda.stream() for _ in range(3))
+        self._upload, self._compute, self._download = (cuda.stream() for _ in range(3))
         self._model = bundle.manifest.model
-        self._table: _Table | None = None
-        self._rows: list[tuple[int, int]] = []
+        self._table: _StepTable | None = None
+        self._device_tables: list[tuple[int, int]] = []
         try:
-            self._reserve(batch)
+            self._allocate(batch)
         except OutOfMemoryError as error:
             if batch == 1:
                 raise
-            self._reserve(batch // 2)
-            self._progress.warn(f"{error} Taking {self.batch} tiles at a time, not {batch}")
+            self._allocate(batch // 2)
+            self._progress.warn(f"{error} The batch is reduced from {batch} to {self.batch} tiles")
 
     def _audit(self, trt: Any, bundle: Bundle) -> None:
-        """That names, types and shapes are those of the bundle's graphs."""
-        specs = {
-            spec.name: spec for part in graph_io("step", bundle.manifest.model) for spec in part
-        }
+        """Check names, types and shapes against those of the bundle's graph, and the precision."""
+        inputs, outputs = graph_io("step", bundle.manifest.model)
+        specs = {spec.name: spec for spec in (*inputs, *outputs)}
         count = self._engine.num_io_tensors
         names = [self._engine.get_tensor_name(index) for index in range(count)]
         if set(names) != set(specs):
@@ -135,17 +138,17 @@ class TensorRT:
             dtype = self._engine.get_tensor_dtype(name)
             if dtype != trt.DataType.FLOAT:
                 raise SSDiffError(f"The engine has {name} in {dtype.name}, expected FLOAT.")
-            found = tuple(self._engine.get_tensor_shape(name))
+            shape = tuple(self._engine.get_tensor_shape(name))
             expected = tuple(-1 if size == "batch" else size for size in spec.shape)
-            if found != expected:
-                raise SSDiffError(f"The engine has {name} of {found}, expected {expected}.")
+            if shape != expected:
+                raise SSDiffError(f"The engine has {name} of shape {shape}, expected {expected}.")
         inspector = self._engine.create_engine_inspector()
         self.layers = audit_engine(
             inspector.get_engine_information(trt.LayerInformationFormat.JSON), self.precision
         )
 
-    def _reserve(self, batch: int) -> None:
-        """Make the buffers of both slots, or none."""
+    def _allocate(self, batch: int) -> None:
+        """Allocate the buffers of both slots; if memory runs out, release them and raise."""
         bands, tile = self._model.bands, self._model.tile
         shapes = {
             "noise": (batch, bands, tile, tile),
@@ -154,18 +157,18 @@ class TensorRT:
             "ms": (batch, bands, tile // 4, tile // 4),
             "image": (batch, bands, tile, tile),
         }
-        taken: list[int] = []
+        allocated: list[int] = []
 
-        def take(name: str) -> int:
-            taken.append(self._cuda.allocate(4 * int(np.prod(shapes[name]))))
-            return taken[-1]
+        def allocate(name: str) -> int:
+            allocated.append(self._cuda.allocate(4 * int(np.prod(shapes[name]))))
+            return allocated[-1]
 
         try:
             self._slots = [
                 _Slot(
                     host={name: self._cuda.pinned(shape) for name, shape in shapes.items()},
-                    inputs={name: take(name) for name in ("pan", "lms", "ms")},
-                    states=(take("noise"), take("noise")),
+                    inputs={name: allocate(name) for name in ("pan", "lms", "ms")},
+                    states=(allocate("noise"), allocate("noise")),
                     uploaded=self._cuda.event(),
                     sampled=self._cuda.event(),
                     downloaded=self._cuda.event(),
@@ -173,36 +176,39 @@ class TensorRT:
                 for _ in range(2)
             ]
         except OutOfMemoryError:
-            for address in taken:
+            for address in allocated:
                 self._cuda.release(address)
             raise
         self.batch = batch
         for slot in self._slots:
             for array in slot.host.values():
-                array[:] = 0  # what is left of a batch that is not full is computed too
+                array[:] = 0  # a batch that is not full is computed whole, so it must be finite
         for name in ("x_t", "pan", "lms", "ms", "t"):
-            part = shapes["noise"] if name == "x_t" else shapes.get(name, (batch,))
-            self._check(self._context.set_input_shape(name, part), f"the shape of {name}")
+            shape = shapes["noise"] if name == "x_t" else shapes.get(name, (batch,))
+            self._check(self._context.set_input_shape(name, shape), f"the shape of {name}")
 
-    def _check(self, done: bool, what: str) -> None:
-        if not done:
-            raise CudaError(f"{self._name} refused {what}; see --verbose, and ssdiff-trt verify.")
+    def _check(self, succeeded: bool, operation: str) -> None:
+        """Raise if a TensorRT call that returns a status failed."""
+        if not succeeded:
+            raise CudaError(
+                f"{self._name} refused {operation}; see --verbose, and ssdiff-trt verify."
+            )
 
-    def _load(self, table: _Table, capture: bool) -> None:
-        """Put a table of steps on the device, and capture the loop over it."""
+    def _load(self, table: _StepTable, capture: bool) -> None:
+        """Copy a table of steps to the device, and capture the loop over it."""
         if table == self._table:
             return
         updates = np.array(table.updates, np.float32)
         times = np.repeat(np.array(table.times, np.float32)[:, None], self.batch, axis=1)
-        for address, _ in self._rows:
+        for address, _ in self._device_tables:
             self._cuda.release(address)
-        self._rows = [self._upload_rows(rows) for rows in (times, updates)]
+        self._device_tables = [self._upload_table(array) for array in (times, updates)]
         self._table = table
         for slot in self._slots:
             slot.graph = self._capture(slot) if capture and self._graphs else None
 
-    def _upload_rows(self, table: Array) -> tuple[int, int]:
-        """Address of a table on the device, and bytes from row to row, aligned."""
+    def _upload_table(self, table: Array) -> tuple[int, int]:
+        """Copy a table to the device; returns its address and its row pitch in bytes."""
         columns = -(-table.shape[1] * 4 // _ALIGNMENT) * _ALIGNMENT // 4
         host = self._cuda.pinned((len(table), columns))
         host[:] = 0
@@ -215,20 +221,20 @@ class TensorRT:
         return address, 4 * columns
 
     def _loop(self, slot: _Slot) -> None:
-        """Every step of a batch."""
+        """Enqueue every step of a batch."""
         assert self._table is not None
         for name, address in slot.inputs.items():
             self._bind(name, address)
-        (times, from_time), (updates, from_update) = self._rows
+        (times, times_pitch), (updates, updates_pitch) = self._device_tables
         for step in range(len(self._table.times)):
             self._bind("x_t", slot.states[step % 2])
             self._bind("x_next", slot.states[(step + 1) % 2])
-            self._bind("t", times + step * from_time)
-            self._bind("coefficients", updates + step * from_update)
+            self._bind("t", times + step * times_pitch)
+            self._bind("coefficients", updates + step * updates_pitch)
             self._check(self._context.execute_async_v3(self._compute), f"step {step + 1}")
 
-    def _go(self, slot: _Slot) -> None:
-        """The loop, as a graph if there is one."""
+    def _enqueue(self, slot: _Slot) -> None:
+        """Enqueue the sampling loop, as a CUDA graph if it was captured."""
         if slot.graph is None:
             self._loop(slot)
         else:
@@ -238,96 +244,99 @@ class TensorRT:
         self._check(self._context.set_tensor_address(name, address), f"the address of {name}")
 
     def _capture(self, slot: _Slot) -> int | None:
-        """The loop as one graph; None, and a plain loop from now on, if that does not work."""
-        self._loop(slot)  # once as it is: engines prepare themselves at their first call
+        """Capture the loop as a CUDA graph; None, and no graphs from now on, if that fails."""
+        self._loop(slot)  # first without capture: engines initialise at their first call
         self._cuda.record(slot.sampled, self._compute)
         self._cuda.synchronize(slot.sampled)
         try:
             return self._cuda.capture(self._compute, lambda: self._loop(slot))
         except CudaError as error:
-            self._progress.warn(f"No CUDA graph ({error}); running step by step")
+            self._progress.warn(f"No CUDA graph could be captured ({error}); running step by step")
             self._graphs = False
             return None
 
     def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:
         times = tuple(step.t for step in schedule.steps)
-        return self._run(batches, _Table(times, tuple(map(tuple, schedule.updates.tolist()))), True)
+        return self._run(
+            batches, _StepTable(times, tuple(map(tuple, schedule.updates.tolist()))), True
+        )
 
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
-        table = _Table((t,), (tuple(CLAMPED_RESIDUAL.tolist()),))
+        table = _StepTable((t,), (tuple(CLAMPED_RESIDUAL.tolist()),))
         (residual,) = self._run([tiles._replace(noise=x)], table, False)
         return residual
 
-    def _run(self, batches: Iterable[Tiles], table: _Table, capture: bool) -> Iterator[Array]:
-        """The last state of each batch, in order, two of the engine's batches under way."""
+    def _run(self, batches: Iterable[Tiles], table: _StepTable, capture: bool) -> Iterator[Array]:
+        """Final state of each batch, in order, with up to two engine batches in flight."""
         self._load(table, capture)
-        under_way = deque[tuple[_Slot, int, bool]]()
-        done: list[Array] = []
-        for turn, (part, last) in enumerate(self._parts(batches)):
-            if len(under_way) == len(self._slots):
-                yield from self._collect(*under_way.popleft(), done)
-            slot = self._slots[turn % 2]
+        in_flight = deque[tuple[_Slot, int, bool]]()
+        images: list[Array] = []
+        for index, (part, last) in enumerate(self._split(batches)):
+            if len(in_flight) == len(self._slots):
+                yield from self._collect(*in_flight.popleft(), images)
+            slot = self._slots[index % 2]
             self._submit(slot, part)
-            under_way.append((slot, len(part.noise), last))
-        while under_way:
-            yield from self._collect(*under_way.popleft(), done)
+            in_flight.append((slot, len(part.noise), last))
+        while in_flight:
+            yield from self._collect(*in_flight.popleft(), images)
 
-    def _parts(self, batches: Iterable[Tiles]) -> Iterator[tuple[Tiles, bool]]:
-        """Batches that fit the engine, and whether one of the caller's ends with it."""
+    def _split(self, batches: Iterable[Tiles]) -> Iterator[tuple[Tiles, bool]]:
+        """Parts of the batches that fit the engine, and whether a part is the last of its batch."""
         for tiles in batches:
             for first in range(0, len(tiles.noise), self.batch):
                 end = first + self.batch
                 yield tiles.part(slice(first, end)), end >= len(tiles.noise)
 
-    def _collect(self, slot: _Slot, count: int, last: bool, done: list[Array]) -> Iterator[Array]:
+    def _collect(self, slot: _Slot, count: int, last: bool, images: list[Array]) -> Iterator[Array]:
+        """Wait for a part and append its images; yield all images after the last part."""
         self._cuda.synchronize(slot.downloaded)
-        done.append(slot.host["image"][:count].copy())
+        images.append(slot.host["image"][:count].copy())
         if last:
-            yield np.concatenate(done)
-            done.clear()
+            yield np.concatenate(images)
+            images.clear()
 
     def _submit(self, slot: _Slot, tiles: Tiles) -> None:
-        """Copy in, sample, copy out, without waiting for any of it."""
+        """Enqueue upload, sampling and download of a part, without waiting."""
         assert self._table is not None
         cuda = self._cuda
         for name, array in tiles._asdict().items():
             slot.host[name][: len(array)] = array
         for name, address in {"noise": slot.states[0], **slot.inputs}.items():
-            cuda.upload(address, slot.host[name], self._copy_in)
-        cuda.record(slot.uploaded, self._copy_in)
+            cuda.upload(address, slot.host[name], self._upload)
+        cuda.record(slot.uploaded, self._upload)
         cuda.wait(self._compute, slot.uploaded)
-        self._go(slot)
+        self._enqueue(slot)
         cuda.record(slot.sampled, self._compute)
-        cuda.wait(self._copy_out, slot.sampled)
+        cuda.wait(self._download, slot.sampled)
         result = slot.states[len(self._table.times) % 2]
-        cuda.download(slot.host["image"], result, self._copy_out)
-        cuda.record(slot.downloaded, self._copy_out)
+        cuda.download(slot.host["image"], result, self._download)
+        cuda.record(slot.downloaded, self._download)
 
     def milliseconds(self, tiles: Tiles, schedule: Schedule, repeats: int) -> list[float]:
-        """See :class:`ssdiff_trt.runtime.backends.protocol.TimedByDevice`; by CUDA events."""
-        list(self.sample([tiles], schedule))  # loads, captures and warms up
-        cuda, slot, found = self._cuda, self._slots[0], []
+        """See :class:`ssdiff_trt.runtime.backends.protocol.TimedByDevice`; uses CUDA events."""
+        list(self.sample([tiles], schedule))  # loads the steps, captures the loop and warms up
+        cuda, slot, times = self._cuda, self._slots[0], []
         start, stop = cuda.event(), cuda.event()
         for _ in range(repeats):
             cuda.record(start, self._compute)
-            self._go(slot)
+            self._enqueue(slot)
             cuda.record(stop, self._compute)
             cuda.synchronize(stop)
-            found.append(cuda.elapsed(start, stop))
-        return found
+            times.append(cuda.elapsed(start, stop))
+        return times
 
     def describe(self) -> str:
-        how = "CUDA graphs" if self._graphs else "step by step"
-        return f"{self._name}, {self.precision}, {self.batch} tiles at a time, {how}"
+        execution = "CUDA graphs" if self._graphs else "step by step"
+        return f"{self._name}, {self.precision}, batches of {self.batch} tiles, {execution}"
 
 
 def open_tensorrt(
     name: str, bundle: Bundle, *, precision: Precision, batch: int | None, progress: Progress
 ) -> TensorRT:
-    """The backend for this GPU, its engine from the cache or built now."""
+    """Open the backend on this machine's GPU, with an engine from the cache or built now."""
     flavour: Flavour = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
     cuda, batch = open_cuda(), batch or BATCH
-    plan = Plan(bundle, flavour, precision, cuda.device, most=max(batch, BATCH))
+    plan = Plan(bundle, flavour, precision, cuda.device, max_batch=max(batch, BATCH))
     cache = EngineCache(cache_folder() / "engines", [bundle.path / "engines"])
     free, _ = cuda.memory()
     engine = cache.get(plan.key, lambda timing: plan.build(progress, free, timing), progress)

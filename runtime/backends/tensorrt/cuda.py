@@ -1,7 +1,7 @@
-"""CUDA: memory, streams, events and graphs behind a small protocol. Nothing else calls CUDA.
+"""CUDA memory, streams, events and graphs behind a small protocol. No other module calls CUDA.
 
-Two packages give it, pycuda and cuda-python; the first one that is there is taken. Both retain the
-primary context of the device, so that PyTorch or ONNX Runtime can live in the same process.
+Either pycuda or cuda-python is used, whichever is installed, pycuda first. Both retain the primary
+context of the device, so that PyTorch or ONNX Runtime can use the GPU in the same process.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.errors import SSDiffError
 
-_NON_BLOCKING = 1  # streams that do not wait for the legacy default stream
-_THREAD_LOCAL = 1  # capture that does not mind what other threads do
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no synchronisation with the legacy default stream
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may call CUDA meanwhile
 
 
 class CudaError(SSDiffError):
-    """A call that CUDA refused."""
+    """A CUDA or TensorRT call failed."""
 
 
 class OutOfMemoryError(CudaError):
-    """The device has no room."""
+    """The device is out of memory."""
 
 
 @dataclass(frozen=True)
@@ -39,82 +39,83 @@ class Device:
     name: str
     compute_capability: tuple[int, int]
     driver: int
-    """Version of CUDA that the driver speaks, such as 13000."""
+    """Highest version of CUDA that the driver supports, such as 13000 for 13.0."""
 
     @property
     def sm(self) -> str:
-        """Such as sm86."""
+        """Compute capability as in sm86."""
         return "sm{}{}".format(*self.compute_capability)
 
 
 class Cuda(Protocol):
-    """What the backends need of CUDA. Addresses, streams, events and graphs are whole numbers."""
+    """The CUDA functions that backends use. Addresses, streams, events and graphs are integers."""
 
     package: str
+    """Python package that provides CUDA."""
     device: Device
 
     def memory(self) -> tuple[int, int]:
-        """Free and total bytes of the device."""
+        """Free and total device memory, bytes."""
         ...
 
     def allocate(self, size: int) -> int:
-        """Bytes on the device.
+        """Allocate device memory of ``size`` bytes; returns its address.
 
         Raises:
-            OutOfMemoryError: if there is no room.
+            OutOfMemoryError: if there is too little memory.
         """
         ...
 
     def release(self, address: int) -> None:
-        """Give them back."""
+        """Free device memory."""
         ...
 
     def pinned(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """An array on the host that copies need not be staged for."""
+        """Allocate an array in page-locked host memory."""
         ...
 
     def upload(self, address: int, array: NDArray[np.float32], stream: int) -> None:
-        """Copy to the device, without waiting."""
+        """Enqueue a copy from host to device."""
         ...
 
     def download(self, array: NDArray[np.float32], address: int, stream: int) -> None:
-        """Copy to the host, without waiting."""
+        """Enqueue a copy from device to host."""
         ...
 
     def stream(self) -> int:
-        """A new stream of its own."""
+        """Create a stream that does not synchronise with the default stream."""
         ...
 
     def event(self) -> int:
-        """A new event."""
+        """Create an event."""
         ...
 
     def record(self, event: int, stream: int) -> None:
-        """Let the event happen when the stream gets here."""
+        """Enqueue the recording of an event in a stream."""
         ...
 
     def wait(self, stream: int, event: int) -> None:
-        """Let the stream wait for the event."""
+        """Make later work of a stream wait for an event."""
         ...
 
     def synchronize(self, event: int) -> None:
-        """Wait for the event."""
+        """Block the host until an event has been recorded."""
         ...
 
     def elapsed(self, start: int, stop: int) -> float:
-        """Milliseconds between two events that have happened."""
+        """Milliseconds between two recorded events."""
         ...
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
-        """What ``work`` gives the stream, as a graph; nothing of it runs.
+        """Capture what ``work`` enqueues on a stream as a graph, without executing it.
 
         Raises:
-            CudaError: if it cannot be captured; the stream is as before.
+            CudaError: if it cannot be captured; the stream stays usable.
         """
         ...
 
     def launch(self, graph: int, stream: int) -> None:
-        """Run a graph."""
+        """Enqueue the execution of a graph."""
         ...
 
 
@@ -134,7 +135,7 @@ _FUNCTIONS: dict[str, list[Any]] = {
 
 
 class _Driver:
-    """The few functions of the driver that pycuda does not have."""
+    """Driver functions that pycuda does not wrap, called through ctypes."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -143,7 +144,7 @@ class _Driver:
         function = getattr(self._library, name)
         function.argtypes = _FUNCTIONS[name]
         if status := function(*arguments):
-            raise CudaError(f"CUDA refused {name} (error {status}); see nvidia-smi for the driver.")
+            raise CudaError(f"CUDA refused {name} (error {status}); check the driver (nvidia-smi).")
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
         """See :meth:`Cuda.capture`."""
@@ -151,7 +152,7 @@ class _Driver:
         self("cuStreamBeginCapture_v2", stream, _THREAD_LOCAL)
         try:
             work()
-        finally:  # also ends a capture that failed half-way
+        finally:  # the capture must be ended even if it failed
             self("cuStreamEndCapture", stream, ctypes.byref(graph))
         try:
             self("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, 0)
@@ -165,7 +166,7 @@ class _Driver:
 
 
 class PyCuda:
-    """CUDA by pycuda. It has no graphs, so these are the driver's own."""
+    """CUDA through pycuda, with graphs through the driver API, as pycuda does not wrap them."""
 
     package = "pycuda"
 
@@ -177,14 +178,15 @@ class PyCuda:
         device = cuda.Device(index)
         self._context = device.retain_primary_context()
         self._context.push()
-        atexit.register(self._context.pop)  # pycuda aborts at exit if it is still there
+        atexit.register(self._context.pop)  # pycuda aborts at exit if a context is still current
         self.device = Device(
             device.name(), tuple(device.compute_capability()), cuda.get_driver_version()
         )
-        self._kept: dict[int, Any] = {}
+        self._objects: dict[int, Any] = {}
 
-    def _keep(self, thing: Any, handle: int) -> int:
-        self._kept[handle] = thing
+    def _register(self, wrapper: Any, handle: int) -> int:
+        """Keep a pycuda object alive under its handle."""
+        self._objects[handle] = wrapper
         return handle
 
     def memory(self) -> tuple[int, int]:
@@ -195,41 +197,41 @@ class PyCuda:
         try:
             allocation = self._cuda.mem_alloc(size)
         except self._cuda.MemoryError as error:
-            raise OutOfMemoryError(_no_room(size, self.memory())) from error
-        return self._keep(allocation, int(allocation))
+            raise OutOfMemoryError(_out_of_memory(size, self.memory())) from error
+        return self._register(allocation, int(allocation))
 
     def release(self, address: int) -> None:
-        self._kept.pop(address).free()
+        self._objects.pop(address).free()
 
     def pinned(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         array: NDArray[np.float32] = self._cuda.pagelocked_empty(shape, np.float32)
         return array
 
     def upload(self, address: int, array: NDArray[np.float32], stream: int) -> None:
-        self._cuda.memcpy_htod_async(address, array, self._kept[stream])
+        self._cuda.memcpy_htod_async(address, array, self._objects[stream])
 
     def download(self, array: NDArray[np.float32], address: int, stream: int) -> None:
-        self._cuda.memcpy_dtoh_async(array, address, self._kept[stream])
+        self._cuda.memcpy_dtoh_async(array, address, self._objects[stream])
 
     def stream(self) -> int:
         stream = self._cuda.Stream(_NON_BLOCKING)
-        return self._keep(stream, stream.handle)
+        return self._register(stream, stream.handle)
 
     def event(self) -> int:
         event = self._cuda.Event()
-        return self._keep(event, id(event))  # pycuda does not tell its handle
+        return self._register(event, id(event))  # pycuda does not expose the handle of an event
 
     def record(self, event: int, stream: int) -> None:
-        self._kept[event].record(self._kept[stream])
+        self._objects[event].record(self._objects[stream])
 
     def wait(self, stream: int, event: int) -> None:
-        self._kept[stream].wait_for_event(self._kept[event])
+        self._objects[stream].wait_for_event(self._objects[event])
 
     def synchronize(self, event: int) -> None:
-        self._kept[event].synchronize()
+        self._objects[event].synchronize()
 
     def elapsed(self, start: int, stop: int) -> float:
-        return float(self._kept[start].time_till(self._kept[stop]))
+        return float(self._objects[start].time_till(self._objects[stop]))
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
         return self._driver.capture(stream, work)
@@ -239,7 +241,7 @@ class PyCuda:
 
 
 class CudaPython:
-    """CUDA by NVIDIA's cuda-python."""
+    """CUDA through NVIDIA's cuda-python."""
 
     package = "cuda-python"
 
@@ -254,8 +256,8 @@ class CudaPython:
         name = self._call(driver.cuDeviceGetName, 256, device).split(b"\0")[0].decode()
         attribute = driver.CUdevice_attribute
         major, minor = (
-            self._call(driver.cuDeviceGetAttribute, which, device)
-            for which in (
+            self._call(driver.cuDeviceGetAttribute, name, device)
+            for name in (
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
             )
@@ -268,7 +270,7 @@ class CudaPython:
             problem = f"CUDA refused {function.__name__} ({status.name})"
             if status == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
                 raise OutOfMemoryError(f"{problem}.")
-            raise CudaError(f"{problem}; see nvidia-smi for the driver.")
+            raise CudaError(f"{problem}; check the driver (nvidia-smi).")
         return results[0] if len(results) == 1 else tuple(results)
 
     def memory(self) -> tuple[int, int]:
@@ -279,7 +281,7 @@ class CudaPython:
         try:
             return int(self._call(self._driver.cuMemAlloc, size))
         except OutOfMemoryError as error:
-            raise OutOfMemoryError(_no_room(size, self.memory())) from error
+            raise OutOfMemoryError(_out_of_memory(size, self.memory())) from error
 
     def release(self, address: int) -> None:
         self._call(self._driver.cuMemFree, address)
@@ -321,7 +323,7 @@ class CudaPython:
         self._call(self._driver.cuStreamBeginCapture, stream, mode)
         try:
             work()
-        finally:  # also ends a capture that failed half-way
+        finally:  # the capture must be ended even if it failed
             graph = self._call(self._driver.cuStreamEndCapture, stream)
         try:
             return int(self._call(self._driver.cuGraphInstantiate, graph, 0))
@@ -332,16 +334,16 @@ class CudaPython:
         self._call(self._driver.cuGraphLaunch, graph, stream)
 
 
-def _no_room(size: int, memory: tuple[int, int]) -> str:
+def _out_of_memory(size: int, memory: tuple[int, int]) -> str:
     free, total = (amount / 2**20 for amount in memory)
     return (
-        f"The GPU has no room for {size / 2**20:.0f} MiB ({free:.0f} of {total:.0f} MiB are free)."
+        f"The GPU cannot allocate {size / 2**20:.0f} MiB ({free:.0f} of {total:.0f} MiB are free)."
     )
 
 
 @cache
 def why_no_cuda() -> str | None:
-    """Why there is no GPU to use, without importing anything heavy; None if there is one."""
+    """Why no GPU can be used, as a clause; None if one can. Imports no CUDA package."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return "CUDA_VISIBLE_DEVICES hides every GPU"
     try:
@@ -361,8 +363,8 @@ def open_cuda() -> Cuda:
     Raises:
         SSDiffError: if there is no GPU, or neither package is installed.
     """
-    if lack := why_no_cuda():
-        raise SSDiffError(f"No GPU can be used: {lack}; choose --backend onnxruntime.")
+    if reason := why_no_cuda():
+        raise SSDiffError(f"No GPU can be used: {reason}; choose `backend=onnxruntime`.")
     for kind in (PyCuda, CudaPython):
         try:
             opened: Cuda = kind()
@@ -370,6 +372,6 @@ def open_cuda() -> Cuda:
             continue
         return opened
     raise SSDiffError(
-        "Neither pycuda nor cuda-python is installed, expected one to drive the GPU; "
+        "Neither pycuda nor cuda-python is installed, and one of them is needed to use the GPU; "
         "pip install pycuda, or cuda-python where pycuda cannot be built."
     )

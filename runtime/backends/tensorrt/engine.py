@@ -1,8 +1,8 @@
-"""TensorRT engines: built from a bundle's graph of whole steps, and audited.
+"""Building TensorRT engines from a bundle's step graph, and checking their precision.
 
-Two flavours have the same interface: TensorRT, and TensorRT-RTX, which builds for GPUs that are not
-there. Precision is in the graph, and every network is strongly typed; what is checked after parsing
-is that the graph is what was asked for, and after building that the engine still is.
+Two flavours have the same interface: TensorRT, and TensorRT-RTX, which can build for GPUs that are
+not in this machine. The graph determines the precision, and networks are strongly typed. The layer
+types are checked after parsing the graph, and again in the built engine.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ Flavour = Literal["tensorrt", "tensorrt-rtx"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 _MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _ATTENTION_SINCE = (10, 14)
-"""The first TensorRT with the Attention operator."""
+"""First version of TensorRT whose ONNX parser has the Attention operator."""
 BATCH = 32
-"""Tiles at a time, unless told otherwise."""
+"""Default batch size, tiles."""
 _RESERVE = 512 << 20
-"""Bytes of the GPU's free memory that building leaves alone."""
+"""Free GPU memory that an engine build must leave unused, bytes."""
 _TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "HALF"}
-"""Of the layers of a graph. Those that INT8 is for stand between Q/DQ pairs, in FP16."""
+"""TensorRT type of the heavy layers, by precision. INT8 graphs have FP16 layers between Q/DQ."""
 _HEAVY = ("CONVOLUTION", "ATTENTION_INPUT", "SOFTMAX")
-"""Kinds of layers that never stay in FP32 where a lower precision was asked for."""
+"""Layer kinds that must have the precision of the graph."""
 
 
 def installed(flavour: Flavour) -> bool:
-    """Whether the package is there, without importing it."""
+    """Whether the package is installed; does not import it."""
     return find_spec(_MODULES[flavour]) is not None
 
 
 def import_tensorrt(flavour: Flavour) -> ModuleType:
-    """The package.
+    """Import the TensorRT package.
 
     Raises:
         SSDiffError: if it is not installed.
@@ -60,23 +60,23 @@ def import_tensorrt(flavour: Flavour) -> ModuleType:
     except ImportError as error:
         raise SSDiffError(
             f"{flavour} is not installed here ({error}); pip install 'ssdiff-trt[{flavour}]', or "
-            "choose another backend."
+            "choose another `backend`."
         ) from error
 
 
 def version_of(trt: ModuleType) -> tuple[int, ...]:
-    """Major, minor, ..."""
+    """Version of the package as numbers: major, minor, ..."""
     return tuple(int(part) for part in trt.__version__.split(".") if part.isdigit())
 
 
 def form_for(flavour: Flavour, trt: ModuleType) -> Form:
-    """Of the graph: fused where the parser knows attention."""
-    known = flavour == "tensorrt-rtx" or version_of(trt) >= _ATTENTION_SINCE
-    return "fused" if known else "portable"
+    """Form of the graph to build from: fused if the parser supports the Attention operator."""
+    supported = flavour == "tensorrt-rtx" or version_of(trt) >= _ATTENTION_SINCE
+    return "fused" if supported else "portable"
 
 
 class EngineKey(BaseModel):
-    """All that an engine depends on. Another engine is built where any of it differs."""
+    """Everything an engine depends on; an engine with another key cannot be reused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -85,21 +85,23 @@ class EngineKey(BaseModel):
     flavour: Flavour
     version: str
     gpu: str
-    """Name and compute capability; for TensorRT-RTX the latter alone."""
+    """Name and compute capability of the GPU; for TensorRT-RTX the compute capability alone."""
     precision: Precision
     form: Form
     batch: tuple[int, int, int]
-    """Least, usual and most tiles at a time."""
+    """Smallest, optimal and largest batch size of the optimisation profile, tiles."""
     options: tuple[str, ...]
+    """Builder options that affect the results."""
     platform: str
+    """Operating system and processor architecture."""
 
     @property
     def digest(self) -> str:
-        """Short name of the engine."""
+        """Short hash of the key, the file name of the engine in the cache."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def differences(self, other: EngineKey) -> list[str]:
-        """What differs, a phrase each; self is what is wanted."""
+        """Fields in which the key of an existing engine differs from this one, a clause each."""
         return [
             f"{name} was {getattr(other, name)} and is now {getattr(self, name)}"
             for name in type(self).model_fields
@@ -108,58 +110,66 @@ class EngineKey(BaseModel):
 
 
 def graph_digest(bundle: Bundle, graph: Graph) -> str:
-    """Of a graph and its constants."""
+    """sha256 of a graph and its constants."""
     files = bundle.manifest.files
     return hashlib.sha256(f"{files[graph.file]} {files[graph.weights]}".encode()).hexdigest()
 
 
 def check_target(flavour: Flavour, target: Device | str | None) -> None:
-    """That an engine can be built for a GPU.
+    """Check that an engine can be built for a GPU.
+
+    Args:
+        flavour: of TensorRT.
+        target: the GPU of this machine, a compute capability such as sm86, or None.
 
     Raises:
-        SSDiffError: if not.
+        SSDiffError: if it cannot.
     """
     if flavour == "tensorrt-rtx":
         _capability(import_tensorrt(flavour), target)
     elif not isinstance(target, Device):
         raise SSDiffError(
-            "TensorRT builds engines on the GPU that runs them, and there is none here; use "
-            "--engine none and let the first run build it there, or --engine tensorrt-rtx."
+            "TensorRT builds engines on the GPU that runs them, and this machine has none; use "
+            "--engine none and let the first run on the GPU build it, or --engine tensorrt-rtx."
         )
 
 
 def _capability(trt: ModuleType, target: Device | str | None) -> Any:
-    """What TensorRT-RTX calls a GPU."""
-    known = trt.ComputeCapability.__members__
+    """Member of TensorRT-RTX's enumeration of compute capabilities for a GPU."""
+    members = trt.ComputeCapability.__members__
     if isinstance(target, Device):
-        return known.get(target.sm.upper(), known["CURRENT"])
-    offers = [name.lower() for name in known if name.startswith("SM")]
-    if target is None or target not in offers:
-        said = "No GPU is here and none was named" if target is None else f"{target!r} was named"
-        raise SSDiffError(
-            f"{said}, expected one that TensorRT-RTX builds for; choose --gpu from "
-            f"{', '.join(offers)}."
+        return members.get(target.sm.upper(), members["CURRENT"])
+    supported = [name.lower() for name in members if name.startswith("SM")]
+    if target is None or target not in supported:
+        problem = (
+            "This machine has no GPU and --gpu is not given"
+            if target is None
+            else f"--gpu is {target!r}"
         )
-    return known[target.upper()]
+        raise SSDiffError(
+            f"{problem}, expected a GPU that TensorRT-RTX builds for; choose --gpu from "
+            f"{', '.join(supported)}."
+        )
+    return members[target.upper()]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An engine to build.
+    """Specification of an engine to build.
 
     Args:
-        bundle: with the graph.
-        flavour: of TensorRT.
-        precision: of the graph.
-        target: the GPU, or, for TensorRT-RTX, the compute capability of one, such as sm86.
-        most: tiles at a time.
+        bundle: bundle with the graph.
+        flavour: TensorRT or TensorRT-RTX.
+        precision: precision of the graph.
+        target: the GPU of this machine, or for TensorRT-RTX a compute capability such as sm86.
+        max_batch: largest batch size, tiles.
     """
 
     bundle: Bundle
     flavour: Flavour
     precision: Precision
     target: Device | str | None
-    most: int = BATCH
+    max_batch: int = BATCH
     trt: ModuleType = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -168,17 +178,17 @@ class Plan:
 
     @property
     def form(self) -> Form:
-        """Of the graph."""
+        """Form of the graph."""
         return form_for(self.flavour, self.trt)
 
     @property
     def graph(self) -> Graph:
-        """To build from."""
+        """Graph to build from."""
         return self.bundle.graph("step", self.precision, self.form)
 
     @property
     def key(self) -> EngineKey:
-        """What identifies the engine."""
+        """Key of the engine in the cache."""
         gpu = self.target
         if isinstance(gpu, Device):
             gpu = gpu.sm if self.flavour == "tensorrt-rtx" else f"{gpu.name}, {gpu.sm}"
@@ -189,7 +199,7 @@ class Plan:
             gpu=str(gpu),
             precision=self.precision,
             form=self.form,
-            batch=(1, min(8, self.most), self.most),
+            batch=(1, min(8, self.max_batch), self.max_batch),
             options=("no TF32",),
             platform=f"{sys.platform}-{platform.machine()}",
         )
@@ -200,12 +210,12 @@ class Plan:
         """Build the engine.
 
         Args:
-            progress: told how it goes.
-            workspace: bytes of the GPU that are free now; without it, TensorRT's own limit.
-            timing: file of measured kernels, read and written, where the flavour has one.
+            progress: receives progress updates.
+            workspace: free GPU memory in bytes, to limit the workspace; default: TensorRT's limit.
+            timing: file of TensorRT's timing cache, to read and update; TensorRT-RTX has none.
 
         Returns:
-            The serialised engine, and how many layers of the network have which type.
+            The serialised engine, and the number of layers of the network by kind and type.
 
         Raises:
             SSDiffError: if the graph cannot be parsed or built, or is not in the precision.
@@ -218,18 +228,18 @@ class Plan:
         if not parser.parse_from_file(str(self.bundle.path / self.graph.file)):
             reasons = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
             raise SSDiffError(
-                f"{self.flavour} {trt.__version__} does not take {self.graph.file}: {reasons}"
+                f"{self.flavour} {trt.__version__} cannot parse {self.graph.file}: {reasons}"
             )
         layers = audit_network(network, self.precision)
         plan = None
         for decomposable in (False, True):
-            # Without a fused kernel, of which FP32 has none, attention may be taken apart.
+            # Where no fused kernel exists, attention must be decomposed. FP32 never has one.
             if self.precision == "fp32" and not decomposable:
                 continue
             if decomposable and self.form == "fused":
                 _allow_decomposition(trt, network)
                 if self.precision != "fp32":
-                    progress.warn("No fused attention kernel fits; building attention in parts")
+                    progress.warn("No fused attention kernel is available; attention is decomposed")
             config = self._config(builder, network, key, progress, workspace, timing)
             with progress:
                 plan = builder.build_serialized_network(network, config)
@@ -238,8 +248,8 @@ class Plan:
         if plan is None:
             raise SSDiffError(
                 f"{self.flavour} {trt.__version__} could not build {self.graph.file}: "
-                f"{logger.last or 'it gave no reason'}. Very often that means memory: free some of "
-                "the GPU's, or lower --batch."
+                f"{logger.last or 'no reason was given'}; the usual cause is too little GPU "
+                "memory, so free some or lower `batch`."
             )
         if timing is not None and (cache := _timing_cache(config)) is not None:
             timing.write_bytes(cache.serialize())
@@ -255,8 +265,8 @@ class Plan:
         timing: Path | None,
     ) -> Any:
         trt, config = self.trt, builder.create_builder_config()
-        config.clear_flag(trt.BuilderFlag.TF32)  # FP32 means it
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the audit
+        config.clear_flag(trt.BuilderFlag.TF32)  # TF32 would exceed the limits of FP32 parity
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for audit_engine
         config.progress_monitor = _monitor(trt, progress)
         if workspace is not None:
             limit = max(workspace - _RESERVE, workspace // 2)
@@ -265,8 +275,8 @@ class Plan:
             config.num_compute_capabilities = 1
             config.set_compute_capability(_capability(trt, self.target), 0)
         elif timing is not None:
-            known = timing.read_bytes() if timing.is_file() else b""
-            config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=True)
+            content = timing.read_bytes() if timing.is_file() else b""
+            config.set_timing_cache(config.create_timing_cache(content), ignore_mismatch=True)
         profile = builder.create_optimization_profile()
         for tensor in (network.get_input(i) for i in range(network.num_inputs)):
             shape = tuple(tensor.shape)
@@ -277,12 +287,13 @@ class Plan:
 
 
 def audit_network(network: Any, precision: Precision) -> dict[str, int]:
-    """Count the layers of a parsed network by kind and type, and check them.
+    """Count the layers of a parsed network by kind and type, and check their types.
 
     Raises:
-        SSDiffError: if a heavy layer is not in the precision, or an input or output not in FP32.
+        SSDiffError: if a heavy layer does not have the precision, or an input or output is not in
+            FP32.
     """
-    wanted = _TYPES[precision]
+    expected = _TYPES[precision]
     layers: Counter[str] = Counter()
     for layer in (network.get_layer(i) for i in range(network.num_layers)):
         kind = layer.type.name
@@ -290,14 +301,14 @@ def audit_network(network: Any, precision: Precision) -> dict[str, int]:
             continue
         dtype = layer.get_output(0).dtype.name
         layers[f"{kind} {dtype}"] += 1
-        if kind in _HEAVY and dtype != wanted:
+        if kind in _HEAVY and dtype != expected:
             raise SSDiffError(
-                f"The layer {layer.name} ({kind}) is in {dtype}, expected {wanted} in a graph of "
+                f"The layer {layer.name} ({kind}) is in {dtype}, expected {expected} in a graph of "
                 f"{precision}; export the bundle again."
             )
     if precision == "int8" and not layers["QUANTIZE INT8"]:
         raise SSDiffError(
-            "The graph of int8 has no layer that quantises, expected Q/DQ pairs; export the bundle "
+            "The int8 graph has no QuantizeLinear layer, expected Q/DQ pairs; export the bundle "
             "again."
         )
     tensors = [network.get_input(i) for i in range(network.num_inputs)]
@@ -311,39 +322,39 @@ def audit_network(network: Any, precision: Precision) -> dict[str, int]:
 
 
 def audit_engine(report: str, precision: Precision) -> dict[str, int]:
-    """What an engine says of its layers: by the type of their outputs, and fused attention.
+    """Count the layers of an engine by the type of their outputs, and its fused attention layers.
 
     Args:
         report: JSON of the engine inspector.
-        precision: that was asked for.
+        precision: precision that the engine was built for.
 
     Raises:
-        SSDiffError: if no layer computes in the precision.
+        SSDiffError: if the report has types, and none of them is that of the precision.
     """
-    words = {
+    spellings = {
         "FLOAT": ("Float", "FP32"),
         "HALF": ("Half", "FP16"),
         "BF16": ("BF16", "BFloat16"),
         "INT8": ("Int8",),
     }
-    wanted = "INT8" if precision == "int8" else _TYPES[precision]
-    found: Counter[str] = Counter()
+    expected = "INT8" if precision == "int8" else _TYPES[precision]
+    counts: Counter[str] = Counter()
     for layer in json.loads(report).get("Layers", []):
-        found["fused attention"] += "mha" in str(layer).lower()
+        counts["fused attention"] += "mha" in str(layer).lower()
         outputs = layer.get("Outputs", []) if isinstance(layer, Mapping) else []
         for output in outputs:
-            text = str(output.get("Format/Datatype", output.get("Datatype", "")))
-            for name, spellings in words.items():
-                if any(spelling.lower() in text.lower() for spelling in spellings):
-                    found[name] += 1
+            text = str(output.get("Format/Datatype", output.get("Datatype", ""))).lower()
+            for name, variants in spellings.items():
+                if any(variant.lower() in text for variant in variants):
+                    counts[name] += 1
                     break
-    typed = sorted(name for name in found if name in words)
-    if typed and wanted not in typed:
+    types = sorted(name for name in counts if name in spellings)
+    if types and expected not in types:
         raise SSDiffError(
-            f"The engine has no layer in {precision}, only in {', '.join(typed)}; build it again, "
-            "or choose another precision."
+            f"The engine has no layer in {precision}, only in {', '.join(types)}; build it again, "
+            "or choose another `precision`."
         )
-    return dict(found)
+    return dict(counts)
 
 
 def _strongly_typed(trt: ModuleType) -> int:
@@ -364,7 +375,7 @@ def _allow_decomposition(trt: ModuleType, network: Any) -> None:
 
 def _logger(trt: ModuleType, progress: Progress) -> Any:
     class Logger(trt.ILogger):  # type: ignore[name-defined, misc]
-        """TensorRT's words, errors kept for the sentence that ends in one."""
+        """Forwards TensorRT's warnings to the progress, and records its last error."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
@@ -381,28 +392,28 @@ def _logger(trt: ModuleType, progress: Progress) -> Any:
 
 def _monitor(trt: ModuleType, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
-        """The outermost phase that has steps, as a bar."""
+        """Reports the outermost build phase that has steps as progress."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self._shown: str | None = None
+            self._phase: str | None = None
             self._total, self._done = 0, 0
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            if self._shown is None and steps > 0:
-                self._shown, self._total, self._done = name, steps, 0
+            if self._phase is None and steps > 0:
+                self._phase, self._total, self._done = name, steps, 0
                 progress.start(f"Engine: {name}", steps)
 
         def step_complete(self, name: str, step: int) -> bool:
-            if name == self._shown and self._done < self._total:
+            if name == self._phase and self._done < self._total:
                 self._done += 1
                 progress.advance(1)
             return True
 
         def phase_finish(self, name: str) -> None:
-            if name == self._shown:
+            if name == self._phase:
                 if self._done < self._total:
                     progress.advance(self._total - self._done)
-                self._shown = None
+                self._phase = None
 
     return Monitor()

@@ -1,15 +1,15 @@
-"""Engines that were built already.
+"""Cache of built engines.
 
 ::
 
     engines/
         KEY.engine       the serialised engine
-        KEY.json         what it depends on, and its sha256
-        KEY.lock         held while one process builds it
-        timing.*.cache   what TensorRT measured of kernels
+        KEY.json         its key, sha256, layers and build time
+        KEY.lock         lock file of the process that builds it
+        timing.*.cache   TensorRT's timing cache
 
-An engine is native code: only one whose sha256 is the recorded one is loaded. A bundle may bring
-engines in its own folder; what is built at a run goes to the user's cache.
+An engine is native code, so it is only loaded if its sha256 is the recorded one. A bundle may
+contain engines in a folder of its own; engines built during a run go to the user's cache.
 """
 
 from __future__ import annotations
@@ -29,31 +29,32 @@ from ssdiff_trt.runtime.progress import Progress
 
 
 class Record(BaseModel):
-    """What is kept beside an engine."""
+    """Metadata of an engine, stored beside it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: EngineKey
     sha256: str
     layers: dict[str, int]
+    """Number of layers of the network by kind and type."""
     seconds: float
-    """That building took."""
+    """Build time."""
 
 
 class EngineCache:
-    """Engines in a folder, and in others that are only read.
+    """Cache of engines in a folder, with further folders that are only read.
 
     Args:
-        folder: to keep new ones in.
-        others: to look in too, first.
+        folder: folder to store new engines in.
+        read_only: folders to search first.
     """
 
-    def __init__(self, folder: Path, others: Sequence[Path] = ()) -> None:
+    def __init__(self, folder: Path, read_only: Sequence[Path] = ()) -> None:
         self.folder = folder
-        self._folders = (*others, folder)
+        self._folders = (*read_only, folder)
 
     def find(self, key: EngineKey, progress: Progress) -> bytes | None:
-        """The engine, if there is a sound one."""
+        """The engine with this key, if there is one whose sha256 is right."""
         for folder in self._folders:
             record = _read(folder / f"{key.digest}.json")
             if record is None or record.key != key:
@@ -65,8 +66,8 @@ class EngineCache:
             if hashlib.sha256(engine).hexdigest() == record.sha256:
                 return engine
             progress.warn(
-                f"The engine {folder / key.digest}.engine is not the one that was built (its "
-                "sha256 differs); it is not loaded, and built anew"
+                f"The engine {folder / key.digest}.engine has changed since it was built (its "
+                "sha256 differs); it is not loaded but rebuilt"
             )
         return None
 
@@ -76,12 +77,16 @@ class EngineCache:
         build: Callable[[Path], tuple[bytes, dict[str, int]]],
         progress: Progress,
     ) -> bytes:
-        """The engine, built if need be, by one process at a time.
+        """The engine with this key, built if it is not cached, by one process at a time.
 
         Args:
-            key: of the engine.
-            build: makes it, given the file of timings: the engine and its layers.
-            progress: told why it is built.
+            key: key of the engine.
+            build: builds the engine, given the path of the timing cache; returns it with the
+                number of its layers by kind and type.
+            progress: receives the reason for a build.
+
+        Raises:
+            SSDiffError: if the cache cannot be written to.
         """
         if engine := self.find(key, progress):
             return engine
@@ -90,7 +95,7 @@ class EngineCache:
         except OSError as error:
             raise SSDiffError(f"{self.folder} cannot be written to ({error.strerror}).") from error
         with _locked(self.folder / f"{key.digest}.lock", progress):
-            if engine := self.find(key, progress):  # by another process, meanwhile
+            if engine := self.find(key, progress):  # another process has built it meanwhile
                 return engine
             progress.note(self._reason(key))
             began = time.monotonic()
@@ -99,12 +104,12 @@ class EngineCache:
         return engine
 
     def build_seconds(self, key: EngineKey) -> float | None:
-        """What building an engine took that is kept here."""
+        """Build time of the engine with this key; None if it is not cached."""
         records = (_read(folder / f"{key.digest}.json") for folder in self._folders)
         return next((r.seconds for r in records if r is not None and r.key == key), None)
 
     def put(self, key: EngineKey, engine: bytes, layers: dict[str, int], seconds: float) -> None:
-        """Keep an engine; the record appears last."""
+        """Store an engine, then its record, which makes it visible to readers."""
         sha256 = hashlib.sha256(engine).hexdigest()
         record = Record(key=key, sha256=sha256, layers=layers, seconds=round(seconds, 2))
         with atomic_write(self.folder / f"{key.digest}.engine") as path:
@@ -113,18 +118,18 @@ class EngineCache:
             path.write_text(record.model_dump_json(indent=1) + "\n")
 
     def _reason(self, key: EngineKey) -> str:
-        """Why an engine has to be built: what is nearest to it, and what differs."""
-        known = [
+        """Message about a build, with the differences from the most similar cached engine."""
+        cached = [
             record.key
             for folder in self._folders
             for path in sorted(folder.glob("*.json"))
             if (record := _read(path))
         ]
-        what = f"Building an engine in {key.precision} for {key.gpu}; it is kept for next time"
-        differing = sorted((key.differences(other) for other in known), key=len)
-        if not differing or not differing[0] or len(differing[0]) > 3:
-            return what
-        return f"{what} (the nearest one there is: {'; '.join(differing[0])})"
+        message = f"Building an engine in {key.precision} for {key.gpu}, to be cached"
+        differences = sorted((key.differences(other) for other in cached), key=len)
+        if not differences or not differences[0] or len(differences[0]) > 3:
+            return message
+        return f"{message} (most similar cached engine: {'; '.join(differences[0])})"
 
 
 def _read(path: Path) -> Record | None:
@@ -136,14 +141,14 @@ def _read(path: Path) -> Record | None:
 
 @contextmanager
 def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """One process at a time; the others wait. The lock goes with the process that holds it."""
+    """Hold a lock file, which the system releases if the process dies; others wait."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress.note(f"Waiting for another process that builds this engine ({path})")
+        progress.note(f"Waiting for another process that is building this engine ({path})")
         lock.acquire()
     try:
         yield

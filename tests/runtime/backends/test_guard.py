@@ -1,4 +1,4 @@
-"""Tiles that low precision cannot compute."""
+"""Recomputation of tiles with non-finite values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEDULE = make_schedule((999,))
 
 
 class Half(StandIn):
-    """A backend in fp16 whose tiles brighter than a limit come out not finite."""
+    """A backend in fp16 that returns a non-finite value for tiles with a mean above a limit."""
 
     precision = "fp16"
 
@@ -30,19 +30,17 @@ class Half(StandIn):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_computed_again_in_fp32_and_counted(
-    make_pair, run, value, monkeypatch
-):
+def test_non_finite_tiles_are_recomputed_in_fp32_and_counted(make_pair, run, value, monkeypatch):
     pair = make_pair()
-    sound = read_raster(run(pair, StandIn(pan=0.2), "sound.tif").output)
-    again = StandIn(pan=0.2)
+    expected = read_raster(run(pair, StandIn(pan=0.2), "expected.tif").output)
+    fallback = StandIn(pan=0.2)
     monkeypatch.setattr(
-        "ssdiff_trt.runtime.pansharpener.open_backend", lambda *names, **options: again
+        "ssdiff_trt.runtime.pansharpener.open_backend", lambda *names, **options: fallback
     )
     result = run(pair, Half(0.6, value), "half.tif")
-    assert 0 < result.counts.redone < result.tiles
-    assert sum(again.batches) == result.counts.redone
-    np.testing.assert_array_equal(read_raster(result.output), sound)
+    assert 0 < result.counts.redone < result.counts.tiles
+    assert sum(fallback.batches) == result.counts.redone
+    np.testing.assert_array_equal(read_raster(result.output), expected)
 
 
 def test_finite_tiles_never_open_the_fallback():
@@ -50,13 +48,12 @@ def test_finite_tiles_never_open_the_fallback():
         raise AssertionError
 
     guarded = Guarded(Half(limit=9), refuse)
-    some = tiles64(3)
-    (images,) = guarded.sample([some], SCHEDULE)
+    (images,) = guarded.sample([tiles64(3)], SCHEDULE)
     assert guarded.redone == 0
     assert np.isfinite(images).all()
 
 
-def test_what_fp32_cannot_compute_either_stops_the_run():
+def test_values_that_are_non_finite_in_fp32_too_stop_the_run():
     broken = Half(limit=-1)
-    with pytest.raises(SSDiffError, match="stand-in gave values that are not finite"):
+    with pytest.raises(SSDiffError, match="stand-in produced non-finite values"):
         list(Guarded(broken, lambda: Half(limit=-1)).sample([tiles64(2)], SCHEDULE))

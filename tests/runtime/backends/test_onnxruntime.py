@@ -1,4 +1,4 @@
-"""ONNX Runtime: the loop on the CPU, and the bound one of the GPU, here with memory of the host."""
+"""ONNX Runtime on the CPU, and the GPU backend with its tensors bound to host memory."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ssdiff_trt.runtime.schedule import make_schedule
 
 @pytest.fixture
 def on_the_host(monkeypatch):
-    """IO binding is the same wherever tensors are, but on the host it takes no copies."""
-    plain, kept = OnnxRuntimeCuda._put, []
+    """Run the GPU backend on the CPU. There, OrtValues share memory with arrays, so copy them."""
+    to_device, copies = OnnxRuntimeCuda._to_device, []
 
-    def put(self, array):
-        kept.append(array.copy())
-        return plain(self, kept[-1])
+    def copy_to_device(self, array):
+        copies.append(array.copy())
+        return to_device(self, copies[-1])
 
-    monkeypatch.setattr(OnnxRuntimeCuda, "_put", put)
+    monkeypatch.setattr(OnnxRuntimeCuda, "_to_device", copy_to_device)
     monkeypatch.setattr(onnxruntime_cuda, "_PROVIDER", "CPUExecutionProvider")
     monkeypatch.setattr(onnxruntime_cuda, "_OPTIONS", {})
     monkeypatch.setattr(onnxruntime_cuda, "_DEVICE", "cpu")
 
 
 @pytest.mark.parametrize("sampler", ["consistent", "released"])
-def test_the_bound_loop_is_the_loop(bundle4, on_the_host, sampler):
+def test_the_bound_loop_agrees_with_the_plain_loop(bundle4, on_the_host, sampler):
     schedule = make_schedule((900, 300, 10), sampler)
     batches = [random_tiles(4, 64, count=count) for count in (2, 1)]
     bound = list(OnnxRuntimeCuda(bundle4, precision="fp32").sample(batches, schedule))
@@ -47,13 +47,13 @@ def test_the_bound_denoiser_gives_the_clamped_residual(bundle4, on_the_host):
     np.testing.assert_allclose(bound, clamped, rtol=0, atol=2e-5)
 
 
-def test_without_cuda_it_says_so(bundle4):
+def test_without_cuda_the_gpu_backend_is_an_error(bundle4):
     with pytest.raises(SSDiffError, match=r"this ONNX Runtime has no CUDA \(onnxruntime-gpu has\)"):
         OnnxRuntimeCuda(bundle4, precision="fp32")
 
 
-def test_half_precision_that_is_not_finite_stays_so(low4):
-    """The clamp of the loop would make 1 of infinity."""
+def test_overflow_of_half_precision_stays_non_finite(low4):
+    """The clamp of the sampling loop would turn infinity into 1."""
     tiles = random_tiles(4, 32)
     tiles.pan[0, 0, 20, 20] = 1e6  # beyond 65504
     (image,) = OnnxRuntime(low4, precision="fp16").sample([tiles], make_schedule((999,)))

@@ -1,4 +1,4 @@
-"""Which backend and precision a run takes, and what it says of them."""
+"""Selection of backend and precision, and the messages about it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.progress import RecordingProgress
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with a GPU or not, and what is installed there; what is opened is recorded."""
+    """Simulates a machine with or without GPU and packages; returns the list of opened backends."""
 
     def machine(gpu=True, installed=(), cuda_provider=False):
         opened = []
@@ -30,7 +30,7 @@ def machine(monkeypatch):
         )
         monkeypatch.setattr(
             ssdiff_trt.runtime.backends.onnxruntime_cuda,
-            "why_not",
+            "unavailable_reason",
             lambda: None if cuda_provider else "this ONNX Runtime has no CUDA",
         )
 
@@ -50,40 +50,39 @@ def machine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("there", "taken", "why"),
+    ("installed", "selected", "reason"),
     [
         (("tensorrt", "tensorrt-rtx"), "tensorrt", "it is installed, and there is a GPU"),
         (("tensorrt-rtx",), "tensorrt-rtx", "it is installed, and there is a GPU"),
-        ((), "onnxruntime-cuda", "there is a GPU, and no TensorRT is installed"),
+        ((), "onnxruntime-cuda", "there is a GPU, but TensorRT is not installed"),
     ],
 )
-def test_auto_takes_the_best_that_is_there_and_says_why(machine, low4, there, taken, why):
-    opened, progress = machine(installed=there, cuda_provider=True), RecordingProgress()
+def test_auto_selects_the_fastest_backend_and_notes_why(machine, low4, installed, selected, reason):
+    opened, progress = machine(installed=installed, cuda_provider=True), RecordingProgress()
     open_backend("auto", low4, batch=16, progress=progress)
-    assert opened == [(taken, "fp16", 16)]
-    assert progress.notes == [f"Backend {taken}: {why}"]
+    assert opened == [(selected, "fp16", 16)]
+    assert progress.notes == [f"Backend {selected}: {reason}"]
 
 
-def test_a_gpu_that_nothing_drives_leaves_the_cpu_and_is_told(machine, bundle4):
+def test_a_gpu_without_a_package_for_it_falls_back_to_the_cpu_with_a_note(machine, bundle4):
     progress = RecordingProgress()
     machine()
     backend = open_backend("auto", bundle4, progress=progress)
     assert "on the CPU, fp32" in backend.describe()
     assert progress.notes == [
-        "Backend onnxruntime, on the CPU: no TensorRT is installed, and this ONNX Runtime has no "
-        "CUDA"
+        "Backend onnxruntime (CPU): TensorRT is not installed, and this ONNX Runtime has no CUDA"
     ]
 
 
-def test_without_a_gpu_nobody_is_bothered(machine, bundle4):
+def test_without_a_gpu_the_cpu_is_used_without_a_note(machine, bundle4):
     progress = RecordingProgress()
     machine(gpu=False, installed=("tensorrt",))
     assert "on the CPU, fp32" in open_backend("auto", bundle4, progress=progress).describe()
     assert not progress.notes
 
 
-def test_a_bundle_without_fp16_runs_in_fp32_and_says_how_to_get_it(machine, bundle4):
+def test_a_bundle_without_fp16_runs_in_fp32_with_a_note_how_to_get_it(machine, bundle4):
     opened, progress = machine(), RecordingProgress()
     open_backend("tensorrt", bundle4, progress=progress)
     assert opened == [("tensorrt", "fp32", None)]
-    assert "has no graphs in fp16; ssdiff-export --fp16 makes them" in progress.notes[0]
+    assert "no graphs in fp16; create them with ssdiff-export --fp16" in progress.notes[0]

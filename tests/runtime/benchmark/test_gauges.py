@@ -1,4 +1,4 @@
-"""What machines tell of themselves: energy, clocks, memory, and who else is at work."""
+"""Gauges of energy, clock rate and memory, and the load by other programs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 
 from ssdiff_trt.runtime.benchmark.environment import (
     CpuTime,
+    cores_used_by_others,
+    cpu_load_warning,
     cpu_time,
     differences,
     environment,
-    gpu_in_use,
-    not_idle,
-    others_cores,
+    gpu_load_warning,
     parse_nvpmodel,
 )
 from ssdiff_trt.runtime.benchmark.gauges import (
@@ -51,40 +51,40 @@ NANO = (
 @pytest.mark.parametrize(
     ("line", "watts", "mhz", "celsius", "memory"),
     [
-        (ORIN_NX, 7.812, 611, 47.25, 3620),  # the module's own rail, not the sum of its parts
-        (AGX_ORIN, 18.432 + 2.048 + 5.5, 1300, 49.5, 8240),  # no such rail: all of them
+        (ORIN_NX, 7.812, 611, 47.25, 3620),  # the rail of the module, not the sum of all rails
+        (AGX_ORIN, 18.432 + 2.048 + 5.5, 1300, 49.5, 8240),  # no such rail: the sum of all
         (NANO, 5.26, 921, 36.5, 1903),
         ("RAM 1/2MB CPU [1%@2]", None, None, None, 1),
         ("nonsense", None, None, None, None),
     ],
 )
-def test_tegrastats_is_read(line, watts, mhz, celsius, memory):
-    found, reading = parse_tegrastats(line)
-    assert found == pytest.approx(watts)
+def test_tegrastats_is_parsed(line, watts, mhz, celsius, memory):
+    power, reading = parse_tegrastats(line)
+    assert power == pytest.approx(watts)
     assert (reading.mhz, reading.celsius) == (mhz, celsius)
     assert reading.memory == (memory and memory * 2**20)
 
 
-def test_a_jetsons_power_is_added_up_over_time(tmp_path):
+def test_the_power_of_a_jetson_is_integrated_over_time(tmp_path):
     code = f"import time\nwhile True: print({ORIN_NX!r}, flush=True); time.sleep(0.02)"
     began = time.monotonic()
     jetson = Jetson((sys.executable, "-c", code))
     first = jetson.read()
     time.sleep(0.2)
-    last, most = jetson.read(), 7.812 * (time.monotonic() - began)
+    last, upper_bound = jetson.read(), 7.812 * (time.monotonic() - began)
     jetson.close()
     assert jetson._process.returncode is not None
-    assert 0 <= first.joules < last.joules <= most
+    assert 0 <= first.joules < last.joules <= upper_bound
     assert last._replace(joules=None) == parse_tegrastats(ORIN_NX)[1]
 
 
-def test_the_power_mode_of_a_jetson_is_read():
+def test_the_power_mode_of_a_jetson_is_parsed():
     assert parse_nvpmodel("NV Fan Mode:quiet\nNV Power Mode: MODE_30W\n2\n") == "MODE_30W"
     assert parse_nvpmodel("") is None
 
 
-class Sys:
-    """A folder such as /sys."""
+class Sysfs:
+    """A folder with files as in /sys."""
 
     def __init__(self, root):
         self.root = root
@@ -96,36 +96,36 @@ class Sys:
 
 
 @pytest.fixture
-def kernel(tmp_path):
-    kernel = Sys(tmp_path)
+def sysfs(tmp_path):
+    sysfs = Sysfs(tmp_path)
     for package, energy in ((0, 900_000), (1, 100_000)):
-        kernel.write(f"class/powercap/intel-rapl:{package}/energy_uj", energy)
-        kernel.write(f"class/powercap/intel-rapl:{package}/max_energy_range_uj", 1_000_000)
-    kernel.write("class/powercap/intel-rapl:0:0/energy_uj", 5)  # a part of a package
+        sysfs.write(f"class/powercap/intel-rapl:{package}/energy_uj", energy)
+        sysfs.write(f"class/powercap/intel-rapl:{package}/max_energy_range_uj", 1_000_000)
+    sysfs.write("class/powercap/intel-rapl:0:0/energy_uj", 5)  # a subdomain of a package
     for core, kilohertz in enumerate((2_000_000, 3_000_000)):
-        kernel.write(f"devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", kilohertz)
-        kernel.write(f"devices/system/cpu/cpu{core}/thermal_throttle/core_throttle_count", 7)
-    return kernel
+        sysfs.write(f"devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", kilohertz)
+        sysfs.write(f"devices/system/cpu/cpu{core}/thermal_throttle/core_throttle_count", 7)
+    return sysfs
 
 
-def test_a_cpu_tells_energy_though_its_counter_starts_over(kernel):
-    cpu = Cpu(kernel.root)
+def test_the_energy_of_a_cpu_is_right_when_its_counter_wraps_around(sysfs):
+    cpu = Cpu(sysfs.root)
     assert cpu.read() == Reading(0.0, 2500.0)
-    kernel.write("class/powercap/intel-rapl:0/energy_uj", 200_000)  # over the end: 0.3 J
-    kernel.write("class/powercap/intel-rapl:1/energy_uj", 600_000)  # 0.5 J
-    kernel.write("devices/system/cpu/cpu1/thermal_throttle/core_throttle_count", 9)
+    sysfs.write("class/powercap/intel-rapl:0/energy_uj", 200_000)  # wrapped around: 0.3 J
+    sysfs.write("class/powercap/intel-rapl:1/energy_uj", 600_000)  # 0.5 J
+    sysfs.write("devices/system/cpu/cpu1/thermal_throttle/core_throttle_count", 9)
     assert cpu.read() == Reading(pytest.approx(0.8), 2500.0, throttled=("heat",))
-    assert cpu.read() == Reading(pytest.approx(0.8), 2500.0)  # no longer
+    assert cpu.read() == Reading(pytest.approx(0.8), 2500.0)  # no longer throttled
 
 
-def test_what_a_cpu_does_not_tell_is_none(kernel, tmp_path):
+def test_what_a_cpu_does_not_report_is_none(sysfs, tmp_path):
     assert Cpu(tmp_path / "nothing").read() == Reading()
-    (kernel.root / "class/powercap/intel-rapl:1/energy_uj").unlink()
-    assert Cpu(kernel.root).read().joules is None  # half of it would be a wrong number
+    (sysfs.root / "class/powercap/intel-rapl:1/energy_uj").unlink()
+    assert Cpu(sysfs.root).read().joules is None  # half of the packages would give a wrong number
 
 
-class PaperNvml(types.ModuleType):
-    """NVML of one GPU, which is asked for one thing that it does not have."""
+class FakeNvml(types.ModuleType):
+    """Fake NVML of one GPU that does not support reading the temperature."""
 
     NVMLError = type("NVMLError", (Exception,), {})
     NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
@@ -163,32 +163,33 @@ class PaperNvml(types.ModuleType):
         }[name]
 
 
-def test_nvml_tells_why_the_clock_is_held_back():
-    nvml = PaperNvml(reasons=0x04 | 0x40 | 0x01)  # idleness is no throttling
+def test_nvml_gives_the_reasons_for_throttling():
+    nvml = FakeNvml(reasons=0x04 | 0x40 | 0x01)  # 0x01, idleness, does not count
     assert Nvml(nvml).read() == Reading(1.0, 1410, None, ("power cap", "heat (hardware)"), 3 << 30)
 
 
 @pytest.mark.parametrize(
     ("visible", "opened"), [(None, 0), ("2,0", 2), ("GPU-1f", "GPU-1f"), ("", 0)]
 )
-def test_nvml_looks_at_the_gpu_that_cuda_takes(monkeypatch, visible, opened):
+def test_nvml_reads_the_gpu_that_cuda_uses(monkeypatch, visible, opened):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    nvml = PaperNvml()
+    nvml = FakeNvml()
     Nvml(nvml)
     assert nvml.opened == [opened]
 
 
-def test_the_real_nvml_has_what_is_asked():
+def test_the_real_nvml_has_every_function_that_is_called():
     import inspect
 
     import pynvml
 
-    import ssdiff_trt.runtime.benchmark.environment as asks
+    import ssdiff_trt.runtime.benchmark.environment as environment_module
     import ssdiff_trt.runtime.benchmark.gauges as gauges
 
-    words = (inspect.getsource(gauges) + inspect.getsource(asks)).replace('"', " ").split()
+    source = inspect.getsource(gauges) + inspect.getsource(environment_module)
+    words = source.replace('"', " ").split()
     names = {word.split("(")[0].split(".")[-1] for word in words if "nvml" in word}
     names = {name.strip(",)]:") for name in names if name.startswith("nvml")} - {"nvml", "nvml_"}
     called = {name for name in names if name[4:5].isupper()}
@@ -197,53 +198,55 @@ def test_the_real_nvml_has_what_is_asked():
     assert issubclass(pynvml.NVMLError_NotSupported, pynvml.NVMLError)
 
 
-def test_without_nvml_or_a_gpu_nothing_is_told(monkeypatch):
+def test_without_nvml_or_a_gpu_there_is_no_gauge(monkeypatch):
     assert open_nvml() is None
-    assert gpu_in_use() is None
+    assert gpu_load_warning() is None
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert open_nvml() is None
     assert open_gauge("gpu") is None
 
 
-def test_others_on_the_gpu_are_told(monkeypatch):
+def test_other_programs_on_the_gpu_give_a_warning(monkeypatch):
     other, own = (types.SimpleNamespace(pid=pid) for pid in (1, os.getpid()))
-    monkeypatch.setitem(sys.modules, "pynvml", PaperNvml(running=[other, own], load=40))
-    told = "The GPU is not idle: 1 other program on it, and it is 40 % busy; times may be longer"
-    assert gpu_in_use().startswith(told)
-    monkeypatch.setitem(sys.modules, "pynvml", PaperNvml(running=[own]))
-    assert gpu_in_use() is None
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(running=[other, own], load=40))
+    warning = "The GPU is not idle (1 other program, 40 % utilisation); times may be longer"
+    assert gpu_load_warning() == warning
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(running=[own]))
+    assert gpu_load_warning() is None
 
 
 class Ramp:
-    """A gauge that counts up."""
+    """A gauge whose values grow with each reading."""
 
-    of = "paper"
+    label = "fake"
 
     def __init__(self):
         self.count = 0
 
     def read(self):
         self.count += 1
-        why = ("heat",) if self.count == 3 else ()
-        return Reading(2.0 * self.count, 1000.0 + self.count, 40.0 + self.count, why, self.count)
+        reasons = ("heat",) if self.count == 3 else ()
+        return Reading(
+            2.0 * self.count, 1000.0 + self.count, 40.0 + self.count, reasons, self.count
+        )
 
     def close(self):
         self.count = -1
 
 
-def test_a_watch_tells_of_its_block_alone():
+def test_a_watch_covers_its_block_alone():
     gauge = Ramp()
     watch = Watch("gpu", gauge)
     with watch:
         time.sleep(0.25)
-    seen = gauge.count  # one of them before the block
-    found = watch.observed()
-    assert found.gauge == "paper"
-    assert found.joules == 2.0 * (seen - 2)
-    assert found.celsius == 40 + seen
-    assert found.mhz == pytest.approx(1000 + (2 + seen) / 2)
-    assert found.throttled == ("heat",)
-    assert watch.device_bytes == seen - 1
+    readings = gauge.count  # one of them before the block
+    observed = watch.observed()
+    assert observed.gauge == "fake"
+    assert observed.joules == 2.0 * (readings - 2)
+    assert observed.celsius == 40 + readings
+    assert observed.mhz == pytest.approx(1000 + (2 + readings) / 2)
+    assert observed.throttled == ("heat",)
+    assert watch.device_bytes == readings - 1
     with watch:
         pass
     assert watch.observed().throttled == ()
@@ -251,16 +254,16 @@ def test_a_watch_tells_of_its_block_alone():
     assert gauge.count == -1
 
 
-def test_other_programs_are_what_is_busy_and_not_ours():
+def test_the_load_by_other_programs_excludes_our_own():
     before, after = CpuTime(100.0, 1000.0, 50.0), CpuTime(110.0, 1016.0, 61.0)
-    assert others_cores(before, after) == pytest.approx(0.5)
-    assert others_cores(None, after) is None
-    assert not_idle(0.5, 2, "Before").startswith("Before, other programs kept 0.5 of 2 cores busy")
-    assert not_idle(0.5, 16, "Before") is None
-    assert not_idle(None, 2, "Before") is None
+    assert cores_used_by_others(before, after) == pytest.approx(0.5)
+    assert cores_used_by_others(None, after) is None
+    assert cpu_load_warning(0.5, 2, "Before").startswith("Before, other programs used 0.5 of 2")
+    assert cpu_load_warning(0.5, 16, "Before") is None
+    assert cpu_load_warning(None, 2, "Before") is None
 
 
-def test_our_own_work_is_not_that_of_others():
+def test_cpu_time_counts_our_own_work():
     before = cpu_time()
     end = time.process_time() + 0.1
     while time.process_time() < end:
@@ -270,21 +273,20 @@ def test_our_own_work_is_not_that_of_others():
     assert after.busy - before.busy > 0.05
 
 
-def test_machines_that_differ_are_told_in_what():
+def test_differences_between_machines_are_listed():
     now = environment("30W")
     assert now.power_mode == "30W"
     assert now.packages["numpy"]
     assert now.memory_bytes > 1 << 28
     assert differences(now, now) == []
     other = now.model_copy(update={"cores": 99, "packages": now.packages | {"numpy": "0.1"}})
-    told = differences(now, other)
-    assert told == [
+    assert differences(now, other) == [
         f"cores is {now.cores}, was 99",
         f"numpy is {now.packages['numpy']}, was 0.1",
     ]
 
 
-def test_a_tegrastats_that_is_there_is_taken(monkeypatch):
+def test_tegrastats_is_preferred_where_it_is_installed(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/tegrastats")
     monkeypatch.setattr("ssdiff_trt.runtime.benchmark.gauges.Jetson", lambda: "jetson")
     assert open_gauge("cpu") == open_gauge("gpu") == "jetson"

@@ -1,4 +1,4 @@
-"""The TensorRT backend above the CUDA calls, on a fake GPU."""
+"""The TensorRT backend on a fake GPU."""
 
 from __future__ import annotations
 
@@ -13,54 +13,56 @@ from tests.support.fake_gpu import DataType
 from tests.support.progress import RecordingProgress
 
 
-def expected(some, schedule):
-    def denoise(x, t):
-        told = np.full(len(x), t, np.float32)
-        return residual(x, some.pan, some.lms, some.ms, told)
+def expected(tiles, schedule):
+    """Images of the sampling loop in numpy."""
 
-    return sample(denoise, some.lms, some.noise, schedule)
+    def denoise(x, t):
+        times = np.full(len(x), t, np.float32)
+        return residual(x, tiles.pan, tiles.lms, tiles.ms, times)
+
+    return sample(denoise, tiles.lms, tiles.noise, schedule)
 
 
 @pytest.mark.parametrize("sampler", ["consistent", "released"])
 @pytest.mark.parametrize("timesteps", [(999,), (999, 20), (900, 500, 100, 0)])
-def test_the_loop_on_the_gpu_is_the_loop(make_backend, sampler, timesteps):
+def test_the_loop_on_the_gpu_agrees_with_the_loop_in_numpy(make_backend, sampler, timesteps):
     schedule = make_schedule(timesteps, sampler)
     backend, _ = make_backend()
     batches = [engine_tiles(count, seed) for seed, count in enumerate((4, 1, 3, 4, 2))]
-    found = list(backend.sample(iter(batches), schedule))
-    assert [len(images) for images in found] == [4, 1, 3, 4, 2]
-    for images, some in zip(found, batches, strict=True):
-        np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
+    results = list(backend.sample(iter(batches), schedule))
+    assert [len(images) for images in results] == [4, 1, 3, 4, 2]
+    for images, tiles in zip(results, batches, strict=True):
+        np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
 
 
 def test_graph_and_plain_loop_give_the_same_bytes(make_backend):
-    schedule, some = make_schedule((999, 400, 20)), [engine_tiles(4, 1), engine_tiles(3, 2)]
+    schedule, batches = make_schedule((999, 400, 20)), [engine_tiles(4, 1), engine_tiles(3, 2)]
     by_graph, plain = (make_backend(graphs=graphs) for graphs in (True, False))
-    images = [list(backend.sample(some, schedule)) for backend, _ in (by_graph, plain)]
+    images = [list(backend.sample(batches, schedule)) for backend, _ in (by_graph, plain)]
     for one, other in zip(*images, strict=True):
         np.testing.assert_array_equal(one, other)
-    # All steps of a batch are one launch; the plain loop enqueues every one of them.
+    # All steps of a batch are one launch; the plain loop enqueues every step.
     assert by_graph[1].calls.count("launch") == 2
     assert plain[1].calls.count("launch") == 0
     assert plain[1].calls.count("enqueue") == 2 * 3
 
 
-def test_batches_larger_than_the_engine_are_cut_and_come_back_whole(make_backend):
-    schedule, some = make_schedule((999, 20)), engine_tiles(11, 3)
+def test_batches_larger_than_that_of_the_engine_are_split_and_joined(make_backend):
+    schedule, tiles = make_schedule((999, 20)), engine_tiles(11, 3)
     backend, _ = make_backend(batch=4)
-    (images,) = backend.sample([some], schedule)
-    np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
+    (images,) = backend.sample([tiles], schedule)
+    np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
 
 
 def test_a_tile_does_not_depend_on_its_batch(make_backend):
-    schedule, some = make_schedule((999, 20)), engine_tiles(7, 4)
+    schedule, tiles = make_schedule((999, 20)), engine_tiles(7, 4)
     backend, _ = make_backend(batch=4)
-    (together,) = backend.sample([some], schedule)
-    alone = list(backend.sample([some.part(slice(i, i + 1)) for i in range(7)], schedule))
+    (together,) = backend.sample([tiles], schedule)
+    alone = list(backend.sample([tiles.part(slice(i, i + 1)) for i in range(7)], schedule))
     np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
-def test_the_next_batch_is_under_way_before_images_are_waited_for(make_backend):
+def test_the_next_batch_is_submitted_before_images_are_waited_for(make_backend):
     backend, cuda = make_backend(batch=4)
     taken = []
 
@@ -71,37 +73,39 @@ def test_the_next_batch_is_under_way_before_images_are_waited_for(make_backend):
 
     images = backend.sample(batches(), make_schedule((999,)))
     next(images)
-    assert taken == [0, 1, 2]  # two are with the GPU, and a third is read
+    assert taken == [0, 1, 2]  # two are in flight, and a third has been read
     assert sum(1 for call in cuda.calls if call == "launch") == 2
     assert len(list(images)) == 3
 
 
-def test_another_schedule_is_loaded_and_captured_anew(make_backend):
+def test_a_new_schedule_is_loaded_and_captured(make_backend):
     backend, cuda = make_backend()
-    some = engine_tiles(4, 5)
+    tiles = engine_tiles(4, 5)
     for timesteps in ((999,), (900, 300), (999,)):
         schedule = make_schedule(timesteps)
-        (images,) = backend.sample([some], schedule)
-        np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
+        (images,) = backend.sample([tiles], schedule)
+        np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
     assert len(cuda.graphs) == 3 * 2
 
 
 def test_denoise_gives_the_clamped_residual(make_backend):
     backend, _ = make_backend()
-    some, x = engine_tiles(3, 6), engine_tiles(3, 7).noise
-    found = backend.denoise(some, x, 250.0)
-    told = np.full(3, 250, np.float32)
-    image = (residual(x, some.pan, some.lms, some.ms, told) + some.lms).clip(0, 1)
-    np.testing.assert_allclose(found, image - some.lms, rtol=0, atol=2e-6)
+    tiles, x = engine_tiles(3, 6), engine_tiles(3, 7).noise
+    clamped = backend.denoise(tiles, x, 250.0)
+    times = np.full(3, 250, np.float32)
+    image = (residual(x, tiles.pan, tiles.lms, tiles.ms, times) + tiles.lms).clip(0, 1)
+    np.testing.assert_allclose(clamped, image - tiles.lms, rtol=0, atol=2e-6)
 
 
-def test_what_cannot_be_captured_runs_step_by_step_and_says_so(make_backend):
+def test_a_loop_that_cannot_be_captured_runs_step_by_step_with_a_warning(make_backend):
     progress = RecordingProgress()
     backend, cuda = make_backend(captures=False, progress=progress)
-    schedule, some = make_schedule((999, 20)), engine_tiles(4, 8)
-    (images,) = backend.sample([some], schedule)
-    np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
-    assert progress.warnings == ["No CUDA graph (capture is not permitted); running step by step"]
+    schedule, tiles = make_schedule((999, 20)), engine_tiles(4, 8)
+    (images,) = backend.sample([tiles], schedule)
+    np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
+    assert progress.warnings == [
+        "No CUDA graph could be captured (capture is not permitted); running step by step"
+    ]
     assert "launch" not in cuda.calls
     assert "step by step" in backend.describe()
 
@@ -109,26 +113,26 @@ def test_what_cannot_be_captured_runs_step_by_step_and_says_so(make_backend):
 @pytest.mark.parametrize("refused", [1, 2])
 def test_an_enqueue_that_is_refused_stops_the_run(make_backend, refused):
     backend, _ = make_backend(refuse_at=refused)
-    with pytest.raises(CudaError, match=rf"paper_tensorrt .* refused step {refused}"):
+    with pytest.raises(CudaError, match=rf"fake_tensorrt .* refused step {refused}"):
         list(backend.sample([engine_tiles(4)], make_schedule((999, 20))))
 
 
-def test_out_of_memory_halves_the_batch_once_and_says_so(make_backend):
+def test_out_of_memory_halves_the_batch_once_with_a_warning(make_backend):
     progress = RecordingProgress()
     tile_bytes = 4 * TILE * TILE * (3 * BANDS + 1) + 4 * BANDS * (TILE // 4) ** 2
-    room = 2 * 5 * tile_bytes + 10_000  # for 5 tiles in both slots
-    backend, cuda = make_backend(batch=8, room=room, progress=progress)
+    memory_size = 2 * 5 * tile_bytes + 10_000  # for 5 tiles in both slots
+    backend, cuda = make_backend(batch=8, memory_size=memory_size, progress=progress)
     assert backend.batch == 4
-    assert "Taking 4 tiles at a time, not 8" in progress.warnings[0]
-    assert len(cuda.blocks) == 2 * 5  # and what did not fit was given back
-    schedule, some = make_schedule((999,)), engine_tiles(8, 9)
-    (images,) = backend.sample([some], schedule)
-    np.testing.assert_allclose(images, expected(some, schedule), rtol=0, atol=2e-6)
-    with pytest.raises(SSDiffError, match="no room"):
-        make_backend(batch=32, room=room)
+    assert "The batch is reduced from 8 to 4 tiles" in progress.warnings[0]
+    assert len(cuda.blocks) == 2 * 5  # buffers of the larger batch were released
+    schedule, tiles = make_schedule((999,)), engine_tiles(8, 9)
+    (images,) = backend.sample([tiles], schedule)
+    np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
+    with pytest.raises(SSDiffError, match="out of memory"):
+        make_backend(batch=32, memory_size=memory_size)
 
 
-def test_an_engine_that_is_not_the_bundles_is_refused(make_backend):
+def test_an_engine_that_does_not_match_the_bundle_is_refused(make_backend):
     with pytest.raises(SSDiffError, match=r"has pan in HALF, expected FLOAT"):
         make_backend(dtypes={"pan": DataType.HALF})
 
@@ -138,7 +142,7 @@ def test_a_batch_beyond_the_profile_is_refused(make_backend):
         make_backend(batch=33)
 
 
-def test_a_nan_stays_one(make_backend):
+def test_a_nan_is_preserved(make_backend):
     def broken(x_t, pan, lms, ms, t, coefficients):
         result = step(x_t, pan, lms, ms, t, coefficients)
         result[1, 2, 3, 4] = np.nan

@@ -1,4 +1,4 @@
-"""CUDA's own packages, as far as they can be seen without a GPU."""
+"""The two CUDA packages behind the ``Cuda`` protocol, with fakes of their modules."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Enumeration(IntEnum):
 
 @pytest.fixture
 def driver(monkeypatch):
-    """The module of cuda-python, whose calls are recorded and give what is in ``results``."""
+    """Fake of cuda-python's module; it records calls and returns the values in ``results``."""
     module = ModuleType("cuda.bindings.driver")
-    module.calls, module.kept = [], []
+    module.calls, module.buffers = [], []
     module.results = {
         "cuDeviceGet": [0],
         "cuDevicePrimaryCtxRetain": [77],
-        "cuDeviceGetName": [b"Paper GPU\0\0\0"],
+        "cuDeviceGetName": [b"Fake GPU\0\0\0"],
         "cuDeviceGetAttribute": lambda which, device: [{75: 8, 76: 7}[int(which)]],
         "cuDriverGetVersion": [13000],
         "cuMemGetInfo": [3 << 30, 8 << 30],
@@ -57,24 +57,24 @@ def driver(monkeypatch):
     }
 
     def pinned(size):
-        module.kept.append((ctypes.c_char * size)())
-        return [ctypes.addressof(module.kept[-1])]
+        module.buffers.append((ctypes.c_char * size)())
+        return [ctypes.addressof(module.buffers[-1])]
 
     module.results["cuMemAllocHost"] = pinned
 
-    def give(name):
+    def fake_function(name):
         def call(*arguments):
             module.calls.append((name, *arguments))
-            found = module.results.get(name, [])
-            found = found(*arguments) if callable(found) else found
-            if isinstance(found, CUresult):
-                return (found,)
-            return (CUresult.CUDA_SUCCESS, *found)
+            result = module.results.get(name, [])
+            result = result(*arguments) if callable(result) else result
+            if isinstance(result, CUresult):
+                return (result,)
+            return (CUresult.CUDA_SUCCESS, *result)
 
         call.__name__ = name
         return call
 
-    module.__getattr__ = give
+    module.__getattr__ = fake_function
     module.CUresult, module.CUdevice_attribute = CUresult, Enumeration
     module.CUstreamCaptureMode = Enumeration
     package = ModuleType("cuda.bindings")
@@ -85,29 +85,31 @@ def driver(monkeypatch):
     return module
 
 
-def test_the_primary_context_is_retained_and_the_device_told(driver):
+def test_the_primary_context_is_used_and_the_device_is_described(driver):
     cuda = CudaPython()
     assert ("cuCtxSetCurrent", 77) in driver.calls
-    assert (cuda.device.name, cuda.device.sm, cuda.device.driver) == ("Paper GPU", "sm87", 13000)
+    assert (cuda.device.name, cuda.device.sm, cuda.device.driver) == ("Fake GPU", "sm87", 13000)
     assert cuda.memory() == (3 << 30, 8 << 30)
 
 
-def test_every_refusal_is_an_error(driver):
+def test_every_failed_call_is_an_error(driver):
     cuda = CudaPython()
     driver.results["cuEventRecord"] = CUresult.CUDA_ERROR_INVALID_VALUE
     with pytest.raises(CudaError, match=r"refused cuEventRecord \(CUDA_ERROR_INVALID_VALUE\)"):
         cuda.record(1, 2)
     driver.results["cuMemAlloc"] = CUresult.CUDA_ERROR_OUT_OF_MEMORY
-    with pytest.raises(OutOfMemoryError, match=r"no room for 64 MiB \(3072 of 8192 MiB are free\)"):
+    with pytest.raises(
+        OutOfMemoryError, match=r"cannot allocate 64 MiB \(3072 of 8192 MiB are free\)"
+    ):
         cuda.allocate(64 << 20)
 
 
-def test_pinned_memory_is_an_array_and_copies_say_where_it_is(driver):
+def test_pinned_memory_is_an_array_that_copies_use(driver):
     cuda = CudaPython()
     array = cuda.pinned((2, 3))
     array[:] = 5
     assert array.dtype == np.float32
-    assert bytes(driver.kept[0]) == np.full(6, 5, np.float32).tobytes()
+    assert bytes(driver.buffers[0]) == np.full(6, 5, np.float32).tobytes()
     cuda.upload(4096, array, 11)
     assert driver.calls[-1] == ("cuMemcpyHtoDAsync", 4096, array.ctypes.data, 24, 11)
     cuda.download(array, 4096, 11)
@@ -127,46 +129,46 @@ def test_a_capture_that_fails_is_ended(driver):
     assert [call[0] for call in driver.calls] == ["cuStreamBeginCapture", "cuStreamEndCapture"]
 
 
-class Thing:
-    """An object of pycuda that keeps what was done with it."""
+class Recorder:
+    """A pycuda object that records the calls of its methods."""
 
-    def __init__(self, *made):
-        self.made, self.done = made, []
+    def __init__(self, *arguments):
+        self.calls = []
 
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        return lambda *arguments: self.done.append((name, *arguments))
+        return lambda *arguments: self.calls.append((name, *arguments))
 
 
-class Allocation(Thing):
+class Allocation(Recorder):
     def __int__(self):
         return 8192
 
 
 @pytest.fixture
 def pycuda(monkeypatch):
-    """pycuda, of which streams tell their handles and events do not."""
+    """Fake of pycuda, whose streams have handles and whose events do not."""
     module = ModuleType("pycuda.driver")
-    module.context, module.copies = Thing(), []
+    module.context, module.copies = Recorder(), []
     device = types.SimpleNamespace(
-        name=lambda: "Paper GPU",
+        name=lambda: "Fake GPU",
         compute_capability=lambda: (8, 7),
         retain_primary_context=lambda: module.context,
     )
 
-    class Event(Thing):
+    class Event(Recorder):
         handle = property(lambda self: (_ for _ in ()).throw(AttributeError("handle")))
 
-    class Stream(Thing):
+    class Stream(Recorder):
         handle = 11
 
-    class NoRoomError(Exception):
+    class FakeMemoryError(Exception):
         pass
 
     module.init, module.Device = lambda: None, lambda index: device
     module.get_driver_version = lambda: 12060
-    module.Event, module.Stream, module.MemoryError = Event, Stream, NoRoomError
+    module.Event, module.Stream, module.MemoryError = Event, Stream, FakeMemoryError
     module.mem_get_info = lambda: (3 << 30, 8 << 30)
     module.mem_alloc = Allocation
     module.pagelocked_empty = np.empty
@@ -175,52 +177,52 @@ def pycuda(monkeypatch):
     package.driver = module
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", module)
-    monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.cuda, "_Driver", Thing)
+    monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.cuda, "_Driver", Recorder)
     monkeypatch.setattr(
         ssdiff_trt.runtime.backends.tensorrt.cuda.atexit, "register", lambda function: None
     )
     return module
 
 
-def test_pycuda_is_given_its_own_objects(pycuda):
+def test_pycuda_objects_are_looked_up_by_handle(pycuda):
     cuda = PyCuda()
-    assert ("push",) in pycuda.context.done
+    assert ("push",) in pycuda.context.calls
     assert cuda.device.sm == "sm87"
     stream, events = cuda.stream(), [cuda.event(), cuda.event()]
-    assert stream == 11  # what TensorRT is told
+    assert stream == 11  # the handle that TensorRT needs
     assert len({stream, *events}) == 3
     cuda.record(events[0], stream)
     cuda.wait(stream, events[1])
-    first, second = (cuda._kept[event] for event in events)
-    assert first.done == [("record", cuda._kept[stream])]
-    assert cuda._kept[stream].done == [("wait_for_event", second)]
+    first, second = (cuda._objects[event] for event in events)
+    assert first.calls == [("record", cuda._objects[stream])]
+    assert cuda._objects[stream].calls == [("wait_for_event", second)]
     array, address = cuda.pinned((2, 2)), cuda.allocate(64)
     assert address == 8192
     cuda.upload(address, array, stream)
-    ((target, source, by),) = pycuda.copies
-    assert (target, by) == (8192, cuda._kept[stream])
+    ((target, source, copy_stream),) = pycuda.copies
+    assert (target, copy_stream) == (8192, cuda._objects[stream])
     assert source is array
-    allocation = cuda._kept[address]
+    allocation = cuda._objects[address]
     cuda.release(address)
-    assert allocation.done == [("free",)]
+    assert allocation.calls == [("free",)]
 
     def full(size):
         raise pycuda.MemoryError
 
     pycuda.mem_alloc = full
-    with pytest.raises(OutOfMemoryError, match="no room for 1 MiB"):
+    with pytest.raises(OutOfMemoryError, match="cannot allocate 1 MiB"):
         cuda.allocate(1 << 20)
 
 
 @pytest.mark.parametrize("kind", [PyCuda, CudaPython])
-def test_both_packages_give_all_of_the_protocol(kind):
-    for name, wanted in inspect.getmembers(Cuda, inspect.isfunction):
+def test_both_packages_implement_the_protocol(kind):
+    for name, declared in inspect.getmembers(Cuda, inspect.isfunction):
         if not name.startswith("_"):
-            given = inspect.signature(getattr(kind, name))
-            assert given == inspect.signature(wanted), name
+            implemented = inspect.signature(getattr(kind, name))
+            assert implemented == inspect.signature(declared), name
 
 
-def test_the_real_cuda_python_has_what_is_called():
+def test_the_real_cuda_python_has_every_function_that_is_called():
     real = pytest.importorskip("cuda.bindings.driver")
     source = inspect.getsource(CudaPython)
     called = {word.split(",")[0].split(")")[0] for word in source.split("driver.")[1:]}
@@ -239,13 +241,13 @@ def uncached():
         function.cache_clear()
 
 
-def test_without_a_gpu_it_says_why(uncached, monkeypatch):
+def test_without_a_gpu_the_error_names_the_reason(uncached, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(SSDiffError, match="CUDA_VISIBLE_DEVICES hides every GPU; choose --backend"):
+    with pytest.raises(SSDiffError, match="CUDA_VISIBLE_DEVICES hides every GPU; choose `backend="):
         open_cuda()
 
 
-def test_without_a_package_it_says_which(uncached, monkeypatch):
+def test_without_a_cuda_package_the_error_names_both(uncached, monkeypatch):
     monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.cuda, "why_no_cuda", lambda: None)
     for name in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings"):
         monkeypatch.setitem(sys.modules, name, None)

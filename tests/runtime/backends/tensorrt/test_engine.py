@@ -1,4 +1,4 @@
-"""Engines of TensorRT-RTX, built for GPUs that are not here, and the audits."""
+"""TensorRT-RTX engines built for GPUs that are not in this machine, and the precision checks."""
 
 from __future__ import annotations
 
@@ -29,43 +29,43 @@ def test_engines_build_in_every_precision(low4, precision):
     name = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}[precision]
     assert layers[f"CONVOLUTION {name}"] >= 35
     assert layers[f"ATTENTION_INPUT {name}"] == 5
-    assert layers["NORMALIZATION FLOAT"] == 19  # never lowered
+    assert layers["NORMALIZATION FLOAT"] == 19  # always in FP32
     assert progress.total == progress.done > 0
-    assert not progress.warnings  # no fused kernel was missing
+    assert not progress.warnings  # a fused attention kernel was available
 
 
-def test_the_key_tells_engines_apart(low4):
+def test_the_key_distinguishes_engines(low4):
     keys = [
-        Plan(low4, "tensorrt-rtx", precision, gpu, most=most).key
+        Plan(low4, "tensorrt-rtx", precision, gpu, max_batch=max_batch).key
         for precision in ("fp32", "fp16")
         for gpu in ("sm86", "sm89")
-        for most in (8, 32)
+        for max_batch in (8, 32)
     ]
     assert len({key.digest for key in keys}) == 8
     assert keys[0].gpu == "sm86"
     assert keys[0].version == trt.__version__
-    assert keys[0] == Plan(low4, "tensorrt-rtx", "fp32", "sm86", most=8).key
+    assert keys[0] == Plan(low4, "tensorrt-rtx", "fp32", "sm86", max_batch=8).key
 
 
 @pytest.mark.parametrize(
     ("flavour", "target", "sentence"),
     [
-        ("tensorrt-rtx", "sm90", r"'sm90' was named, expected one .* choose --gpu from sm75, sm80"),
-        ("tensorrt-rtx", "rtx3060", "'rtx3060' was named"),
-        ("tensorrt-rtx", None, "No GPU is here and none was named"),
+        ("tensorrt-rtx", "sm90", r"--gpu is 'sm90', expected .* choose --gpu from sm75, sm80"),
+        ("tensorrt-rtx", "rtx3060", "--gpu is 'rtx3060'"),
+        ("tensorrt-rtx", None, "This machine has no GPU and --gpu is not given"),
         ("tensorrt", "sm86", "TensorRT builds engines on the GPU that runs them"),
     ],
 )
-def test_targets_that_cannot_be_built_for_are_named(flavour, target, sentence):
+def test_targets_that_cannot_be_built_for_are_refused(flavour, target, sentence):
     with pytest.raises(SSDiffError, match=sentence):
         check_target(flavour, target)
 
 
-def test_a_graph_that_is_not_one_is_refused(low4, tmp_path):
+def test_a_graph_that_is_not_onnx_is_refused(low4, tmp_path):
     broken = type(low4)(tmp_path, low4.manifest, low4.sha256)
     for graph in low4.manifest.graphs:
         (tmp_path / graph.file).write_bytes(b"no ONNX")
-    with pytest.raises(SSDiffError, match=r"tensorrt-rtx .* does not take step.fp16.fused.onnx"):
+    with pytest.raises(SSDiffError, match=r"tensorrt-rtx .* cannot parse step.fp16.fused.onnx"):
         Plan(broken, "tensorrt-rtx", "fp16", "sm86").build(Progress())
 
 
@@ -75,7 +75,7 @@ def test_the_form_of_the_graph_depends_on_the_version():
 
 
 def network(*layers, inputs=()):
-    """A parsed network of (kind, type) pairs."""
+    """Fake of a parsed network with layers given as (kind, type) pairs."""
 
     def tensor(dtype, name="x"):
         return SimpleNamespace(dtype=SimpleNamespace(name=dtype), name=name)
@@ -111,7 +111,7 @@ def report(*types):
     return json.dumps({"Layers": [{"Outputs": [{"Format/Datatype": t}]} for t in types]})
 
 
-def test_an_engine_that_forgot_its_precision_is_refused():
+def test_an_engine_without_a_layer_in_its_precision_is_refused():
     sound = {"HALF": 1, "FLOAT": 1, "fused attention": 0}
     assert audit_engine(report("Row major Half", "FP32"), "fp16") == sound
     with pytest.raises(SSDiffError, match=r"no layer in fp16, only in FLOAT; build"):

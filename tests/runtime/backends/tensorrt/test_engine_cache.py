@@ -1,4 +1,4 @@
-"""Engines that were built already: which are taken, which are refused, who builds."""
+"""The engine cache: reuse, verification of the sha256, and builds by one process at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEY = EngineKey(
 
 
 class Builder:
-    """Builds an engine of a few bytes, and counts."""
+    """Returns fake engines and counts the builds."""
 
     def __init__(self):
         self.built = 0
@@ -41,16 +41,16 @@ def cache(tmp_path):
     return EngineCache(tmp_path / "engines")
 
 
-def test_an_engine_is_built_once_and_told_of(cache):
+def test_an_engine_is_built_once_with_a_note(cache):
     build, progress = Builder(), RecordingProgress()
     assert cache.get(KEY, build, progress) == b"engine 1"
     assert cache.get(KEY, build, progress) == b"engine 1"
     assert build.built == 1
-    assert progress.notes == ["Building an engine in fp16 for Orin, sm87; it is kept for next time"]
+    assert progress.notes == ["Building an engine in fp16 for Orin, sm87, to be cached"]
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "difference"),
     [
         ("graph", "b" * 64, "graph was aaaaaaaa"),
         ("version", "10.7.0", "version was 10.3.0 and is now 10.7.0"),
@@ -61,24 +61,24 @@ def test_an_engine_is_built_once_and_told_of(cache):
         ("platform", "linux-x86_64", "platform was linux-aarch64 and is now linux-x86_64"),
     ],
 )
-def test_an_engine_for_anything_else_is_not_taken_and_the_difference_is_told(
-    cache, field, value, told
+def test_an_engine_with_another_key_is_not_reused_and_the_difference_is_noted(
+    cache, field, value, difference
 ):
     build, progress = Builder(), RecordingProgress()
     cache.get(KEY, build, progress)
-    wanted = KEY.model_copy(update={field: value})
-    assert cache.get(wanted, build, progress) == b"engine 2"
-    assert f"(the nearest one there is: {told}" in progress.notes[-1]
-    assert cache.get(KEY, build, progress) == b"engine 1"  # the other one is still there
+    other_key = KEY.model_copy(update={field: value})
+    assert cache.get(other_key, build, progress) == b"engine 2"
+    assert f"(most similar cached engine: {difference}" in progress.notes[-1]
+    assert cache.get(KEY, build, progress) == b"engine 1"  # the first engine is still cached
 
 
-def test_an_engine_that_is_not_the_recorded_one_is_refused_and_built_anew(cache):
+def test_an_engine_whose_sha256_differs_is_rebuilt(cache):
     build, progress = Builder(), RecordingProgress()
     cache.get(KEY, build, progress)
     path = cache.folder / f"{KEY.digest}.engine"
     path.write_bytes(b"engine 1, tampered with")
     assert cache.get(KEY, build, progress) == b"engine 2"
-    assert "is not the one that was built (its sha256 differs)" in progress.warnings[0]
+    assert "has changed since it was built (its sha256 differs)" in progress.warnings[0]
     assert path.read_bytes() == b"engine 2"
 
 
@@ -94,17 +94,17 @@ def test_a_damaged_cache_is_rebuilt(cache, damage):
     assert cache.get(KEY, build, Progress()) == b"engine 2"
 
 
-def test_a_bundle_may_bring_engines(cache, tmp_path):
+def test_engines_of_a_bundle_are_used(cache, tmp_path):
     EngineCache(tmp_path / "bundle").folder.mkdir()
-    EngineCache(tmp_path / "bundle").put(KEY, b"brought along", {}, 1.0)
+    EngineCache(tmp_path / "bundle").put(KEY, b"from the bundle", {}, 1.0)
     both = EngineCache(cache.folder, [tmp_path / "bundle"])
     build = Builder()
-    assert both.get(KEY, build, Progress()) == b"brought along"
+    assert both.get(KEY, build, Progress()) == b"from the bundle"
     assert build.built == 0
     assert not cache.folder.exists()
 
 
-def test_a_build_that_fails_leaves_nothing(cache):
+def test_a_failed_build_leaves_nothing(cache):
     def build(timing):
         raise ValueError("no")
 
@@ -124,7 +124,7 @@ def get_slowly(folder, results):
     results.put(EngineCache(folder).get(KEY, build_slowly, Progress()))
 
 
-def test_processes_at_the_same_time_build_once(tmp_path):
+def test_concurrent_processes_build_an_engine_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     processes = [
