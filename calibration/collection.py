@@ -30,7 +30,7 @@ from ssdiff_trt.runtime.assumptions import assume
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import InputError, SSDiffError, counted
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
 from ssdiff_trt.runtime.options import PairOptions, SamplingOptions, check_seed
 from ssdiff_trt.runtime.progress import Progress
@@ -98,18 +98,20 @@ def collect(
     """
     progress, target = progress or Progress(), Path(output)
     if not rasters or len(rasters) % 2:
-        raise SSDiffError(
+        raise InputError(
             f"{counted(len(rasters), 'raster')} given, expected pairs of PAN and MS; name them PAN "
             "MS PAN MS ..."
         )
     if not megabytes > 0:
-        raise SSDiffError(f"--megabytes {megabytes:g} does not work; give a number above 0.")
+        raise InputError(
+            f"{megabytes:g} megabytes do not work; give a number above 0.", parameter="megabytes"
+        )
     for name, value, least in (("tiles", tiles, LEAST_TILES), ("judged", judged, LEAST_JUDGED)):
         if value < least:
-            raise SSDiffError(f"--{name} {value} does not work; give {least} or more.")
+            raise InputError(f"--{name} {value} does not work; give {least} or more.")
     options, seed = PairOptions(**pair), check_seed(seed)
     if target.suffix != SUFFIX:
-        raise SSDiffError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")
+        raise InputError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")
     picture_target = target.with_suffix(".png")
     for path in (target, picture_target) if picture else (target,):
         check_target(path, rasters, overwrite)
@@ -237,7 +239,7 @@ class _Collector:
         blocks = _Blocks.of_scene(scene, self._tile)
         tiles = list(self._calibration_tiles(scene, blocks, scales, candidates))
         if not tiles:
-            raise SSDiffError(
+            raise InputError(
                 f"{self._sources[-1]} have no tile of {self._tile} x {self._tile} pixels of PAN "
                 f"with data outside the evaluation blocks of {RATIO * self._tile} x "
                 f"{RATIO * self._tile} pixels, expected at least one; give larger images."

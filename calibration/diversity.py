@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 MIN_CORRELATION = 0.3
@@ -70,7 +70,7 @@ def check_structure(images: Sequence[Array], name: str) -> None:
     energy = float(np.sqrt((left**2).sum() * (right**2).sum()))
     correlation = float((left * right).sum()) / energy if energy > 0 else 0.0
     if correlation < MIN_CORRELATION:
-        raise SSDiffError(
+        raise InputError(
             f"The correlation of adjacent pixels in {name} is {correlation:.2f}, expected "
             f"{MIN_CORRELATION:g} or more; ranges measured on random or constant images are not "
             "valid for imagery, so give a real scene."

@@ -10,7 +10,7 @@ from ssdiff_trt.calibration.samples import load, read_about
 from ssdiff_trt.calibration.sensitivity import BUDGET_SHARE, Study, study
 from ssdiff_trt.runtime.bundle.manifest import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import check_picture
@@ -48,11 +48,11 @@ def study_bundle(
 
     progress = progress or Progress()
     budget = Budget.allowing(max_ergas_loss)
-    for option, target in (("--json", json), ("--picture", picture)):
+    for option, target in (("json", json), ("picture", picture)):
         if target is not None:
             check_target(Path(target), [samples], overwrite, option)
     if picture is not None and picture == json:
-        raise SSDiffError(f"--json and --picture are both {json}; give them different names.")
+        raise InputError(f"`json` and `picture` are both {json}; give them different names.")
     if picture is not None:
         check_picture(Path(picture))
     opened = open_bundle(bundle or read_about(samples).bundle)

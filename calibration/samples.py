@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from ssdiff_trt.runtime.bundle.store import CHECKPOINT, GRAPH_CONSTANT, TRANSPOSED, Bundle
-from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.schedule import Sampler, Schedule, make_schedule
@@ -129,7 +129,7 @@ def evaluation_noise(shape: tuple[int, ...], seed: int) -> Array:
 def _open_arrays(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
     """The arrays of a file by name, each read on access."""
     if not Path(path).exists():
-        raise SSDiffError(
+        raise InputError(
             f"There is no file {path}; create it with ssdiff-calibrate collect PAN MS -o {path}."
         )
     try:
@@ -138,7 +138,7 @@ def _open_arrays(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
         with np.load(path, allow_pickle=False) as file:
             yield file
     except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
-        raise SSDiffError(
+        raise InputError(
             f"{path} cannot be read as calibration samples; create it with ssdiff-calibrate "
             f"collect PAN MS -o {path}."
         ) from error
@@ -195,15 +195,15 @@ def check_fits(
     """
     remedy = "collect samples with that bundle, using ssdiff-calibrate collect"
     if about.bands != bands:
-        raise SSDiffError(
+        raise InputError(
             f"{path} has samples of {about.bands} bands, expected the {bands} of {name}; {remedy}."
         )
     if about.tile != tile:
-        raise SSDiffError(
+        raise InputError(
             f"{path} has tiles of {about.tile} pixels, expected the {tile} of {name}; {remedy}."
         )
     if about.weights != weights:
-        raise SSDiffError(
+        raise InputError(
             f"{path} was collected with other weights ({about.bundle}), expected those of {name}; "
             f"{remedy}."
         )
@@ -224,12 +224,12 @@ def _check_arrays(about: About, arrays: dict[str, Array], path: str | Path) -> N
     }
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
-            raise SSDiffError(
+            raise InputError(
                 f"{path} has {name} of shape {list(arrays[name].shape)}, expected {list(shape)}; "
                 "collect the samples again."
             )
         if not np.isfinite(arrays[name]).all():
-            raise SSDiffError(
+            raise InputError(
                 f"{path} has non-finite values in {name}, expected finite ones; collect the "
                 "samples again."
             )
@@ -252,7 +252,7 @@ def check_enough(tiles: int, judged: int, source: str) -> None:
         (judged, LEAST_JUDGED, "evaluation"),
     ):
         if count < least:
-            raise SSDiffError(
+            raise InputError(
                 f"{source}: {counted(count, f'{purpose} tile')}, expected {least} or more; "
                 "collect from larger images or from more of them."
             )

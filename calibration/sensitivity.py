@@ -14,7 +14,7 @@ from ssdiff_trt.calibration.ranges import Method, Ranges, measure_ranges
 from ssdiff_trt.calibration.samples import EvaluationTiles, Samples
 from ssdiff_trt.runtime.backends.onnxruntime import open_session
 from ssdiff_trt.runtime.bundle.manifest import Budget, Verdict
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.parity.ladder import deviation
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import Schedule, sample
@@ -188,7 +188,7 @@ def study(
         SSDiffError: if the nodes of the graph are not named by layers, or no plan meets the budget.
     """
     if not quantisable(model):
-        raise SSDiffError(
+        raise InputError(
             "The graphs of the bundle have no nodes named by layers, expected a bundle exported by "
             "this version; export it again."
         )
@@ -197,8 +197,8 @@ def study(
     costs = measure_costs(model, ranges, evaluator, progress)
     plan = choose_plan(model, ranges, evaluator, costs, budget, progress)
     if not plan:
-        raise SSDiffError(
+        raise InputError(
             f"No group of layers can be quantised within a loss of {budget.loss:.2%} and a PSNR of "
-            f"{budget.psnr:g} dB; allow a larger loss with --max-ergas-loss."
+            f"{budget.psnr:g} dB; allow a larger loss with `max_ergas_loss`."
         )
     return Study(ranges=ranges, costs=costs, budget=budget, plan=plan)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
 from ssdiff_trt.export.bundle import check_bundle_target, defaults_of, export_bundle
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def adapt(
     progress, target = progress or Progress(), Path(output)
     check_bundle_target(target, overwrite)
     if not minutes > 0:
-        raise SSDiffError(f"{minutes:g} minutes were given, expected more than 0.")
+        raise InputError(f"{minutes:g} minutes were given, expected more than 0.")
     with tempfile.TemporaryDirectory() as folder:
         result = adapt_weights(
             pan,

@@ -31,7 +31,7 @@ from ssdiff_trt.runtime.bundle.manifest import (
     kinds,
 )
 from ssdiff_trt.runtime.bundle.store import MANIFEST, Bundle, open_bundle, sha256_of
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import Sampler, make_schedule
 from ssdiff_trt.runtime.sensors import find_sensor
@@ -93,13 +93,13 @@ def export_bundle(
     check_calibration("int8" in requested, calibration)
     budget = Budget.allowing(max_ergas_loss)
     if not 16 <= tile <= 512 or tile % 16:
-        raise SSDiffError(
+        raise InputError(
             f"The tile size is {tile} pixels, expected a multiple of 16 from 16 to 512; change "
-            "--tile."
+            "`tile`."
         )
     if full_scale is not None and not full_scale > 0:
-        raise SSDiffError(
-            f"The full scale is {full_scale:g}, expected a number above 0; change --full-scale."
+        raise InputError(
+            f"The full scale is {full_scale:g}, expected a number above 0; change `full_scale`."
         )
     progress = progress or Progress()
     weights = weights_file(weights)
@@ -182,13 +182,13 @@ def check_calibration(int8: bool, calibration: str | Path | None) -> None:
         SSDiffError: otherwise.
     """
     if calibration is not None and not int8:
-        raise SSDiffError(
-            f"--calibration {calibration} is used for INT8 only; add --int8, or omit --calibration."
+        raise InputError(
+            f"`calibration={calibration}` is used for INT8 only; add `int8`, or omit it."
         )
     if int8 and calibration is None:
-        raise SSDiffError(
-            "--int8 needs calibration samples; create them with ssdiff-calibrate collect PAN MS "
-            "-o samples.npz and pass --calibration samples.npz."
+        raise InputError(
+            "`int8` needs calibration samples; create them with ssdiff-calibrate collect PAN MS "
+            "-o samples.npz and pass `calibration=samples.npz`."
         )
 
 
@@ -212,11 +212,11 @@ def check_bundle_target(output: Path, overwrite: bool) -> None:
         SSDiffError: if it exists and may not be replaced, or its parent directory does not exist.
     """
     if output.exists() and not overwrite:
-        raise SSDiffError(f"{output} exists; choose another name or pass --overwrite.")
+        raise InputError(f"{output} exists; choose another name or pass `overwrite`.")
     if output.exists() and not (output / MANIFEST).is_file():
-        raise SSDiffError(f"{output} exists and is not a bundle; it will not be overwritten.")
+        raise InputError(f"{output} exists and is not a bundle; it will not be overwritten.")
     if not output.parent.is_dir():
-        raise SSDiffError(f"There is no directory {output.parent} to write the bundle into.")
+        raise InputError(f"There is no directory {output.parent} to write the bundle into.")
 
 
 def _versions() -> str:

@@ -21,7 +21,7 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle, is_bundle, open_bundle, shipped, user_bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.progress import Progress
 
 
@@ -36,6 +36,7 @@ def export(
     calibration: str | None = None,
     engine: str = "auto",
     gpus: str | None = None,
+    device: int | None = None,
     progress: Progress,
     **options: Any,
 ) -> Iterator[Bundle]:
@@ -51,6 +52,7 @@ def export(
         calibration: samples for int8. Without ``weights``, the bundle that they are of is made.
         engine: ``auto``, ``none``, or a flavour of TensorRT to build engines with.
         gpus: compute capabilities to build for, with commas between them.
+        device: GPU of this machine to build for, counted from 0; default: the first.
         progress: told how work goes.
         options: of :func:`ssdiff_trt.export.bundle.export_bundle`.
 
@@ -63,20 +65,20 @@ def export(
     asked: dict[Precision, bool] = {"fp16": fp16, "bf16": bf16, "int8": int8}
     low = tuple(precision for precision in asked if asked[precision])
     if (weights is None) != (output is None):
-        raise SSDiffError(
-            "--weights and --output go together; give both, or neither to make the bundles that "
-            "come along anew."
+        raise InputError(
+            "`weights` and `output` go together; give both, or neither to export the shipped "
+            "bundles again."
         )
     if weights is None and not low:
-        raise SSDiffError(
-            "The bundles that come along are in fp32; give --fp16, --bf16 or --int8 to make them "
-            "anew, or --weights and --output for others."
+        raise InputError(
+            "The shipped bundles have graphs in fp32; give `fp16`, `bf16` or `int8` to export them "
+            "with more, or `weights` and `output` for another bundle."
         )
     check_calibration(int8, calibration)
-    plans = _engines(engine, gpus, progress)
+    plans = _engines(engine, gpus, device or 0, progress)
     for name in _sources(weights, calibration):
         if not is_bundle(name) and not Path(name).is_file():
-            raise SSDiffError(
+            raise InputError(
                 f"There is no weights file {name}, and no bundle of that name; those that come "
                 f"along are {' and '.join(shipped())}."
             )
@@ -85,7 +87,9 @@ def export(
         given = (defaults_of(source) if source else {}) | said | {"calibration": calibration}
         kind = sensor or (source.sensor.name if source else None)
         if kind is None:
-            raise SSDiffError("--sensor is missing; say what the weights are for, such as wv3.")
+            raise InputError(
+                "`sensor` is missing; name the sensor that the weights are for, such as wv3."
+            )
         target = user_bundle(name) if output is None else Path(output)
         if output is None:
             progress.note(f"{name} is made anew as {target}, where ssdiff-trt run finds it")
@@ -107,21 +111,21 @@ def _sources(weights: str | None, calibration: str | None) -> list[str]:
         return shipped()
     about = read_about(calibration)
     if about.bundle not in shipped():
-        raise SSDiffError(
-            f"{calibration} has samples of {about.bundle}, which does not come along; name it with "
-            "--weights, and --output."
+        raise InputError(
+            f"{calibration} has samples of {about.bundle}, which is not a shipped bundle; give its "
+            "`weights` and `output`."
         )
     return [about.bundle]
 
 
 def _engines(
-    engine: str, gpus: str | None, progress: Progress
+    engine: str, gpus: str | None, device: int, progress: Progress
 ) -> Callable[[Bundle, Precision], list[Plan]]:
     """What engines to build for a bundle, in a precision."""
     if gpus and engine != "tensorrt-rtx":
-        raise SSDiffError(
-            "--gpu is for engines of TensorRT-RTX, which alone builds for GPUs that are not here; "
-            "add --engine tensorrt-rtx."
+        raise InputError(
+            "`gpu` is for engines of TensorRT-RTX, which alone builds for GPUs that are not here; "
+            "add `engine=tensorrt-rtx`."
         )
     if engine == "auto":
         there = [flavour for flavour in FLAVOURS if installed(flavour)]
@@ -143,7 +147,7 @@ def _engines(
     flavour: Flavour = "tensorrt" if engine == "tensorrt" else "tensorrt-rtx"
     import_tensorrt(flavour)
     targets: list[Device | str | None] = (
-        list(gpus.split(",")) if gpus else [None if why_no_cuda() else open_cuda().device]
+        list(gpus.split(",")) if gpus else [None if why_no_cuda() else open_cuda(device).device]
     )
 
     def plans(bundle: Bundle, precision: Precision) -> list[Plan]:

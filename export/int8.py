@@ -11,7 +11,7 @@ from ssdiff_trt.calibration.samples import load
 from ssdiff_trt.calibration.sensitivity import Evaluator, study
 from ssdiff_trt.runtime.bundle.manifest import Budget, Graph, Quantisation, kinds
 from ssdiff_trt.runtime.bundle.store import Bundle, sha256_of
-from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def add_int8(
     verdict = evaluator(models["denoiser", "fused"])
     progress.note(f"On {counted(verdict.tiles, 'held-out tile')}: {verdict}")
     for fault in budget.faults(verdict):
-        raise SSDiffError(
+        raise InputError(
             f"INT8 exceeds its budget on the held-out tiles: {fault}; collect more samples, or "
-            "allow a larger loss with --max-ergas-loss."
+            "allow a larger loss with `max_ergas_loss`."
         )
     about = samples.about
     return tuple(graphs), Quantisation(

@@ -19,7 +19,7 @@ from ssdiff_trt.export.precision import Lowered, MagnitudeRecorder
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 from ssdiff_trt.runtime.bundle.manifest import Form, Lowering, Parity, Precision, Trajectory, kinds
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import ParityError
 from ssdiff_trt.runtime.parity.ladder import (
     LIMITS,
     Array,
@@ -133,7 +133,7 @@ def check_limits(parity: Parity) -> None:
         SSDiffError: on the first deviation that exceeds its limit or is NaN.
     """
     for fault in faults(parity):
-        raise SSDiffError(f"Parity in {parity.precision} fails: {fault}.")
+        raise ParityError(f"Parity in {parity.precision} fails: {fault}.")
 
 
 def measure_lowering(net: SSNet, bundle: Bundle, precision: Precision) -> Lowering:
@@ -157,10 +157,10 @@ def measure_lowering(net: SSNet, bundle: Bundle, precision: Precision) -> Loweri
                 walk(torch_denoiser(exported), tiles, schedule)
     where, largest = max(recorder.largest.items(), key=lambda item: item[1])
     if precision == "fp16" and not largest < FP16_MAX / FP16_HEADROOM:
-        raise SSDiffError(
+        raise ParityError(
             f"The largest value on real tiles is {largest:.3g} ({where}), expected less than "
             f"{FP16_MAX / FP16_HEADROOM:g} (1/{FP16_HEADROOM} of the FP16 maximum); export in "
-            "--bf16."
+            "`bf16`."
         )
     return Lowering(
         precision=precision,

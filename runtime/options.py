@@ -160,7 +160,9 @@ class ExecutionOptions:
         "int8.",
     )
     device: int | None = option(None, "GPU to use, counted from 0; default: the first.")
-    threads: int | None = option(None, "CPU threads of the network; default: all cores.")
+    threads: int | None = option(
+        None, "CPU threads of the network; default and most: the CPUs that this process may use."
+    )
     batch: int | None = option(
         None, "Tiles that are computed at a time; default: what suits the backend."
     )

@@ -10,7 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.errors import OutputError, counted
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.interpolator import RATIO, interpolate_with_halo
 from ssdiff_trt.runtime.raster.output import check_target
@@ -48,7 +48,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise SSDiffError("Pictures need matplotlib; pip install matplotlib.") from error
+        raise OutputError("Pictures need matplotlib; pip install matplotlib.") from error
 
 
 def check_picture(path: Path) -> None:
@@ -58,7 +58,7 @@ def check_picture(path: Path) -> None:
 
     known = FigureCanvasBase.get_supported_filetypes()
     if path.suffix[1:].lower() not in known:
-        raise SSDiffError(
+        raise OutputError(
             f"A picture cannot be drawn as {path.name}, expected a name that ends in .png; the "
             f"endings that work are {', '.join(sorted(known))}."
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.backends.protocol import Backend
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
@@ -59,7 +59,7 @@ class Guarded:
             (images,) = self._fallback.sample([tiles], schedule)
             if not _non_finite(images).any():
                 return images
-        raise SSDiffError(
+        raise BackendError(
             f"{description} produced non-finite values, so no output was written; check the "
             "bundle with ssdiff-trt verify."
         )

@@ -12,7 +12,8 @@ import numpy as np
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
 from ssdiff_trt.runtime.bundle.manifest import Form, Precision, Role
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.cpus import choose_threads
+from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.schedule import Schedule, sample
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
@@ -30,7 +31,7 @@ def import_onnxruntime() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
-        raise SSDiffError(
+        raise BackendError(
             "ONNX Runtime is not installed; pip install onnxruntime (or onnxruntime-gpu)."
         ) from error
     return onnxruntime
@@ -45,7 +46,7 @@ def supported_forms(version: str) -> tuple[Form, ...]:
 def open_session(
     graph: Path | bytes,
     providers: Sequence[Any] = CPU,
-    threads: int = 0,
+    threads: int | None = None,
     integers: bool = True,
 ) -> Any:
     """Open an ``InferenceSession``.
@@ -53,14 +54,15 @@ def open_session(
     Args:
         graph: ONNX file, or a serialised model with its constants inside.
         providers: execution providers, preferred first.
-        threads: CPU threads; 0 for all cores.
+        threads: CPU threads; see :func:`ssdiff_trt.runtime.cpus.choose_threads`.
         integers: whether to fuse layers between Q/DQ pairs into integer kernels. Without, the pairs
             are executed as they are and the layers between them in floating point. ONNX Runtime
             1.32 breaks Q/DQ pairs of opset 23 when its optimiser moves them.
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # Stated, as otherwise it takes every CPU of the host, whatever a container may use.
+    options.intra_op_num_threads = choose_threads(threads)
     options.log_severity_level = 3
     if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -92,7 +94,7 @@ class OnnxRuntime:
         role: Role = "denoiser",
     ) -> None:
         if precision == "bf16":
-            raise SSDiffError(
+            raise BackendError(
                 "ONNX Runtime has no bf16 convolutions on the CPU; choose `precision=fp32`."
             )
         self._version = import_onnxruntime().__version__
@@ -101,7 +103,7 @@ class OnnxRuntime:
         self.precision: Precision = precision
         self._form, self._role = graph.form, role
         self._session = open_session(
-            bundle.path / graph.file, threads=threads or 0, integers=graph.form == "contrib"
+            bundle.path / graph.file, threads=threads, integers=graph.form == "contrib"
         )
 
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:

@@ -15,7 +15,7 @@ from ssdiff_trt.runtime.backends.onnxruntime import (
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import BackendError, SSDiffError
 from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
@@ -42,6 +42,7 @@ class OnnxRuntimeCuda:
         bundle: bundle with the graph.
         precision: precision of the graph.
         batch: batch size, tiles; default: :data:`BATCH`.
+        index: GPU, counted from 0.
 
     Raises:
         SSDiffError: if ONNX Runtime cannot use CUDA, or the bundle has no such graph.
@@ -49,26 +50,35 @@ class OnnxRuntimeCuda:
 
     device: Device = "gpu"
 
-    def __init__(self, bundle: Bundle, *, precision: Precision, batch: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        precision: Precision,
+        batch: int | None = None,
+        index: int = 0,
+    ) -> None:
         if reason := unavailable_reason():
-            raise SSDiffError(
+            raise BackendError(
                 f"The backend onnxruntime-cuda is not available: {reason}; choose another "
                 "`backend`."
             )
-        self._onnxruntime = import_onnxruntime()
+        self._onnxruntime, self._index = import_onnxruntime(), index
         graph = bundle.graph("step", precision, *supported_forms(self._onnxruntime.__version__))
         self.precision: Precision = precision
         self.batch, self._form = batch or BATCH, graph.form
-        self._session = open_session(bundle.path / graph.file, [(_PROVIDER, _OPTIONS)])
+        self._session = open_session(
+            bundle.path / graph.file, [(_PROVIDER, {**_OPTIONS, "device_id": str(index)})]
+        )
         if _PROVIDER not in self._session.get_providers():
-            raise SSDiffError(
+            raise BackendError(
                 "ONNX Runtime could not initialise CUDA and fell back to the CPU; check that the "
                 "CUDA and cuDNN it needs are installed, or choose `backend=onnxruntime`."
             )
 
     def _to_device(self, array: Array) -> Any:
         return self._onnxruntime.OrtValue.ortvalue_from_numpy(
-            np.ascontiguousarray(array), _DEVICE, 0
+            np.ascontiguousarray(array), _DEVICE, self._index
         )
 
     def _run(self, tiles: Tiles, steps: Iterable[tuple[float, Array]]) -> Array:

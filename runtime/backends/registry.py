@@ -5,7 +5,7 @@ from __future__ import annotations
 from ssdiff_trt.runtime.backends.protocol import BACKENDS, Backend, PrecisionChoice
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.progress import Progress
 
 
@@ -37,7 +37,7 @@ def open_backend(
     """
     progress = progress or Progress()
     if name not in BACKENDS:
-        raise SSDiffError(f"The backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}.")
+        raise BackendError(f"The backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}.")
     if name == "auto":
         name = best_backend(progress)
     if precision == "auto":
@@ -49,10 +49,17 @@ def open_backend(
     if name == "onnxruntime-cuda":
         from ssdiff_trt.runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
 
-        return OnnxRuntimeCuda(bundle, precision=precision, batch=batch)
+        return OnnxRuntimeCuda(bundle, precision=precision, batch=batch, index=device or 0)
     from ssdiff_trt.runtime.backends.tensorrt.backend import open_tensorrt
 
-    return open_tensorrt(name, bundle, precision=precision, batch=batch, progress=progress)
+    return open_tensorrt(
+        name,
+        bundle,
+        precision=precision,
+        batch=batch,
+        index=device or 0,
+        progress=progress,
+    )
 
 
 def best_backend(progress: Progress) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssdiff_trt.runtime.backends.protocol import Device
 from ssdiff_trt.runtime.bundle.manifest import Precision
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 
 
 class Strict(BaseModel):
@@ -203,7 +203,7 @@ def read_benchmark(path: str | Path) -> Benchmark:
     try:
         return Benchmark.model_validate(_migrate(json.loads(Path(path).read_bytes())))
     except OSError as error:
-        raise SSDiffError(
+        raise InputError(
             f"{path} cannot be read ({error.strerror}); give a file that ssdiff-trt bench --json "
             "wrote."
         ) from error
@@ -212,7 +212,7 @@ def read_benchmark(path: str | Path) -> Benchmark:
         if isinstance(error, ValidationError):
             fault = error.errors()[0]
             reason = f"{'.'.join(map(str, fault['loc'])) or 'its content'}: {fault['msg']}"
-        raise SSDiffError(
+        raise InputError(
             f"{path} is not a benchmark of format 1 or 2 ({reason}); give a file that ssdiff-trt "
             "bench --json wrote."
         ) from error

@@ -39,7 +39,7 @@ from ssdiff_trt.runtime.benchmark.results import (
 )
 from ssdiff_trt.runtime.benchmark.worker import REFUSED, Job
 from ssdiff_trt.runtime.bundle.store import open_bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Lines, Progress
 from ssdiff_trt.runtime.quicklook import check_picture
@@ -64,6 +64,7 @@ def bench(
     repeats: int = 5,
     seconds: float = 1.0,
     threads: int | None = None,
+    device: int | None = None,
     scene: tuple[str, str] | None = None,
     reference: str | None = None,
     openers: Mapping[str, str] | None = None,
@@ -88,7 +89,8 @@ def bench(
         repeats: minimum number of runs per process.
         seconds: minimum duration per process of the latency measurement, and again of the
             throughput measurement.
-        threads: CPU threads; default: all cores.
+        threads: CPU threads; default: all usable ones.
+        device: GPU to use, counted from 0; default: the first.
         scene: PAN and MS files to pansharpen as well, from files to file, with the bundle's steps.
         reference: opener of the PyTorch reference, to measure it as the candidate ``reference``.
         openers: openers of further candidates, by name. An opener is the ``module:function`` path
@@ -118,18 +120,19 @@ def bench(
         budget_watts=budget,
     )
     _check(settings)
-    for option, path in (("--json", json), ("--plot", plot)):
+    for option, path in (("json", json), ("plot", plot)):
         if path is not None:
             check_target(Path(path), scene or (), overwrite, option)
     if plot is not None and plot == json:
-        raise SSDiffError(f"--json and --plot are both {json}; give them different names.")
+        raise InputError(f"`json` and `plot` are both {json}; give them different names.")
     if plot is not None:
         check_picture(Path(plot))
     machine = environment(power_label)
     _warn_if_busy(machine.cores, progress)
     openers = {**({"reference": reference} if reference else {}), **(openers or {})}
     candidates = _open_candidates(
-        _candidate_jobs(bundle, backends, precisions, openers, settings, progress), progress
+        _candidate_jobs(bundle, backends, precisions, openers, settings, device, progress),
+        progress,
     )
     began = cpu_time()
     with progress:
@@ -159,17 +162,17 @@ def bench(
 def _check(settings: Settings) -> None:
     for name, values in (
         ("`batch`", settings.batches),
-        ("--rounds", (settings.rounds,)),
-        ("--repeats", (settings.repeats,)),
+        ("rounds", (settings.rounds,)),
+        ("repeats", (settings.repeats,)),
         ("`threads`", (1 if settings.threads is None else settings.threads,)),
     ):
         if not values or min(values) < 1:
-            raise SSDiffError(
+            raise InputError(
                 f"{name} is {','.join(map(str, values))}, expected 1 or more; correct it."
             )
     if not 0 <= settings.seconds < 3600:
-        raise SSDiffError(
-            f"--seconds is {settings.seconds:g}, expected 0 to less than 3600; correct it."
+        raise InputError(
+            f"`seconds` is {settings.seconds:g}, expected 0 to less than 3600; correct it."
         )
     for number in settings.steps:
         spaced_timesteps(number)
@@ -194,11 +197,13 @@ def _candidate_jobs(
     precisions: Sequence[PrecisionChoice],
     openers: Mapping[str, str],
     settings: Settings,
+    device: int | None,
     progress: Progress,
 ) -> Iterator[tuple[str, Job]]:
     """Name and opening job of each candidate that was asked for."""
     shared = settings.model_dump(include={"batches", "steps", "repeats", "seconds", "threads"})
     shared |= {"task": "open", "bundle": bundle, "show_progress": isinstance(progress, Lines)}
+    shared["gpu"] = device
     for choice in backends:
         name = best_backend(progress) if choice == "auto" else choice
         for precision in precisions:
@@ -234,7 +239,7 @@ def _open_candidates(
         }
         candidates[f"{name} {opened.precision}"] = job.model_copy(update=update), opened
     if not candidates:
-        raise SSDiffError(" ".join(refusals))
+        raise InputError(" ".join(refusals))
     for refusal in refusals:
         progress.warn(f"left out: {refusal}")
     return candidates
@@ -290,9 +295,9 @@ def _run_job(job: Job, answer_type: type[Answer]) -> Answer:
         start_new_session=True,  # Ctrl-C reaches this process alone, which reports it once
     )
     if completed.returncode == REFUSED:
-        raise SSDiffError(completed.stdout)
+        raise InputError(completed.stdout)
     if completed.returncode < 0:
-        raise SSDiffError(
+        raise InputError(
             f"The process that measured {job.backend} with batches of {max(job.batches)} was "
             f"killed (signal {-completed.returncode}), usually for lack of memory; lower `batch`."
         )

@@ -26,7 +26,7 @@ from ssdiff_trt.runtime.benchmark.gauges import Watch
 from ssdiff_trt.runtime.benchmark.results import Opened, Process, Sample, SceneRun, Strict
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.parity.ladder import real_tiles
 from ssdiff_trt.runtime.progress import Lines, Progress
 from ssdiff_trt.runtime.schedule import Schedule, make_schedule, spaced_timesteps
@@ -51,6 +51,8 @@ class Job(Strict):
     device: Device = "cpu"
     """Device of the backend, to select the gauge; determined by the task ``open``."""
     threads: int | None
+    gpu: int | None = None
+    """Index of the GPU, counted from 0; the first by default."""
     steps: tuple[int, ...] = ()
     repeats: int = 1
     seconds: float = 0
@@ -64,7 +66,12 @@ class Job(Strict):
     def open(self, bundle: Bundle, batch: int | None) -> Backend:
         """Open the backend for batches of up to ``batch`` tiles."""
         progress = Lines() if self.show_progress else Progress()
-        options = {"precision": self.precision, "threads": self.threads, "batch": batch}
+        options = {
+            "precision": self.precision,
+            "threads": self.threads,
+            "batch": batch,
+            "device": self.gpu,
+        }
         backend: Backend = pkgutil.resolve_name(self.opener)(
             self.backend, bundle, progress=progress, **options
         )
@@ -85,7 +92,7 @@ def open_candidate(job: Job) -> Opened:
         if backend.device == "cpu" or backend.batch >= batch:
             fitting.append(batch)
     if not fitting:
-        raise SSDiffError(
+        raise InputError(
             f"No batch size of {', '.join(map(str, job.batches))} fits into memory, which has room "
             f"for {backend.describe()}; lower `batch`."
         )

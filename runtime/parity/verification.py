@@ -9,7 +9,7 @@ from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.bundle.manifest import Parity, Trajectory
 from ssdiff_trt.runtime.bundle.store import open_bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.parity.ladder import LIMITS, compare, faults, trajectories, walk
 from ssdiff_trt.runtime.progress import Progress
 
@@ -35,7 +35,13 @@ class Verification(BaseModel):
 
 
 def verify(
-    bundle: str, backend: str, precision: PrecisionChoice, progress: Progress | None = None
+    bundle: str,
+    backend: str = "auto",
+    precision: PrecisionChoice = "auto",
+    *,
+    device: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Compare a backend, at every sampling step, with ONNX Runtime on the CPU in FP32.
 
@@ -43,6 +49,8 @@ def verify(
         bundle: directory of a bundle, or name of a shipped one.
         backend: a name of :data:`ssdiff_trt.runtime.backends.protocol.BACKENDS`.
         precision: precision of the network.
+        device: GPU to use, counted from 0; default: the first.
+        threads: CPU threads; default: all usable ones.
         progress: receives progress updates.
 
     Raises:
@@ -50,10 +58,12 @@ def verify(
     """
     progress = progress or Progress()
     opened = open_bundle(bundle)
-    reference = OnnxRuntime(opened, form="portable")
-    verified = open_backend(backend, opened, precision=precision, progress=progress)
+    reference = OnnxRuntime(opened, form="portable", threads=threads)
+    verified = open_backend(
+        backend, opened, precision=precision, device=device, threads=threads, progress=progress
+    )
     if verified.describe() == reference.describe():
-        raise SSDiffError(
+        raise InputError(
             f"{verified.describe()} is the reference of the verification; choose another "
             "`backend` or `precision`."
         )

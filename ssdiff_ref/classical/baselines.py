@@ -24,7 +24,7 @@ from ssdiff_ref.quality.filters import (
     mtf_filter,
     mtf_filter_pan,
 )
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import interpolate
 from ssdiff_trt.runtime.sensors import Sensor
 
@@ -210,6 +210,6 @@ def find_method(name: str) -> str:
     for method in METHODS:
         if method.lower() == name.lower():
             return method
-    raise SSDiffError(
+    raise InputError(
         f"The method {name!r} is unknown, expected one of {', '.join(METHODS)}; choose one of them."
     )

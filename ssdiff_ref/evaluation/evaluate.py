@@ -19,7 +19,7 @@ from ssdiff_ref.evaluation.report import as_json, write_csv
 from ssdiff_ref.protocol.alignment import align
 from ssdiff_ref.protocol.array_files import SUFFIXES, open_arrays
 from ssdiff_ref.protocol.datasets import open_pair
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.options import (
     ExecutionOptions,
@@ -204,15 +204,15 @@ def _check_options(
         stated_shift = None if shift == "none" else shift
         use, unused = "`reference`", {**fusing, **pair, "shift": stated_shift}
         if not inputs:
-            raise SSDiffError("No fused rasters were given, expected one or more; name them.")
+            raise InputError("No fused rasters were given, expected one or more; name them.")
     elif len(inputs) == 1 and arrays:
         use, unused = str(inputs[0]), {**pair, **rasters}
     elif len(inputs) != 2 or arrays:
         names = ", ".join(map(str, inputs)) or "none"
-        raise SSDiffError(
+        raise InputError(
             f"The inputs are {names}, expected PAN and MS, or one .h5 or .mat file, or fused "
             "rasters with `reference`; give one of these."
         )
     for option, value in unused.items():
         if value not in (None, ()):
-            raise SSDiffError(f"`{option}` has no effect with {use}; leave it out.")
+            raise InputError(f"`{option}` has no effect with {use}; leave it out.")

@@ -24,7 +24,7 @@ from ssdiff_ref.protocol.simulation import decimation_phase
 from ssdiff_ref.quality.checks import Image, check_finite
 from ssdiff_ref.quality.metrics import full_resolution_scores, reduced_resolution_scores
 from ssdiff_ref.quality.quality_index import BLOCK
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.radiometry import Scale
 from ssdiff_trt.runtime.sensors import Sensor
@@ -204,18 +204,18 @@ def check_imagery(bands: int, size: tuple[int, int], crop: int) -> None:
     ``size`` is height and width of the ground truth in pixels.
     """
     if bands < 2:
-        raise SSDiffError(
+        raise InputError(
             "The imagery has 1 band, expected 2 or more because the metrics compare bands; "
-            "select more with --bands."
+            "select more with `bands`."
         )
     if crop < 0:
-        raise SSDiffError(f"The crop is {crop}, expected 0 or more; change --crop.")
+        raise InputError(f"The crop is {crop}, expected 0 or more; change `crop`.")
     required = smallest_size(crop)
     if min(size) < required:
         largest = (min(size) - BLOCK + 1) // 2
         less = " or less" if largest else ""
-        remedy = f"pass --crop {largest}{less}, or " if min(size) >= BLOCK else ""
-        raise SSDiffError(
+        remedy = f"pass `crop={largest}`{less}, or " if min(size) >= BLOCK else ""
+        raise InputError(
             f"At reduced resolution the imagery is {size[1]} x {size[0]} pixels, expected "
             f"{required} x {required} or more for a crop of {crop}; {remedy}give a larger scene."
         )
@@ -250,4 +250,4 @@ def _translate_errors(
             yield
     except SSDiffError as error:
         scene = f", scene {index + 1}" if dataset.count > 1 else ""
-        raise SSDiffError(f"{method} at {resolution} resolution{scene}: {error}") from error
+        raise InputError(f"{method} at {resolution} resolution{scene}: {error}") from error

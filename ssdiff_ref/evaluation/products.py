@@ -12,7 +12,7 @@ from rasterio.io import DatasetReader
 
 from ssdiff_ref.protocol.datasets import sensor_scale
 from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.raster.image import Bands, choose_bands, open_raster, read_rectangle
 from ssdiff_trt.runtime.raster.placement import ON_GRID
 from ssdiff_trt.runtime.raster.radiometry import Scale, choose_scale
@@ -70,32 +70,32 @@ def open_products(
             unique = [Path(other).stem for other in fused].count(Path(path).stem) == 1
             name = Path(path).stem if unique else str(path)
             if name in opened:
-                raise SSDiffError(f"{path} is given twice; give each fused raster once.")
+                raise InputError(f"{path} is given twice; give each fused raster once.")
             opened[name] = stack.enter_context(open_raster(path, "fused"))
         for image in opened.values():
             _check_grid(image, truth)
             if len(choose_bands(image, bands)) != len(reference_bands):
-                raise SSDiffError(
+                raise InputError(
                     f"{image.name} has {len(choose_bands(image, bands))} bands, expected the "
                     f"{len(reference_bands)} of {truth.name}; select the same "
-                    "bands of both with --bands."
+                    "bands of both with `bands`."
                 )
         values_of = value_type("reference", truth, reference_bands[0], holes_declared=False)
         scale = choose_scale(values_of, full_scale, sensor_scale(optics))
         values, valid = _read(truth, reference_bands, nodata)
         if not valid.any():
-            raise SSDiffError(
+            raise InputError(
                 f"The reference {reference} has no valid pixel, expected at least one; "
-                "check --nodata."
+                "check `nodata`."
             )
         images = {}
         for name, image in opened.items():
             images[name], image_valid = _read(image, choose_bands(image, bands), nodata)
             valid &= image_valid
             if not valid.any():
-                raise SSDiffError(
+                raise InputError(
                     f"{image.name} has no valid pixel where the reference is valid, expected "
-                    "images of the same area; check --nodata."
+                    "images of the same area; check `nodata`."
                 )
     return Products(values, images, valid, optics, scale)
 
@@ -111,7 +111,7 @@ def _check_grid(image: DatasetReader, reference: DatasetReader) -> None:
     CRS and transform are not compared if either raster is not georeferenced.
     """
     if image.shape != reference.shape:
-        raise SSDiffError(
+        raise InputError(
             f"{image.name} is {image.width} x {image.height} pixels, expected the "
             f"{reference.width} x {reference.height} of {reference.name}; crop both to the same "
             "grid."
@@ -119,7 +119,7 @@ def _check_grid(image: DatasetReader, reference: DatasetReader) -> None:
     if image.transform.is_identity or reference.transform.is_identity:
         return
     if image.crs != reference.crs:
-        raise SSDiffError(
+        raise InputError(
             f"{image.name} is in {image.crs}, expected {reference.crs} as {reference.name}; warp "
             "it to that grid."
         )
@@ -129,7 +129,7 @@ def _check_grid(image: DatasetReader, reference: DatasetReader) -> None:
         abs(a - b) for corner in corners for a, b in zip(to_reference * corner, corner, strict=True)
     )
     if shift > ON_GRID:
-        raise SSDiffError(
+        raise InputError(
             f"The grid of {image.name} is up to {shift:.2f} pixels off that of {reference.name}, "
             "expected the same grid; warp it to that."
         )

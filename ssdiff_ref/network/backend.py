@@ -116,6 +116,7 @@ def open_torch(
     precision: PrecisionChoice = "auto",
     threads: int | None = None,
     batch: int | None = None,
+    device: int | None = None,
     progress: Progress | None = None,
     **form: Any,
 ) -> TorchBackend:
@@ -125,5 +126,7 @@ def open_torch(
     takes ``fmim``, ``attention`` and ``compiled`` of :class:`TorchBackend`.
     """
     kind = TorchOnGpu if torch.cuda.is_available() else TorchBackend
+    if device is not None and torch.cuda.is_available():
+        torch.cuda.set_device(device)
     network_precision: Precision = "fp32" if precision == "auto" else precision
     return kind(bundle, precision=network_precision, threads=threads, batch=batch, **form)

@@ -20,7 +20,7 @@ from ssdiff_trt.runtime.bundle.store import (
     is_bundle,
     open_bundle,
 )
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 
 # Module name here -> name in the released checkpoints, spelled as the authors do ("upsamle").
 # The first match applies.
@@ -75,7 +75,7 @@ def weights_file(path: str | Path) -> Path:
         return Path(path)
     bundle = open_bundle(path)
     if CHECKPOINT not in bundle.manifest.files:
-        raise SSDiffError(
+        raise InputError(
             f"The bundle {path} contains no {CHECKPOINT}; export it again, or give the weights "
             "that it was exported from."
         )
@@ -94,7 +94,7 @@ class Checkpoint:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise SSDiffError(f"There is no weights file {path}.")
+        raise InputError(f"There is no weights file {path}.")
     try:
         if path.suffix == WEIGHTS:
             return load_file(path)
@@ -102,7 +102,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         unsafe = isinstance(error, pickle.UnpicklingError)
         reason = "it contains objects other than tensors" if unsafe else str(error).splitlines()[0]
-        raise SSDiffError(
+        raise InputError(
             f"{path} cannot be read as weights ({reason}); "
             "give a .safetensors file, or a .pt file that contains only tensors."
         ) from error
@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         summary = (
             ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         )
-        raise SSDiffError(
+        raise InputError(
             f"{path} contains {summary[:80]}, expected a state dict that maps names to tensors; "
             "save the state dict itself."
         )
@@ -135,7 +135,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     }
     skip = released_name("ms_skip.0.weight")
     if skip not in tensors or tensors[skip].ndim != 4:
-        raise SSDiffError(
+        raise InputError(
             f"{path} has no 4-dimensional tensor {skip}; it is not an SSDiff checkpoint."
         )
     net = SSNet(bands=tensors[skip].shape[1])
@@ -149,13 +149,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     for fault, names in (("lacks", missing), ("has the unknown", unknown)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise SSDiffError(f"{path} {fault} tensor {names[0]}{more}.")
+            raise InputError(f"{path} {fault} tensor {names[0]}{more}.")
     for name, own_name in expected_names.items():
         shape, expected = list(tensors[name].shape), list(state[own_name].shape)
         if shape != expected:
-            raise SSDiffError(f"In {path}, tensor {name} has shape {shape}, expected {expected}.")
+            raise InputError(f"In {path}, tensor {name} has shape {shape}, expected {expected}.")
         if not tensors[name].isfinite().all():
-            raise SSDiffError(f"In {path}, tensor {name} has non-finite values.")
+            raise InputError(f"In {path}, tensor {name} has non-finite values.")
         state[own_name] = tensors[name].float()
     net.load_state_dict(state)
     return Checkpoint(net.eval(), unused)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 
 from ssdiff_ref.protocol.datasets import Dataset, Sample
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import ShiftChoice
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.registration import measure_arrays, offset
@@ -36,8 +36,8 @@ def align(dataset: Dataset, shift: ShiftChoice, progress: Progress) -> Dataset:
     if shift == "none":
         return dataset
     if dataset.simulated:
-        raise SSDiffError(
-            f"--shift has no effect on {dataset.name}, which contains its ground truth; "
+        raise InputError(
+            f"`shift` has no effect on {dataset.name}, which contains its ground truth; "
             "leave it out."
         )
 

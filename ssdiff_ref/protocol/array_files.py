@@ -17,7 +17,7 @@ from ssdiff_ref.protocol.datasets import Dataset, Sample, sensor_scale
 from ssdiff_ref.quality.checks import Image, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
 from ssdiff_trt.runtime.arrays import choose_bands
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.raster.radiometry import choose_scale
 from ssdiff_trt.runtime.sources import ValueType
@@ -66,7 +66,7 @@ def open_arrays(
     """
     path = Path(path)
     if not path.is_file():
-        raise SSDiffError(f"{path} is not a file; check the path.")
+        raise InputError(f"{path} is not a file; check the path.")
     stacks = _open_mat(path) if path.suffix == ".mat" else _open_h5(path)
     _check_shapes(path, stacks.shapes)
     count, available = stacks.shapes["ms"][:2]
@@ -119,7 +119,7 @@ def _open_h5(path: Path) -> _Stacks:
             shapes = {role: file[role].shape for role in roles}
             dtype = str(file["ms"].dtype)
     except OSError as error:
-        raise SSDiffError(f"{path} cannot be read as HDF5 ({error}); check the file.") from error
+        raise InputError(f"{path} cannot be read as HDF5 ({error}); check the file.") from error
     return _Stacks(shapes, dtype, 0, load)
 
 
@@ -139,7 +139,7 @@ def _open_mat(path: Path) -> _Stacks:
     _check_roles(path, list(arrays), list(variables))
     for role, array in arrays.items():
         if array.ndim != 3:
-            raise SSDiffError(
+            raise InputError(
                 f"The {role} of {path.name} has shape {list(array.shape)}, expected one scene "
                 "[H, W, C]; rearrange it, or give an .h5 for several scenes."
             )
@@ -161,7 +161,7 @@ def _load_mat(path: Path) -> dict[str, _Array]:
             with h5py.File(path) as file:
                 return {name: data[()].T for name, data in file.items() if hasattr(data, "dtype")}
     except (ValueError, OSError, MatReadError) as error:
-        raise SSDiffError(
+        raise InputError(
             f"{path} cannot be read as a MATLAB file ({error}); check the file."
         ) from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}
@@ -169,7 +169,7 @@ def _load_mat(path: Path) -> dict[str, _Array]:
 
 def _check_roles(path: Path, roles: Sequence[str], names: Sequence[str]) -> None:
     if not {"ms", "pan"} <= set(roles):
-        raise SSDiffError(
+        raise InputError(
             f"{path.name} contains {', '.join(names) or 'no arrays'}, expected at least ms and pan "
             "(PanCollection) or I_MS and I_PAN (DLPan-Toolbox); give a file with both."
         )
@@ -178,7 +178,7 @@ def _check_roles(path: Path, roles: Sequence[str], names: Sequence[str]) -> None
 def _check_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     ms = shapes["ms"]
     if len(ms) != 4 or not all(ms):
-        raise SSDiffError(
+        raise InputError(
             f"The ms of {path.name} has shape {list(ms)}, expected [N, C, H, W] with no empty "
             "axis; rearrange its axes."
         )
@@ -188,7 +188,7 @@ def _check_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     expected = {"gt": full_shape, "lms": full_shape, "pan": (count, 1, *pan_size)}
     for role, shape in expected.items():
         if shapes.get(role, shape) != shape:
-            raise SSDiffError(
+            raise InputError(
                 f"The {role} of {path.name} has shape {list(shapes[role])}, expected {list(shape)} "
                 f"because ms has {list(ms)}; give arrays of the same scenes, PAN {RATIO} times "
                 "the size of MS."

@@ -18,7 +18,7 @@ from ssdiff_ref.protocol.rectangle import largest_rectangle
 from ssdiff_ref.protocol.simulation import align_pan_to_ms, degrade
 from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, HALO, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.progress import Progress
@@ -120,7 +120,7 @@ def read_whole(scene: Scene) -> WholePair:
     """Read the area of a scene that lies inside both rasters."""
     rows, cols = scene.whole
     if not (rows and cols):
-        raise SSDiffError(
+        raise InputError(
             f"{scene.pan.name} and {scene.ms.name} share no whole pixel of MS, expected at least "
             "one; give a larger pair."
         )
@@ -174,9 +174,9 @@ def open_pair(
     if not rows:
         rows, cols = largest_rectangle(whole.valid, _MS_MULTIPLE)
     if not rows:
-        raise SSDiffError(
+        raise InputError(
             f"No {_MS_MULTIPLE} x {_MS_MULTIPLE} pixels of MS are valid in both {ms} and {pan}, "
-            "expected at least one such area; check --nodata, or give another area."
+            "expected at least one such area; check `nodata`, or give another area."
         )
     fine_rows = whole.rows[RATIO * rows.start : RATIO * rows.stop]
     fine_cols = whole.cols[RATIO * cols.start : RATIO * cols.stop]

@@ -21,7 +21,7 @@ from ssdiff_ref.protocol.datasets import read_whole
 from ssdiff_ref.protocol.simulation import degrade
 from ssdiff_ref.quality.checks import Mask, fit_sensor
 from ssdiff_ref.quality.filters import BICUBIC_BEFORE, BICUBIC_SUPPORT, REACH, decimate
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.progress import Progress
@@ -95,7 +95,7 @@ def simulate(
                     _write(staging / layer.name, scene, layer, tags)
                     check_complete(staging / layer.name)
             except (*GDAL_ERRORS, OSError) as error:
-                raise SSDiffError(
+                raise InputError(
                     f"{folder} cannot be written ({error}); is the disk full?"
                 ) from error
             if folder.exists():
@@ -132,7 +132,7 @@ def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
     # MS is decimated by 4, so its sides have to be multiples of 4.
     height, width = (size - size % RATIO for size in whole.ms_valid.shape)
     if not (height and width):
-        raise SSDiffError(
+        raise InputError(
             f"PAN and MS share {whole.ms_valid.shape[0]} x {whole.ms_valid.shape[1]} pixels of MS, "
             f"expected {RATIO} x {RATIO} or more; give a larger pair."
         )
@@ -144,7 +144,7 @@ def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
     )
     ms_lr_valid, pan_lr_valid = _reduced_ms_valid(ms_valid), _reduced_pan_valid(pan_valid)
     if not (ms_lr_valid.any() and pan_lr_valid.any()):
-        raise SSDiffError(
+        raise InputError(
             f"Every pixel of {scene.ms.name} is nodata or within {REACH} pixels of it, expected "
             "some that are not; give an area with less nodata."
         )
@@ -173,7 +173,7 @@ def _ms_grid(scene: Scene, row: int, col: int) -> Affine:
 
 def _check_folder(folder: Path, sources: Sequence[str | Path], overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
-        raise SSDiffError(f"{folder} is a file, expected a directory; give another --output.")
+        raise InputError(f"{folder} is a file, expected a directory; give another `output`.")
     if folder.is_dir():
         for name in FILES:
             check_target(folder / name, sources, overwrite)

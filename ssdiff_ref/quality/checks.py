@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.sensors import Sensor, find_sensor
 
@@ -28,7 +28,7 @@ def as_image(array: ArrayLike, name: str, layout: str = "[C, H, W]") -> Image:
     """
     image = np.asarray(array, dtype=np.float64)
     if image.ndim != layout.count(",") + 1 or not image.size:
-        raise SSDiffError(
+        raise InputError(
             f"The {name} has shape {list(image.shape)}, expected {layout}; rearrange its axes."
         )
     return image
@@ -37,7 +37,7 @@ def as_image(array: ArrayLike, name: str, layout: str = "[C, H, W]") -> Image:
 def check_finite(image: Image, name: str) -> None:
     """Raise an SSDiffError if any value is NaN or infinite."""
     if count := image.size - int(np.isfinite(image).sum()):
-        raise SSDiffError(
+        raise InputError(
             f"The {name} has {count} non-finite values, expected finite values in all valid "
             "pixels; replace them or mark those pixels as invalid."
         )
@@ -46,7 +46,7 @@ def check_finite(image: Image, name: str) -> None:
 def check_same_shape(image: Image, name: str, other: Image, other_name: str) -> None:
     """Raise an SSDiffError unless both images have the same shape."""
     if image.shape != other.shape:
-        raise SSDiffError(
+        raise InputError(
             f"The {name} has shape {list(image.shape)}, expected that of the {other_name}, "
             f"{list(other.shape)}; give images of the same bands and pixels."
         )
@@ -55,7 +55,7 @@ def check_same_shape(image: Image, name: str, other: Image, other_name: str) -> 
 def check_sensor(bands: int, sensor: Sensor) -> None:
     """Raise an SSDiffError unless the sensor has ``bands`` bands."""
     if bands != len(sensor.bands):
-        raise SSDiffError(
+        raise InputError(
             f"The image has {bands} bands, expected the {len(sensor.bands)} of {sensor.title}; "
             "name the sensor that acquired it, or select the bands (alpha is excluded by default)."
         )
@@ -79,7 +79,7 @@ def check_grids(ms: Image, pan: Image) -> None:
     """Raise an SSDiffError unless PAN is 4 times the size of MS in both directions."""
     expected = [RATIO * size for size in ms.shape[-2:]]
     if list(pan.shape) != expected:
-        raise SSDiffError(
+        raise InputError(
             f"The PAN is {list(pan.shape)} pixels, expected {expected}, {RATIO} times the MS; "
             "crop both to the same area."
         )
@@ -89,7 +89,7 @@ def check_divisible(image: Image) -> None:
     """Raise an SSDiffError unless H and W of ``[..., H, W]`` are multiples of 4."""
     height, width = image.shape[-2:]
     if height % RATIO or width % RATIO:
-        raise SSDiffError(
+        raise InputError(
             f"The image is {height} x {width} pixels, expected multiples of {RATIO}; crop it to "
             f"{height - height % RATIO} x {width - width % RATIO}."
         )
@@ -101,12 +101,12 @@ def as_mask(valid: ArrayLike | None, shape: tuple[int, ...]) -> Mask:
         return np.ones(shape[-2:], dtype=np.bool_)
     mask = np.asarray(valid)
     if mask.dtype != np.bool_ or mask.shape != shape[-2:]:
-        raise SSDiffError(
+        raise InputError(
             f"The mask of valid pixels is {mask.dtype} of shape {list(mask.shape)}, expected bool "
             f"of shape {list(shape[-2:])}; give one boolean per pixel."
         )
     if not mask.any():
-        raise SSDiffError(
+        raise InputError(
             "The mask has no valid pixels, expected at least one; choose another area."
         )
     return mask

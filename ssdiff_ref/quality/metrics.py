@@ -25,7 +25,7 @@ from ssdiff_ref.quality.checks import (
 )
 from ssdiff_ref.quality.filters import REACH, bicubic_quarter, mtf_filter
 from ssdiff_ref.quality.quality_index import check_block, q2n, q_average, uqi
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO, interpolate
 from ssdiff_trt.runtime.interpolator import REACH as INTERPOLATOR_REACH
 from ssdiff_trt.runtime.sensors import Sensor
@@ -53,7 +53,7 @@ _COARSE_PAN_REACH = RATIO * INTERPOLATOR_REACH + 9
 
 def _check_several_bands(image: Image, metric: str) -> None:
     if len(image) < 2:
-        raise SSDiffError(
+        raise InputError(
             f"The image has 1 band, expected at least 2 because {metric} compares bands; "
             "skip this metric."
         )
@@ -63,7 +63,7 @@ def _inner(mask: Mask, reach: int, mode: str = "nearest") -> Mask:
     """Valid pixels whose neighbours within ``reach`` are valid too; ``mode`` as in ndimage."""
     inner: Mask = ndimage.minimum_filter(mask, size=2 * reach + 1, mode=mode)
     if not inner.any():
-        raise SSDiffError(
+        raise InputError(
             f"No valid pixel has {reach} valid neighbours on each side, expected at least one; "
             "choose an area with less nodata."
         )
@@ -92,7 +92,7 @@ def sam(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
     lengths = np.linalg.norm(fused, axis=0) * np.linalg.norm(reference, axis=0)
     mask = mask & (lengths > 0)
     if not mask.any():
-        raise SSDiffError("All spectra are zero, expected imagery; choose another area.")
+        raise InputError("All spectra are zero, expected imagery; choose another area.")
     angles = np.arccos(np.clip(dot[mask] / lengths[mask], -1, 1))
     return float(np.degrees(angles.mean()))
 
@@ -116,7 +116,7 @@ def ergas(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None
     mean = reference[:, mask].mean(axis=1)
     if not mean.all():
         band = int(np.argmin(mean != 0)) + 1
-        raise SSDiffError(
+        raise InputError(
             f"Band {band} of the reference has mean 0, expected imagery because ERGAS divides by "
             "the mean; leave the band out."
         )
@@ -154,7 +154,7 @@ def scc(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
     """
     fused, reference, mask = as_pair(fused, reference, valid)
     if min(mask.shape) < 3:
-        raise SSDiffError(
+        raise InputError(
             f"The image is {mask.shape[0]} x {mask.shape[1]} pixels, expected 3 x 3 or more; "
             "choose a larger area."
         )
@@ -163,7 +163,7 @@ def scc(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
     x, y = _gradient(fused[inside])[:, mask], _gradient(reference[inside])[:, mask]
     strength = np.sqrt((x**2).sum() * (y**2).sum())
     if not strength:
-        raise SSDiffError(
+        raise InputError(
             "The fused image or the reference is flat, expected edges because SCC compares them; "
             "choose another area."
         )
@@ -214,7 +214,7 @@ def ssim(
     fused, reference, mask = as_pair(fused, reference, valid)
     reach = 5
     if min(mask.shape) < 2 * reach + 1:
-        raise SSDiffError(
+        raise InputError(
             f"The image is {mask.shape[0]} x {mask.shape[1]} pixels, expected 11 x 11 or more; "
             "choose a larger area."
         )
@@ -263,7 +263,7 @@ def reduced_resolution_scores(
     inside = np.s_[..., cut - 1 : -cut, cut - 1 : -cut] if cut else np.s_[...]
     x, y, mask = fused[inside], reference[inside], mask[inside]
     if min(y.shape[-2:]) < 1:
-        raise SSDiffError(
+        raise InputError(
             f"The image is {reference.shape[1]} x {reference.shape[2]} pixels and the protocol "
             f"cuts off {2 * cut - 1}, expected more than that on each side; give a larger image."
         )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssdiff_ref.quality.checks import Image, Mask, as_pair
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 
 BLOCK = 32
 """Pixels on a side of a block."""
@@ -49,7 +49,7 @@ def _variance(centred: Image) -> Image:
 def _mean_where(whole: Mask, index: Image) -> Image:
     """Mean of an index ``[*grid, ...]`` over the blocks that ``whole`` ``[*grid]`` selects."""
     if not whole.any():
-        raise SSDiffError(
+        raise InputError(
             f"No block of {BLOCK} x {BLOCK} pixels is entirely valid, expected at least one; "
             "choose an area with less nodata."
         )
@@ -76,7 +76,7 @@ def check_block(image: Image) -> None:
     """Raise an SSDiffError unless at least one block fits into ``[..., H, W]``."""
     height, width = image.shape[-2:]
     if min(height, width) < BLOCK:
-        raise SSDiffError(
+        raise InputError(
             f"The image is {height} x {width} pixels, expected {BLOCK} x {BLOCK} or more; "
             "choose a larger area."
         )
@@ -234,7 +234,7 @@ def q2n(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
     fused, reference, mask = as_pair(fused, reference, valid)
     check_block(reference)
     if reference.max() <= 1:
-        raise SSDiffError(
+        raise InputError(
             f"The maximum of the reference is {reference.max():g}, expected digital numbers "
             "because Q2n rounds to integers; multiply by the sensor's full scale."
         )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -137,15 +137,15 @@ def read_config(path: str | Path) -> Config:
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise SSDiffError(f"There is no training configuration {path}.") from None
+        raise InputError(f"There is no training configuration {path}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SSDiffError(f"{path} cannot be read as TOML ({error}); check the file.") from error
+        raise InputError(f"{path} cannot be read as TOML ({error}); check the file.") from error
     try:
         return Config.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         location = ".".join(map(str, first["loc"])) or "the configuration"
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise SSDiffError(
+        raise InputError(
             f"In {path}, {location}: {first['msg']}{more}; correct the file."
         ) from error

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.procedural import dead_leaves
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write
 
 ARRAYS = (".h5", ".hdf5")
@@ -112,7 +112,7 @@ def expand(folder: Path, pattern: str) -> list[Path]:
     full = folder / pattern
     paths = sorted(Path(full.anchor or ".").glob(str(full.relative_to(full.anchor or "."))))
     if not paths:
-        raise SSDiffError(f"No file {full} was found; check the source's files and --data.")
+        raise InputError(f"No file {full} was found; check the source's files and `data`.")
     return paths
 
 
@@ -147,7 +147,7 @@ def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> Training
                         with WarpedVRT(raster, resampling=Resampling.cubic, **grid) as warped:
                             layers.append(warped.read(selected))
     except RasterioError as error:
-        raise SSDiffError(
+        raise InputError(
             f"A file of the source {source.name} cannot be read ({error}); check the file."
         ) from error
     pixels = np.concatenate([layer.astype(np.uint16) for layer in layers])
@@ -192,7 +192,7 @@ def unpack(path: Path) -> list[TrainingImage]:
                 for difference in [content[f"picture{index}"]]
             ]
     except (OSError, ValueError, KeyError) as error:
-        raise SSDiffError(
+        raise InputError(
             f"{path} cannot be read as packed imagery ({error}); write it with ssdiff-ref pack."
         ) from error
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.imagery import Crops, TrainingImage
 from ssdiff_ref.training.synthesis import Batch, Synthesizer, crop_size
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
 
 
@@ -56,7 +56,7 @@ class SimulatedPairs:
         if patch not in self._choices:
             weighted = list(self._crops.choices(lambda step: crop_size(patch, step)))
             if not weighted:
-                raise SSDiffError(
+                raise InputError(
                     f"No source has {crop_size(patch, 1)} x {crop_size(patch, 1)} pixels without "
                     f"nodata, which patches of {patch} pixels need; give larger imagery."
                 )
@@ -103,15 +103,15 @@ class PanCollectionPairs:
         try:
             with h5py.File(path) as file:
                 if missing := {"gt", "lms", "ms", "pan"} - set(file):
-                    raise SSDiffError(
+                    raise InputError(
                         f"{path} lacks {', '.join(sorted(missing))}, expected gt, lms, ms and pan; "
                         "give a training file of PanCollection."
                     )
                 count, available, self._size = file["gt"].shape[:3]
         except OSError as error:
-            raise SSDiffError(f"{path} cannot be read as HDF5 ({error}).") from error
+            raise InputError(f"{path} cannot be read as HDF5 ({error}).") from error
         if (selected := len(self._bands or range(available))) != bands:
-            raise SSDiffError(
+            raise InputError(
                 f"{path} gives {selected} bands, expected {bands} as configured; select them "
                 "with the source's bands."
             )
@@ -123,7 +123,7 @@ class PanCollectionPairs:
 
     def draw(self, patch: int, count: int) -> Batch:
         if patch > self._size:
-            raise SSDiffError(
+            raise InputError(
                 f"{self._path} has patches of {self._size} pixels, expected {patch} or more; "
                 "lower the stage's patch."
             )

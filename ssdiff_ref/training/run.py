@@ -33,7 +33,7 @@ from ssdiff_ref.training.trainer import Trainer
 from ssdiff_ref.training.validation import PATCH, Validation
 from ssdiff_ref.training.widening import widen
 from ssdiff_trt.runtime.bundle.store import SHIPPED
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.progress import Progress
 
 _VALIDATION_SEED = 20_240_411
@@ -120,7 +120,7 @@ def _run(
     images = unpack(Path(packed)) if packed else read_sources(settings.sources, folder)
     images += make_scenes(settings.sources, settings.bands, settings.seed)
     if target.exists() and not target.is_dir():
-        raise SSDiffError(f"{target} is a file, expected a folder; give another --output.")
+        raise InputError(f"{target} is a file, expected a folder; give another `output`.")
     target.mkdir(parents=True, exist_ok=True)
     generator = Generator()
     pairs = _pair_source(settings, images, folder, False, generator, torch_device)
@@ -152,7 +152,7 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise SSDiffError(
+        raise InputError(
             f"The device {name} cannot be used ({str(error).splitlines()[0]}); give cpu or cuda."
         ) from error
     return device
@@ -168,7 +168,7 @@ def pack_imagery(
     """
     target = Path(output)
     if target.exists() and not overwrite:
-        raise SSDiffError(f"{target} exists; choose another name or pass --overwrite.")
+        raise InputError(f"{target} exists; choose another name or pass `overwrite`.")
     settings = read_config(config)
     pack(read_sources(settings.sources, Path(data)), target)
     return target
@@ -181,7 +181,7 @@ def _initial_network(config: Config, folder: Path) -> SSNet:
     shipped = SHIPPED / f"{config.start}.ssdiff"
     net = load_checkpoint(shipped if shipped.is_dir() else folder / config.start).net
     if net.bands > config.bands:
-        raise SSDiffError(
+        raise InputError(
             f"{config.start} is for {net.bands} bands, expected {config.bands} or fewer; start "
             "from other weights."
         )
@@ -216,7 +216,7 @@ def _pair_source(
         ]
     if not pair_sources:
         purpose = "validation" if held_out else "training"
-        raise SSDiffError(
+        raise InputError(
             f"The configuration has no imagery for {purpose}; add sources or change held_out."
         )
     if len(pair_sources) == 1:

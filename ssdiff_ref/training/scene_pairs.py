@@ -16,7 +16,7 @@ from ssdiff_ref.quality.checks import Image, Mask
 from ssdiff_ref.quality.filters import decimate, mtf_filter
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.validation import Scores, score
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO, interpolate
 from ssdiff_trt.runtime.sensors import Sensor
 
@@ -98,7 +98,7 @@ def split_blocks(valid: Mask, share: float = 0.25) -> Split:
     step = round(2 / share)
     validation, test = whole[step // 4 :: step], whole[3 * step // 4 :: step]
     if not validation or not test:
-        raise SSDiffError(
+        raise InputError(
             f"The scene has {len(whole)} blocks of {BLOCK} x {BLOCK} pixels of MS without nodata, "
             f"expected {3 * step // 4 + 1} or more for training, validation and test; give a "
             "larger scene."
@@ -135,7 +135,7 @@ class ScenePairs:
             self._layers.append([torch.from_numpy(np.ascontiguousarray(a)) for a in layers])
             self._corners.append(torch.from_numpy(_corners(usable, patch)))
         if not len(self._corners[0]):
-            raise SSDiffError(
+            raise InputError(
                 f"The scene has no {patch} x {patch} pixels of MS outside nodata and the held-out "
                 "blocks, expected some to train on; give a larger scene."
             )
@@ -193,7 +193,7 @@ class Blocks:
         layers = [torch.from_numpy(a) for a in (scene.pan[None], interpolate(ms), ms, scene.truth)]
         height, width = scene.valid.shape
         if min(height, width) < _CONTEXT:
-            raise SSDiffError(
+            raise InputError(
                 f"The scene is {height} x {width} pixels of MS, expected {_CONTEXT} x {_CONTEXT} "
                 "or more; give a larger one."
             )

@@ -27,7 +27,7 @@ from ssdiff_ref.training.config import Config
 from ssdiff_ref.training.pairs import PairSource
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.validation import Scores, Validation
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import T, alphas_cumprod
@@ -176,7 +176,7 @@ class Trainer:
                 if self.iteration % _LOG_EVERY == 0:
                     loss = float(torch.stack(losses).mean())
                     if not math.isfinite(loss):
-                        raise SSDiffError(
+                        raise InputError(
                             f"The loss is not finite at iteration {self.iteration}; lower the "
                             "learning rate and start from an earlier state."
                         )
@@ -243,8 +243,8 @@ class Trainer:
             for name, value in self.config.model_dump().items()
             if state["config"].get(name) != value
         ]:
-            raise SSDiffError(
-                f"{self.folder} contains a run with another {changed[0]}; give another --output, "
+            raise InputError(
+                f"{self.folder} contains a run with another {changed[0]}; give another `output`, "
                 "or the configuration of that run."
             )
         self.iteration = state["iteration"]

@@ -21,6 +21,7 @@ from ssdiff_trt.cli.options import (
     verbosity_options,
     write_json,
 )
+from ssdiff_trt.cli.process import limit_threads
 from ssdiff_trt.runtime.options import ExecutionOptions, SamplingOptions
 from ssdiff_trt.runtime.sensors import SENSORS
 
@@ -79,12 +80,13 @@ def cli() -> None:
 )
 @overwrite_option
 @verbosity_options
-def collect_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
+def collect_command(quiet: bool, verbose: bool, threads: int | None, **parameters: Any) -> None:
     """Record the network's inputs on real imagery, at every timestep of its trajectories.
 
     Tiles are chosen to differ from each other. Others, elsewhere in the scene, are held out for
     evaluation. The more varied the scenes, the better.
     """
+    limit_threads(threads)
     from ssdiff_trt.calibration.collection import collect
 
     collect(progress=progress_for(quiet, verbose), **parameters)
@@ -102,11 +104,14 @@ def collect_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 @one_option(ExecutionOptions, "threads")
 @overwrite_option
 @verbosity_options
-def sensitivity_command(quiet: bool, verbose: bool, json: str | None, **parameters: Any) -> None:
+def sensitivity_command(
+    quiet: bool, verbose: bool, json: str | None, threads: int | None, **parameters: Any
+) -> None:
     """Quantise one group of layers at a time, rank them by the loss, and choose a plan.
 
     ssdiff-export --int8 does the same, and checks the plan on held-out tiles.
     """
+    limit_threads(threads)
     from ssdiff_trt.calibration.report import print_study, study_bundle
 
     study = study_bundle(

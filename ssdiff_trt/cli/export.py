@@ -21,6 +21,7 @@ from ssdiff_trt.cli.options import (
     verbosity_options,
     write_json,
 )
+from ssdiff_trt.cli.process import limit_threads
 from ssdiff_trt.runtime.options import ExecutionOptions, SamplingOptions
 from ssdiff_trt.runtime.sensors import SENSORS
 
@@ -94,12 +95,15 @@ from ssdiff_trt.runtime.sensors import SENSORS
 @json_option
 @overwrite_option
 @verbosity_options
-def cli(quiet: bool, verbose: bool, json: str | None, **parameters: Any) -> None:
+def cli(
+    quiet: bool, verbose: bool, json: str | None, threads: int | None, **parameters: Any
+) -> None:
     """Export SSDiff weights as a bundle for ssdiff-trt, and check that it computes the same.
 
     Without --weights, the shipped bundles are exported again with the precisions asked for, where
     ssdiff-trt run finds them.
     """
+    limit_threads(threads)
     from ssdiff_trt.cli.info import describe
     from ssdiff_trt.export.command import export
 

@@ -6,6 +6,8 @@ import ctypes
 import os
 import sys
 
+from ssdiff_trt.runtime.options import check_positive
+
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of mallopt(3)
 _LARGE = 1 << 20
 """Bytes from which on memory goes back to the system when it is freed."""
@@ -25,3 +27,10 @@ def share_cores_and_memory() -> None:
         if mallopt:
             mallopt(_M_ARENA_MAX, 1)
             mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def limit_threads(threads: int | None) -> None:
+    """Let PyTorch and ONNX Runtime take so many threads, before they are imported."""
+    if threads is not None:
+        check_positive(threads=threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -12,12 +12,15 @@ from ssdiff_trt.cli.options import (
     FOLDER,
     bundle_option,
     examples,
+    one_option,
     overwrite_option,
     pair_options,
     sensor_option,
     together,
     verbosity_options,
 )
+from ssdiff_trt.cli.process import limit_threads
+from ssdiff_trt.runtime.options import ExecutionOptions
 
 data_option = click.option(
     "--data",
@@ -47,6 +50,7 @@ run_options = together(
     click.option(
         "--device", metavar="NAME", help="PyTorch device, such as cpu or cuda; default: CUDA."
     ),
+    one_option(ExecutionOptions, "threads"),
     verbosity_options,
 )
 
@@ -60,12 +64,13 @@ run_options = together(
 )
 @click.argument("config", type=FILE)
 @run_options
-def train_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
+def train_command(quiet: bool, verbose: bool, threads: int | None, **parameters: Any) -> None:
     """Train weights as CONFIG (TOML) states, or resume an interrupted training.
 
     The folder receives best.safetensors and last.safetensors, losses.csv, validation.csv and
     curves.png, and state.pt to resume from.
     """
+    limit_threads(threads)
     from ssdiff_ref.training.run import train
 
     train(progress=progress_for(quiet, verbose), **parameters)
@@ -99,8 +104,9 @@ def train_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 )
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Learning rate.")
 @run_options
-def finetune_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
+def finetune_command(quiet: bool, verbose: bool, threads: int | None, **parameters: Any) -> None:
     """Fine-tune converged weights branch by branch (L-BAF), on the data of CONFIG."""
+    limit_threads(threads)
     from ssdiff_ref.training.run import finetune
 
     finetune(progress=progress_for(quiet, verbose), **parameters)
@@ -146,14 +152,16 @@ def pack_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     help="Longest training time in minutes; the export takes some more.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@one_option(ExecutionOptions, "threads")
 @overwrite_option
 @verbosity_options
-def adapt_command(quiet: bool, verbose: bool, **parameters: Any) -> int:
+def adapt_command(quiet: bool, verbose: bool, threads: int | None, **parameters: Any) -> int:
     """Adapt weights to one scene; the exit status is 1 if they are not better there.
 
     They are trained on the scene at a quarter of its resolution and evaluated on blocks of it
     that are held out.
     """
+    limit_threads(threads)
     from ssdiff_trt.export.adaptation import adapt
 
     return 0 if adapt(progress=progress_for(quiet, verbose), **parameters) else 1

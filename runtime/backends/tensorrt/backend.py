@@ -24,7 +24,7 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import BATCH, Flavour, Plan, au
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
 from ssdiff_trt.runtime.bundle.manifest import Precision, graph_io
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.files import cache_folder
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import Schedule
@@ -105,7 +105,7 @@ class TensorRT:
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
-            raise SSDiffError(
+            raise BackendError(
                 f"{self._name} cannot load the engine; delete it from the cache to rebuild it."
             )
         self._audit(trt, bundle)
@@ -133,15 +133,15 @@ class TensorRT:
         count = self._engine.num_io_tensors
         names = [self._engine.get_tensor_name(index) for index in range(count)]
         if set(names) != set(specs):
-            raise SSDiffError(f"The engine has {', '.join(names)}, expected {', '.join(specs)}.")
+            raise BackendError(f"The engine has {', '.join(names)}, expected {', '.join(specs)}.")
         for name, spec in specs.items():
             dtype = self._engine.get_tensor_dtype(name)
             if dtype != trt.DataType.FLOAT:
-                raise SSDiffError(f"The engine has {name} in {dtype.name}, expected FLOAT.")
+                raise BackendError(f"The engine has {name} in {dtype.name}, expected FLOAT.")
             shape = tuple(self._engine.get_tensor_shape(name))
             expected = tuple(-1 if size == "batch" else size for size in spec.shape)
             if shape != expected:
-                raise SSDiffError(f"The engine has {name} of shape {shape}, expected {expected}.")
+                raise BackendError(f"The engine has {name} of shape {shape}, expected {expected}.")
         inspector = self._engine.create_engine_inspector()
         self.layers = audit_engine(
             inspector.get_engine_information(trt.LayerInformationFormat.JSON), self.precision
@@ -191,7 +191,7 @@ class TensorRT:
         """Raise if a TensorRT call that returns a status failed."""
         if not succeeded:
             raise CudaError(
-                f"{self._name} refused {operation}; see --verbose, and ssdiff-trt verify."
+                f"{self._name} refused {operation}; check the bundle with ssdiff-trt verify."
             )
 
     def _load(self, table: _StepTable, capture: bool) -> None:
@@ -331,11 +331,17 @@ class TensorRT:
 
 
 def open_tensorrt(
-    name: str, bundle: Bundle, *, precision: Precision, batch: int | None, progress: Progress
+    name: str,
+    bundle: Bundle,
+    *,
+    precision: Precision,
+    batch: int | None,
+    progress: Progress,
+    index: int = 0,
 ) -> TensorRT:
-    """Open the backend on this machine's GPU, with an engine from the cache or built now."""
+    """Open the backend on a GPU of this machine, with an engine from the cache or built now."""
     flavour: Flavour = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
-    cuda, batch = open_cuda(), batch or BATCH
+    cuda, batch = open_cuda(index), batch or BATCH
     plan = Plan(bundle, flavour, precision, cuda.device, max_batch=max(batch, BATCH))
     cache = EngineCache(cache_folder() / "engines", [bundle.path / "engines"])
     free, _ = cuda.memory()

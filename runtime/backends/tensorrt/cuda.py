@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import BackendError, SSDiffError
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no synchronisation with the legacy default stream
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may call CUDA meanwhile
@@ -175,6 +175,7 @@ class PyCuda:
 
         cuda.init()
         self._cuda, self._driver = cuda, _Driver()
+        _check_index(index, cuda.Device.count)
         device = cuda.Device(index)
         self._context = device.retain_primary_context()
         self._context.push()
@@ -250,6 +251,7 @@ class CudaPython:
 
         self._driver = driver
         self._call(driver.cuInit, 0)
+        _check_index(index, lambda: int(self._call(driver.cuDeviceGetCount)))
         device = self._call(driver.cuDeviceGet, index)
         context = self._call(driver.cuDevicePrimaryCtxRetain, device)
         self._call(driver.cuCtxSetCurrent, context)
@@ -334,6 +336,14 @@ class CudaPython:
         self._call(self._driver.cuGraphLaunch, graph, stream)
 
 
+def _check_index(index: int, count: Callable[[], int]) -> None:
+    if index and index >= (number := count()):
+        raise BackendError(
+            f"There is no GPU {index}; this machine has {number}, counted from 0. Choose another "
+            "`device`."
+        )
+
+
 def _out_of_memory(size: int, memory: tuple[int, int]) -> str:
     free, total = (amount / 2**20 for amount in memory)
     return (
@@ -357,21 +367,24 @@ def why_no_cuda() -> str | None:
 
 
 @cache
-def open_cuda() -> Cuda:
-    """CUDA on the first GPU.
+def open_cuda(index: int = 0) -> Cuda:
+    """CUDA on a GPU.
+
+    Args:
+        index: of the GPU, counted from 0.
 
     Raises:
-        SSDiffError: if there is no GPU, or neither package is installed.
+        BackendError: if there is no such GPU, or neither package is installed.
     """
     if reason := why_no_cuda():
-        raise SSDiffError(f"No GPU can be used: {reason}; choose `backend=onnxruntime`.")
+        raise BackendError(f"No GPU can be used: {reason}; choose `backend=onnxruntime`.")
     for kind in (PyCuda, CudaPython):
         try:
-            opened: Cuda = kind()
+            opened: Cuda = kind(index)
         except ImportError:
             continue
         return opened
-    raise SSDiffError(
+    raise BackendError(
         "Neither pycuda nor cuda-python is installed, and one of them is needed to use the GPU; "
         "pip install pycuda, or cuda-python where pycuda cannot be built."
     )

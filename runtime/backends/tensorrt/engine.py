@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Precision
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.progress import Progress
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
@@ -58,7 +58,7 @@ def import_tensorrt(flavour: Flavour) -> ModuleType:
     try:
         return import_module(_MODULES[flavour])
     except ImportError as error:
-        raise SSDiffError(
+        raise BackendError(
             f"{flavour} is not installed here ({error}); pip install 'ssdiff-trt[{flavour}]', or "
             "choose another `backend`."
         ) from error
@@ -128,9 +128,9 @@ def check_target(flavour: Flavour, target: Device | str | None) -> None:
     if flavour == "tensorrt-rtx":
         _capability(import_tensorrt(flavour), target)
     elif not isinstance(target, Device):
-        raise SSDiffError(
+        raise BackendError(
             "TensorRT builds engines on the GPU that runs them, and this machine has none; use "
-            "--engine none and let the first run on the GPU build it, or --engine tensorrt-rtx."
+            "`engine=none` and let the first run on the GPU build it, or `engine=tensorrt-rtx`."
         )
 
 
@@ -142,12 +142,12 @@ def _capability(trt: ModuleType, target: Device | str | None) -> Any:
     supported = [name.lower() for name in members if name.startswith("SM")]
     if target is None or target not in supported:
         problem = (
-            "This machine has no GPU and --gpu is not given"
+            "This machine has no GPU and `gpu` is not given"
             if target is None
-            else f"--gpu is {target!r}"
+            else f"`gpu` is {target!r}"
         )
-        raise SSDiffError(
-            f"{problem}, expected a GPU that TensorRT-RTX builds for; choose --gpu from "
+        raise BackendError(
+            f"{problem}, expected a GPU that TensorRT-RTX builds for; choose `gpu` from "
             f"{', '.join(supported)}."
         )
     return members[target.upper()]
@@ -227,7 +227,7 @@ class Plan:
         parser = trt.OnnxParser(network, logger)
         if not parser.parse_from_file(str(self.bundle.path / self.graph.file)):
             reasons = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
-            raise SSDiffError(
+            raise BackendError(
                 f"{self.flavour} {trt.__version__} cannot parse {self.graph.file}: {reasons}"
             )
         layers = audit_network(network, self.precision)
@@ -246,7 +246,7 @@ class Plan:
             if plan is not None or self.form == "portable":
                 break
         if plan is None:
-            raise SSDiffError(
+            raise BackendError(
                 f"{self.flavour} {trt.__version__} could not build {self.graph.file}: "
                 f"{logger.last or 'no reason was given'}; the usual cause is too little GPU "
                 "memory, so free some or lower `batch`."
@@ -302,12 +302,12 @@ def audit_network(network: Any, precision: Precision) -> dict[str, int]:
         dtype = layer.get_output(0).dtype.name
         layers[f"{kind} {dtype}"] += 1
         if kind in _HEAVY and dtype != expected:
-            raise SSDiffError(
+            raise BackendError(
                 f"The layer {layer.name} ({kind}) is in {dtype}, expected {expected} in a graph of "
                 f"{precision}; export the bundle again."
             )
     if precision == "int8" and not layers["QUANTIZE INT8"]:
-        raise SSDiffError(
+        raise BackendError(
             "The int8 graph has no QuantizeLinear layer, expected Q/DQ pairs; export the bundle "
             "again."
         )
@@ -315,7 +315,7 @@ def audit_network(network: Any, precision: Precision) -> dict[str, int]:
     tensors += [network.get_output(i) for i in range(network.num_outputs)]
     for tensor in tensors:
         if tensor.dtype.name != "FLOAT":
-            raise SSDiffError(
+            raise BackendError(
                 f"{tensor.name} is in {tensor.dtype.name}, expected FLOAT; export the bundle again."
             )
     return dict(layers)
@@ -350,7 +350,7 @@ def audit_engine(report: str, precision: Precision) -> dict[str, int]:
                     break
     types = sorted(name for name in counts if name in spellings)
     if types and expected not in types:
-        raise SSDiffError(
+        raise BackendError(
             f"The engine has no layer in {precision}, only in {', '.join(types)}; build it again, "
             "or choose another `precision`."
         )

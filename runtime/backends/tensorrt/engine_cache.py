@@ -23,7 +23,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Progress
 
@@ -93,7 +93,7 @@ class EngineCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SSDiffError(f"{self.folder} cannot be written to ({error.strerror}).") from error
+            raise BackendError(f"{self.folder} cannot be written to ({error.strerror}).") from error
         with _locked(self.folder / f"{key.digest}.lock", progress):
             if engine := self.find(key, progress):  # another process has built it meanwhile
                 return engine
