@@ -108,7 +108,7 @@ def collect(
         )
     for name, value, least in (("tiles", tiles, LEAST_TILES), ("judged", judged, LEAST_JUDGED)):
         if value < least:
-            raise InputError(f"--{name} {value} does not work; give {least} or more.")
+            raise InputError(f"{value} does not work; give {least} or more.", parameter=name)
     options, seed = PairOptions(**pair), check_seed(seed)
     if target.suffix != SUFFIX:
         raise InputError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")

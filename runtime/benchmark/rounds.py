@@ -162,8 +162,8 @@ def bench(
 def _check(settings: Settings) -> None:
     for name, values in (
         ("`batch`", settings.batches),
-        ("rounds", (settings.rounds,)),
-        ("repeats", (settings.repeats,)),
+        ("`rounds`", (settings.rounds,)),
+        ("`repeats`", (settings.repeats,)),
         ("`threads`", (1 if settings.threads is None else settings.threads,)),
     ):
         if not values or min(values) < 1:

@@ -108,9 +108,9 @@ def test_random_rasters_are_refused(make_pair, low4, tmp_path):
     ("change", "message"),
     [
         ({"rasters": PAIR[:1]}, "1 raster given, expected pairs of PAN and MS"),
-        ({"tiles": 7}, "--tiles 7 does not work; give 8 or more"),
-        ({"judged": 1}, "--judged 1 does not work; give 2 or more"),
-        ({"megabytes": 0}, "--megabytes 0 does not work"),
+        ({"tiles": 7}, "7 does not work; give 8 or more"),
+        ({"judged": 1}, "1 does not work; give 2 or more"),
+        ({"megabytes": 0}, "0 megabytes do not work"),
         ({"seed": -1}, "The seed -1 does not work"),
         ({"output": "samples.bin"}, "end the name in .npz"),
         ({"megabytes": 0.1}, "expected 8 or more; collect from larger images"),

@@ -8,15 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from typing import get_args
 
 import pytest
 import rasterio
 
 from ssdiff_trt.cli.trt import cli
-from ssdiff_trt.runtime.backends.protocol import BACKENDS, PrecisionChoice
-from ssdiff_trt.runtime.raster.output import DRIVERS, DTYPES
-from ssdiff_trt.runtime.schedule import SAMPLERS
+from ssdiff_trt.runtime.options import BACKENDS, DRIVERS, DTYPES, PRECISIONS, SAMPLERS
 from tests.support.commands import call
 
 
@@ -55,7 +52,7 @@ def test_options_reach_the_run(make_pair, tmp_path):
             "ms.tif has 4 bands; pan.tif has one, so are the two swapped?",
         ),
         (["run", "pan.tif", "pan.tif"], "Error: A pixel of pan.tif is 1 x 1 pixels of pan.tif"),
-        (["run", "pan.tif", "ms.tif", "-b", "1,x"], "'1,x' is not a list of whole numbers"),
+        (["run", "pan.tif", "ms.tif", "-b", "1,x"], "ms.tif is named 'x'; the names are: none"),
         (["run", "pan.tif", "ms.tif", "--co", "A"], "'A' is not of the form KEY=VALUE"),
         (["run", "pan.tif", "ms.tif", "--steps", "0"], "0 steps were asked for"),
         (["run", "pan.tif", "ms.tif", "--bundle", "x"], "x is not a bundle"),
@@ -101,7 +98,7 @@ def test_info_tells_a_person_and_a_program(bundle4):
         assert text in told.stdout
     assert max(map(len, told.stdout.splitlines())) <= 80
     assert call("info").stdout == "generic4\ngeneric8\n"
-    told = call("info", bundle4.path, "--json")
+    told = call("info", bundle4.path, "--json", "-")
     assert json.loads(told.stdout)["model"]["bands"] == 4
 
 
@@ -159,7 +156,7 @@ def test_choices_on_the_command_line_are_those_of_the_library():
     assert choices == {
         "sampler": SAMPLERS,
         "backend": BACKENDS,
-        "precision": get_args(PrecisionChoice),
+        "precision": PRECISIONS,
         "dtype": DTYPES,
         "driver": DRIVERS,
     }

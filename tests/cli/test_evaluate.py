@@ -94,7 +94,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, golden_mat, option):
     path = tmp_path / f"out.{'png' if option == 'picture' else option}"
     path.write_text("mine")
     options = {"sensor": "wv3", "methods": ["EXP"], option: path}
-    with pytest.raises(SSDiffError, match=rf"exists; give another --{option} or pass --overwrite"):
+    with pytest.raises(SSDiffError, match=rf"exists; give another `{option}` or pass `overwrite`"):
         evaluate([golden_mat], **options)
     assert path.read_text() == "mine"
     evaluate([golden_mat], **options, overwrite=True)

@@ -331,7 +331,7 @@ def test_existing_bundles_and_directories_are_not_overwritten(golden8_weights, t
     existing = tmp_path / "b.ssdiff"
     existing.mkdir()
     (existing / "thesis.txt").write_text("precious")
-    with pytest.raises(SSDiffError, match="exists; choose another name or pass --overwrite"):
+    with pytest.raises(SSDiffError, match="exists; choose another name or pass `overwrite`"):
         export_bundle(golden8_weights, "wv3", existing)
     with pytest.raises(SSDiffError, match="is not a bundle; it will not be overwritten"):
         export_bundle(golden8_weights, "wv3", existing, overwrite=True)

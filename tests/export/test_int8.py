@@ -269,8 +269,8 @@ def _study_of_one_group(model, samples, method, budget, progress):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precisions": ("int8",)}, "--int8 needs calibration samples; create them"),
-        ({"calibration": "s.npz"}, "--calibration s.npz is used for INT8 only; add --int8"),
+        ({"precisions": ("int8",)}, "`int8` needs calibration samples; create them"),
+        ({"calibration": "s.npz"}, "`calibration=s.npz` is used for INT8 only; add `int8`"),
         (
             {"precisions": ("int8",), "calibration": "s.npz", "max_ergas_loss": 1.5},
             "A loss of 150% does not work",
@@ -339,7 +339,7 @@ def test_a_study_is_written_as_json_and_drawn(low4, samples4, tmp_path):
     assert len(written["ranges"]["by_timestep"]["spatial.0.conv0/Conv"]) == 2
     assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
     assert progress.total == progress.done > 18
-    with pytest.raises(SSDiffError, match=r"s.json exists; give another --json"):
+    with pytest.raises(SSDiffError, match=r"s.json exists; give another `json`"):
         study_bundle(samples4, bundle=str(low4.path), json=str(tmp_path / "s.json"))
     with pytest.raises(SSDiffError, match=r"cannot be drawn as s.foo, expected a name that ends"):
         study_bundle(samples4, bundle=str(low4.path), picture=str(tmp_path / "s.foo"))

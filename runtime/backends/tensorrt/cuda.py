@@ -175,7 +175,7 @@ class PyCuda:
 
         cuda.init()
         self._cuda, self._driver = cuda, _Driver()
-        _check_index(index, cuda.Device.count)
+        _check_index(index, lambda: int(cuda.Device.count()))
         device = cuda.Device(index)
         self._context = device.retain_primary_context()
         self._context.push()

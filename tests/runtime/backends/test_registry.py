@@ -34,10 +34,10 @@ def machine(monkeypatch):
             lambda: None if cuda_provider else "this ONNX Runtime has no CUDA",
         )
 
-        def tensorrt(name, bundle, *, precision, batch, progress):
+        def tensorrt(name, bundle, *, precision, batch, index, progress):
             opened.append((name, precision, batch))
 
-        def onnxruntime(bundle, *, precision, batch):
+        def onnxruntime(bundle, *, precision, batch, index):
             opened.append(("onnxruntime-cuda", precision, batch))
 
         monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.backend, "open_tensorrt", tensorrt)

@@ -49,7 +49,7 @@ def test_deviations_beyond_the_limits_fail_and_are_listed(low4, monkeypatch):
 
 
 def test_the_command_exits_with_0_if_the_verification_passes(low4):
-    done = call("verify", low4.path, "--precision", "fp16", "--json", "-q")
+    done = call("verify", low4.path, "--precision", "fp16", "--json", "-", "-q")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert set(content) == {"bundle", "backend", "parity", "faults", "passed"}

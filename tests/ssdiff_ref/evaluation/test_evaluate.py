@@ -315,8 +315,8 @@ def test_decimation_phase_of_a_patch_cut_from_a_larger_image(phase):
 def upsampling(monkeypatch):
     """Replaces bundles' networks by ``lms``, so that results differ from EXP only in geometry."""
     monkeypatch.setattr(
-        "ssdiff_ref.evaluation.candidates.open_backend",
-        lambda name, bundle, precision: Upsampling(bundle),
+        "ssdiff_trt.runtime.pansharpener.open_backend",
+        lambda name, bundle, **options: Upsampling(bundle),
     )
 
 
@@ -337,8 +337,8 @@ class PanInEveryBand(Upsampling):
 
 def test_bundle_gets_pan_aligned_with_ms_if_the_ground_truth_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "ssdiff_ref.evaluation.candidates.open_backend",
-        lambda name, bundle, precision: PanInEveryBand(bundle),
+        "ssdiff_trt.runtime.pansharpener.open_backend",
+        lambda name, bundle, **options: PanInEveryBand(bundle),
     )
     progress = RecordingProgress()
     bundle = make_bundle(tmp_path, "plain", 4)
@@ -424,11 +424,11 @@ def as_uint16(images):
 
 def test_shift_is_rejected_where_the_ground_truth_is_known(tmp_path, products):
     with pytest.raises(
-        SSDiffError, match=r"--shift has no effect on s.h5, which contains its ground truth"
+        SSDiffError, match=r"`shift` has no effect on s.h5, which contains its ground truth"
     ):
         evaluate([write_h5(tmp_path / "s.h5", 1)], sensor="qb", shift="auto")
     truth, noisy, _ = products
-    with pytest.raises(SSDiffError, match="--shift has no effect with --reference"):
+    with pytest.raises(SSDiffError, match="`shift` has no effect with `reference`"):
         evaluate([noisy], reference=truth, sensor="qb", shift=(1.0, 0.0))
 
 

@@ -50,8 +50,8 @@ SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
         (lambda _: ["a.h5", "b.h5"], {}, "The inputs are a.h5, b.h5, expected"),
         (lambda _: ["none.h5"], {}, "none.h5 is not a file; check the path"),
         (lambda _: ["a.tif", "b.tif"], {}, "PAN image cannot be read"),
-        (mat(**SQUARE), {"nodata": 0}, "--nodata has no effect with .*s.mat; leave it out"),
-        (mat(**SQUARE), {"pan_band": 1}, "--pan-band has no effect with"),
+        (mat(**SQUARE), {"nodata": 0}, "`nodata` has no effect with .*s.mat; leave it out"),
+        (mat(**SQUARE), {"pan_band": 1}, "`pan_band` has no effect with"),
         (mat(**SQUARE), {"methods": ["GSX"]}, "method 'GSX' is unknown, expected one of EXP"),
         (mat(**SQUARE), {"bundles": ["nowhere"]}, "nowhere is not a bundle"),
         (mat(**SQUARE), {"sensor": "wv3"}, "has 4 bands, expected the 8 of WorldView-3"),
@@ -59,9 +59,13 @@ SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
         (mat(**SQUARE), {"sensor": "generic", "bands": [2]}, "has 1 band, expected 2 or more"),
         (mat(**SQUARE), {"full_scale": 0}, "A full scale of 0 does not work"),
         (mat(**SQUARE), {"crop": -1}, "The crop is -1, expected 0 or more"),
-        (mat(**SQUARE), {"crop": 30}, r"80 x 80 pixels, expected 91 x 91 .* pass --crop 24 or"),
+        (mat(**SQUARE), {"crop": 30}, r"80 x 80 pixels, expected 91 x 91 .* pass `crop=24` or"),
         (mat(**SQUARE), {"picture": "p.docx"}, "cannot be drawn as p.docx, expected a name"),
-        (mat(**SQUARE), {"json": "no/where.json"}, "no is not a directory that can be written"),
+        (
+            mat(**SQUARE),
+            {"json": f"{__file__}/where.json"},
+            "is not a directory that can be",
+        ),
         (mat(I_PAN=ONES((9, 9))), {}, "s.mat contains I_PAN, expected at least ms and pan"),
         (mat(), {}, "s.mat contains no arrays, expected at least ms and pan"),
         (
@@ -84,7 +88,7 @@ SQUARE = {"I_MS": ONES((80, 80, 4)), "I_PAN": ONES((320, 320))}
         (
             h5(ms=ONES((2, 4, 16, 16)), pan=ONES((2, 1, 64, 64)), gt=ONES((2, 4, 64, 64))),
             {},
-            "imagery is 64 x 64 pixels, expected 73 x 73 .* pass --crop 16 or less",
+            "imagery is 64 x 64 pixels, expected 73 x 73 .* pass `crop=16` or less",
         ),
         (
             h5(ms=np.full((2, 4, 80, 80), np.nan), pan=ONES((2, 1, 320, 320))),
@@ -110,7 +114,7 @@ def test_unusable_input_is_rejected(tmp_path, monkeypatch, make, options, messag
     [
         ({"inputs": []}, "No fused rasters were given"),
         ({"inputs": ["truth.tif", "truth.tif"]}, "truth.tif is given twice"),
-        ({"methods": ["GSA"]}, "--method has no effect with --reference; leave it out"),
+        ({"methods": ["GSA"]}, "`method` has no effect with `reference`; leave it out"),
         ({"sensor": "wv2"}, "has 4 bands, expected the 8 of WorldView-2"),
         ({"nodata": 7}, "The reference truth.tif has no valid pixel"),
         ({"inputs": ["small.tif"]}, "small.tif is 80 x 80 pixels, expected the 88 x 96 of"),

@@ -153,7 +153,7 @@ def test_invalid_pixels_become_a_mask_when_there_is_no_nodata_value(tmp_path):
 def test_either_all_files_are_written_or_none(tmp_path, rasters, monkeypatch):
     folder = simulate(*rasters, tmp_path / "out")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(SSDiffError, match=r"pan.tif exists; give another --output or pass --over"):
+    with pytest.raises(SSDiffError, match=r"pan.tif exists; give another `output` or pass `over"):
         simulate(*rasters, folder)
 
     def fails(*_):

@@ -50,9 +50,9 @@ def test_the_key_distinguishes_engines(low4):
 @pytest.mark.parametrize(
     ("flavour", "target", "sentence"),
     [
-        ("tensorrt-rtx", "sm90", r"--gpu is 'sm90', expected .* choose --gpu from sm75, sm80"),
-        ("tensorrt-rtx", "rtx3060", "--gpu is 'rtx3060'"),
-        ("tensorrt-rtx", None, "This machine has no GPU and --gpu is not given"),
+        ("tensorrt-rtx", "sm90", r"`gpu` is 'sm90', expected .* choose `gpu` from sm75, sm80"),
+        ("tensorrt-rtx", "rtx3060", "`gpu` is 'rtx3060'"),
+        ("tensorrt-rtx", None, "This machine has no GPU and `gpu` is not given"),
         ("tensorrt", "sm86", "TensorRT builds engines on the GPU that runs them"),
     ],
 )
