@@ -1,4 +1,4 @@
-"""Files that appear when they are complete, or not at all."""
+"""Atomic writing of files, and the user's cache folder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from ssdiff_trt.runtime.errors import SSDiffError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Where to write the file for now; it gets its name when the block ends well.
+    """Context manager that gives a temporary path; it is renamed to ``path`` after the block.
+
+    If the block raises, ``path`` is left as it was.
 
     Raises:
-        SSDiffError: if nothing can be written beside it.
+        SSDiffError: if the folder of ``path`` cannot be written to.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise SSDiffError(
-            f"{path.parent} cannot be written to ({error.strerror}); give another place for "
+            f"{path.parent} cannot be written to ({error.strerror}); choose another folder for "
             f"{path.name}."
         ) from error
     with folder as scratch:
@@ -33,9 +35,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where this user keeps what can be made again: ``SSDIFF_CACHE``, or the system's place."""
-    if given := os.environ.get("SSDIFF_CACHE"):
-        return Path(given)
+    """The user's cache folder: ``SSDIFF_CACHE``, or the default of the operating system."""
+    if folder := os.environ.get("SSDIFF_CACHE"):
+        return Path(folder)
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
     else:
