@@ -445,7 +445,7 @@ def test_the_reference_needs_torch(monkeypatch):
 
 def test_the_command_measures_the_reference_by_a_path_that_resolves(monkeypatch):
     options = {}
-    monkeypatch.setattr(rounds, "bench", lambda bundle, **given: options.update(given))
+    monkeypatch.setattr(rounds, "bench", lambda bundle, **passed: options.update(passed))
     cli.main(["bench", "--reference", "-q"], standalone_mode=False)
     assert callable(pkgutil.resolve_name(options["reference"]))
     cli.main(["bench", "-q"], standalone_mode=False)
