@@ -1,4 +1,4 @@
-"""Files that appear when they are complete, or not at all."""
+"""Atomic writing of files, and the user's cache folder."""
 
 from __future__ import annotations
 
@@ -59,10 +59,12 @@ def scratch_folder(path: Path, parameter: str | None = None) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Where to write the file for now; it gets its name when the block ends without an exception.
+    """Context manager that gives a temporary path; it is renamed to ``path`` after the block.
+
+    If the block raises, ``path`` is left as it was.
 
     Raises:
-        OutputError: if nothing can be written beside it.
+        OutputError: if the folder of ``path`` cannot be written to.
     """
     with scratch_folder(path) as scratch:
         unfinished = scratch / path.name
@@ -71,7 +73,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """This user's folder for what can be made again: ``SSDIFF_CACHE``, or the system's place."""
+    """The user's cache folder: ``SSDIFF_CACHE``, or the default of the operating system."""
     if folder := os.environ.get("SSDIFF_CACHE"):
         return Path(folder)
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""The noise schedule, boiled down to a few rows of numbers, and the sampling loop over them.
+"""The noise schedule, sampling schedules as tables of coefficients, and the sampling loop.
 
 Notation, after DDIM (Song et al., 2021) with eta = 0 and a network that predicts ``x0``:
 
@@ -6,7 +6,8 @@ Notation, after DDIM (Song et al., 2021) with eta = 0 and a network that predict
 - ``a``: cumulative product alpha_bar at ``t`` (Nichol & Dhariwal, 2021, eq. 17); ``a'``: the same
   at the next, smaller timestep of the schedule, 1 after the last;
 - one step: ``x' = c0 x0 + c1 x`` with ``c1 = sqrt((1 - a') / (1 - a))`` and
-  ``c0 = sqrt(a') - c1 sqrt(a)``. Nothing divides by ``sqrt(a)``, which is tiny at ``t = 999``.
+  ``c0 = sqrt(a') - c1 sqrt(a)``. This form avoids a division by ``sqrt(a)``, which is almost 0 at
+  ``t = 999``.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.errors import SSDiffError
 
 T = 1000
+"""Number of training timesteps."""
 Sampler = Literal["consistent", "released"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Array = TypeVar("Array", bound=Any)
-"""A numpy array or a torch tensor; what is done with it here reads the same for both."""
+"""A numpy array or a torch tensor; the loop uses only operations that both have."""
 
 
 def alphas_cumprod() -> NDArray[np.float64]:
-    """Cumulative alphas ``[1000]`` of the cosine schedule: s = 0.008, betas capped at 0.999."""
+    """Cumulative products alpha_bar ``[1000]`` of the cosine schedule, s = 0.008, beta <= 0.999.
+
+    Nichol & Dhariwal (2021), eq. 17.
+    """
     curve = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
     betas = np.minimum(1 - curve[1:] / curve[:-1], 0.999)
     return np.cumprod(1 - betas)
@@ -37,9 +42,15 @@ def alphas_cumprod() -> NDArray[np.float64]:
 def spaced_timesteps(steps: int) -> tuple[int, ...]:
     """Evenly spaced timesteps for a number of steps, largest first.
 
-    The field's "ddimN" rule: the first stride whose ``range(0, 1000, stride)`` has N members.
+    The usual "ddimN" rule: the first stride for which ``range(0, 1000, stride)`` has N members.
     Some N have no such stride (37, 41, ...); they get ``floor(1000 k / N)``. A single step starts
     from pure noise, so it is ``(999,)``.
+
+    Args:
+        steps: number of steps, 1..1000.
+
+    Raises:
+        SSDiffError: if it is out of range.
     """
     if not 1 <= steps <= T:
         raise SSDiffError(f"{steps} steps were asked for; give 1 to {T}.")
@@ -56,26 +67,27 @@ class Step(NamedTuple):
     """One step of the loop: ``x' = c0 x0 + c1 x``, with ``x0`` from the network at ``t``."""
 
     t: float
-    """What the network is told, 0 to 999."""
+    """Time input of the network, 0..999."""
     c0: float
     c1: float
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A sampler as a table: what to tell the network at each step and how to combine."""
+    """Time inputs and coefficients of a sampler for each step."""
 
     sampler: Sampler
     timesteps: tuple[int, ...]
     """Training timesteps, largest first."""
     steps: tuple[Step, ...]
+    """One step per timestep."""
 
     @property
     def updates(self) -> NDArray[np.float32]:
-        """The steps for graphs that do a whole step, ``[steps, 3]``.
+        """Coefficients for step graphs, ``[steps, 3]``.
 
-        The next state is the sum of the step's image, the state and ``lms``, times these three;
-        after the last step it is the image itself.
+        The next state is the sum of the step's image, the state and ``lms``, each multiplied by its
+        coefficient. After the last step it is the image itself.
         """
         residual = float(self.sampler == "consistent")
         table = np.array([(c0, c1, -c0 * residual) for _, c0, c1 in self.steps], np.float32)
@@ -84,14 +96,13 @@ class Schedule:
 
 
 def make_schedule(timesteps: Sequence[int], sampler: Sampler = "consistent") -> Schedule:
-    """The table of a sampler over explicit timesteps.
+    """Make the schedule of a sampler over explicit timesteps.
 
     Args:
-        timesteps: distinct integers 0 to 999, in any order; they are visited largest first.
-        sampler: ``consistent`` diffuses the residual and tells the network the timestep, as it was
-            trained. ``released`` is what the authors' code does with their checkpoints: it
-            diffuses the image and tells the network the position of the timestep in the list,
-            counted from the smallest.
+        timesteps: distinct integers 0..999, in any order; they are processed largest first.
+        sampler: ``consistent`` diffuses the residual and passes the timestep to the network, as in
+            training. ``released`` reproduces the authors' code: it diffuses the image and passes
+            the index of the timestep in the list, counted from the smallest.
 
     Raises:
         SSDiffError: on an empty list, a repeated or out-of-range timestep, an unknown sampler.
@@ -108,8 +119,8 @@ def make_schedule(timesteps: Sequence[int], sampler: Sampler = "consistent") -> 
     a_next = np.append(a[1:], 1.0)
     c1 = np.sqrt((1 - a_next) / (1 - a))
     c0 = np.sqrt(a_next) - c1 * np.sqrt(a)
-    told = range(len(order) - 1, -1, -1) if sampler == "released" else order
-    rows = zip(told, c0, c1, strict=True)
+    times = range(len(order) - 1, -1, -1) if sampler == "released" else order
+    rows = zip(times, c0, c1, strict=True)
     return Schedule(sampler, order, tuple(Step(float(t), float(p), float(q)) for t, p, q in rows))
 
 
@@ -123,9 +134,9 @@ def sample(
     """Run the sampling loop.
 
     Args:
-        denoise: the network's residual ``[N, C, H, W]`` for a state of that shape and a timestep.
+        denoise: returns the residual ``[N, C, H, W]`` for a state of that shape and a time input.
         lms: upsampled multispectral image ``[N, C, H, W]``, 0..1 of full scale.
-        x: unit normal noise of the same shape.
+        x: unit normal noise ``[N, C, H, W]``.
         schedule: from :func:`make_schedule`.
         on_step: called after each step with the new state and the step's image.
 

@@ -1,4 +1,4 @@
-"""The satellites whose imagery is known by name."""
+"""Sensors: band names, bit depth and modulation transfer function (MTF)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ WV8 = ("coastal", "blue", "green", "yellow", "red", "red edge", "nir1", "nir2")
 
 @dataclass(frozen=True)
 class Sensor:
-    """A sensor: its multispectral bands in the order that networks expect, and its optics."""
+    """A sensor: its multispectral bands, bit depth and MTF."""
 
     name: str
+    """Short name, as used for options."""
     title: str
+    """Full name."""
     bands: tuple[str, ...]
+    """MS band names, in the order that networks expect."""
     bits: int
+    """Radiometric resolution."""
     mtf_ms: tuple[float, ...]
-    """Gain of the modulation transfer function at the Nyquist frequency, one per band."""
+    """MTF gain of each MS band at the Nyquist frequency of MS, 0..1."""
     mtf_pan: float
-    """The same for PAN."""
+    """MTF gain of PAN at the Nyquist frequency of PAN, 0..1."""
     mtf_source: str
-    """Where both come from."""
+    """Source of the MTF gains."""
 
     @property
     def full_scale(self) -> int:
@@ -31,13 +35,17 @@ class Sensor:
         return (1 << self.bits) - 1
 
     def band_names(self, count: int) -> tuple[str, ...]:
-        """Names of the bands of a model with ``count`` of them."""
+        """Band names of a model with ``count`` bands.
+
+        Raises:
+            SSDiffError: if the sensor has another number of bands and is not ``generic``.
+        """
         if self.name == "generic" and count != len(self.bands):
             return tuple(f"band {number}" for number in range(1, count + 1))
         if count != len(self.bands):
             raise SSDiffError(
                 f"{self.title} has {len(self.bands)} bands and the weights have {count}; "
-                "choose the sensor that they were trained for, or generic."
+                "choose the sensor that the weights were trained for, or generic."
             )
         return self.bands
 
@@ -45,11 +53,11 @@ class Sensor:
 _WV3_MTF = (0.325, 0.355, 0.360, 0.350, 0.365, 0.360, 0.335, 0.315)
 _ANY_MTF = (0.30,) * 4
 _DLPAN = "DLPan-Toolbox (Deng et al., 2022), genMTF.m and MTF_PAN.m"
-_DLPAN_OTHER = f"{_DLPAN}: its figures for a sensor that it does not know"
-# Public pansharpening code gives the bands of Pleiades 0.30 each. No in-flight figures per band
-# were found. For PAN, CNES planned 0.09 in the instrument and 0.2 in the restored product (ISPRS
-# Archives XXXV-B1, Istanbul 2004); that is the 0.7 m grid, not the 0.5 m one that is delivered.
-_PLEIADES = f"no measured figures found; {_DLPAN_OTHER}"
+_DLPAN_OTHER = f"{_DLPAN}: its default values for sensors that it does not list"
+# Public pansharpening code uses 0.30 for each band of Pleiades; no per-band in-flight measurements
+# were found. For PAN, CNES specified 0.09 for the instrument and 0.2 for the restored product
+# (ISPRS Archives XXXV-B1, Istanbul 2004), on the 0.7 m grid, not on the 0.5 m grid as delivered.
+_PLEIADES = f"no measured values found; {_DLPAN_OTHER}"
 
 SENSORS = {
     sensor.name: sensor
@@ -68,9 +76,13 @@ SENSORS = {
 
 
 def find_sensor(name: str) -> Sensor:
-    """The sensor of that name, one of :data:`SENSORS`."""
+    """The sensor with a name from :data:`SENSORS`.
+
+    Raises:
+        SSDiffError: if the name is unknown.
+    """
     try:
         return SENSORS[name]
     except KeyError:
-        known = ", ".join(SENSORS)
-        raise SSDiffError(f"The sensor {name!r} is unknown; choose one of {known}.") from None
+        names = ", ".join(SENSORS)
+        raise SSDiffError(f"The sensor {name!r} is unknown; choose one of {names}.") from None

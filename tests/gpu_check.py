@@ -1,8 +1,8 @@
-"""Everything that only a GPU can show, in one go: ``make gpu-check``.
+"""Checks that need a GPU, in one command: ``make gpu-check``.
 
-Finds what is installed, builds engines, proves every backend step by step, compares CUDA graph and
-plain loop, and lets the benchmark measure all of them beside PyTorch, eager and compiled. Writes
-one JSON, prints the benchmark's tables. It is meant to take less than 8 minutes, and has not been
+Builds engines, verifies every backend step by step, compares CUDA graphs with step-by-step
+execution, and benchmarks all backends and PyTorch, eager and compiled. Writes a JSON report and
+prints the tables of the benchmark. It is intended to take less than 8 minutes, but has not been
 timed on a GPU.
 
     python -m tests.gpu_check [--bundle generic4] [-o gpu-check.json]
@@ -33,7 +33,8 @@ from ssdiff_trt.runtime.schedule import make_schedule
 
 GPU_BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 GFLOP = 6.48
-"""Of a patch and step, 64 pixels (matrix products and convolutions)."""
+"""GFLOP per tile of 64 pixels and step (matrix products and convolutions)."""
+REFERENCE = "ssdiff_ref.network.backend:open_torch"
 ONE = make_schedule((999,))
 EAGER = {
     "eager fused": {"fmim": "matmul", "attention": "fused"},
@@ -50,9 +51,9 @@ COMPILED = {
 }
 
 
-def attempt(what, call):
-    """The result, or what went wrong; the check goes on."""
-    print(f"[{time.strftime('%H:%M:%S')}] {what}", flush=True)
+def attempt(title, call):
+    """Result of a call, or its error, so that the other checks still run."""
+    print(f"[{time.strftime('%H:%M:%S')}] {title}", flush=True)
     try:
         return call()
     except Exception as error:
@@ -61,26 +62,25 @@ def attempt(what, call):
 
 
 def open_variant(name, bundle, **options):
-    """Another PyTorch than the reference."""
+    """Open a variant of the PyTorch reference, by its name in EAGER or COMPILED."""
     from ssdiff_ref.network.backend import open_torch
 
     return open_torch(name, bundle, **options | (EAGER | COMPILED)[name])
 
 
 def check_backend(bundle, name, precision):
-    """Parity, and what CUDA graphs and clamps could spoil."""
-    proof = verify(str(bundle.path), name, precision, Lines())
-    steps = [s for t in proof.parity.trajectories for s in t.steps]
-    found = [d for s in steps for d in s.deviations.values()]
+    """Parity; for TensorRT also agreement of graph and loop, and propagation of NaN."""
+    verification = verify(str(bundle.path), name, precision, Lines())
+    trajectories = verification.parity.trajectories
+    steps = [step for trajectory in trajectories for step in trajectory.steps]
+    deviations = [deviation for step in steps for deviation in step.deviations.values()]
     result = {
-        "backend": proof.backend,
-        "passed": proof.passed,
-        "faults": list(proof.faults),
-        "worst rmse": max(d.rmse for d in found),
-        "worst difference": max(d.max for d in found),
-        "image psnr": min(
-            d.psnr for t in proof.parity.trajectories for d in t.steps[-1].deviations.values()
-        ),
+        "backend": verification.backend,
+        "passed": verification.passed,
+        "faults": list(verification.faults),
+        "worst rmse": max(d.rmse for d in deviations),
+        "worst difference": max(d.max for d in deviations),
+        "image psnr": min(d.psnr for t in trajectories for d in t.steps[-1].deviations.values()),
     }
     backend = open_backend(name, bundle, precision=precision, batch=8, progress=Lines())
     if isinstance(backend, TensorRT):
@@ -92,16 +92,16 @@ def check_backend(bundle, name, precision):
 
 
 def same_bytes(backend, tiles, schedule):
-    """Whether a CUDA graph and a plain loop give the same."""
+    """Whether CUDA graphs and step-by-step execution give the same bytes."""
     (by_graph,) = backend.sample([tiles], schedule)
     for slot in backend._slots:
         slot.graph = None
-    (plain,) = backend.sample([tiles], schedule)
-    return bool(np.array_equal(by_graph, plain))
+    (step_by_step,) = backend.sample([tiles], schedule)
+    return bool(np.array_equal(by_graph, step_by_step))
 
 
 def keeps_nan(backend, tiles):
-    """Whether a NaN in the inputs comes out as one, not clamped away."""
+    """Whether a NaN in the input of a tile gives NaN in its image, and in no other image."""
     lms = tiles.lms.copy()
     lms[0, 0, 5, 5] = np.nan
     (image,) = backend.sample([tiles._replace(lms=lms)], ONE)
@@ -109,7 +109,7 @@ def keeps_nan(backend, tiles):
 
 
 def floors():
-    """What the GPU could do: rate of matrix products, and bandwidth."""
+    """Rate of matrix products and memory bandwidth of the GPU, and lower bounds of a step."""
     import torch
 
     def best(call, repeats=10):
@@ -123,42 +123,42 @@ def floors():
             times.append(start.elapsed_time(stop) / 1000)
         return median(times)
 
-    found = {}
+    rates = {}
     for name, dtype in (("fp16", torch.float16), ("fp32", torch.float32)):
         a = torch.randn(8192, 8192, device="cuda", dtype=dtype)
         rate = 2 * 8192**3 / best(lambda a=a: a @ a)
-        found[f"{name} TFLOP/s"] = rate / 1e12
-        found[f"floor of a patch-step in {name}, us"] = GFLOP * 1e9 / rate * 1e6
+        rates[f"{name} TFLOP/s"] = rate / 1e12
+        rates[f"floor of a patch-step in {name}, us"] = GFLOP * 1e9 / rate * 1e6
     block = torch.empty(1 << 28, device="cuda")
     copy = torch.empty_like(block)
-    found["GB/s"] = 2 * block.nbytes / best(lambda: copy.copy_(block)) / 1e9
-    return found
+    rates["GB/s"] = 2 * block.nbytes / best(lambda: copy.copy_(block)) / 1e9
+    return rates
 
 
-def measure(bundle, others, batches=(1, 8, 32, 128), **contenders):
-    """The benchmark, short; its tables are printed, too."""
-    found = bench(
+def measure(bundle, variants, batches=(1, 8, 32, 128), **candidates):
+    """Run a short benchmark with variants of PyTorch, and print its tables."""
+    benchmark = bench(
         str(bundle.path),
         batches=batches,
         steps=(1, 10),
         rounds=1,
         repeats=10,
         seconds=0.2,
-        others=dict.fromkeys(others, "tests.gpu_check:open_variant"),
+        openers=dict.fromkeys(variants, "tests.gpu_check:open_variant"),
         progress=Lines(),
-        **contenders,
+        **candidates,
     )
-    print_tables(found)
-    return found.model_dump(mode="json")
+    print_tables(benchmark)
+    return benchmark.model_dump(mode="json")
 
 
 @click.command()
-@click.option("--bundle", default="generic4", show_default=True, help="With graphs in fp16.")
+@click.option("--bundle", default="generic4", show_default=True, help="Bundle, with fp16 graphs.")
 @click.option("-o", "--output", default="gpu-check.json", show_default=True)
 def main(bundle: str, output: str) -> None:
-    """Prove and measure every backend on this machine's GPU."""
-    if lack := why_no_cuda():
-        raise click.ClickException(f"There is no GPU to check: {lack}.")
+    """Verify and benchmark every backend on this machine's GPU."""
+    if reason := why_no_cuda():
+        raise click.ClickException(f"There is no GPU to check: {reason}.")
     opened = open_bundle(bundle)
     report: dict = {"when": time.strftime("%Y-%m-%d"), "precisions": opened.precisions}
     smi = subprocess.run(["nvidia-smi"], capture_output=True, text=True)
@@ -187,13 +187,13 @@ def main(bundle: str, output: str) -> None:
             opened,
             backends=GPU_BACKENDS,
             precisions=opened.precisions,
-            reference=True,
-            others=EAGER,
+            reference=REFERENCE,
+            variants=EAGER,
         ),
     )
     report["compiled"] = attempt(
         "PyTorch, compiled",
-        lambda: measure(opened, batches=(8, 32), backends=(), others=COMPILED),
+        lambda: measure(opened, batches=(8, 32), backends=(), variants=COMPILED),
     )
     Path(output).write_text(json.dumps(report, indent=1, default=str) + "\n")
 

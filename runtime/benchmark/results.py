@@ -59,7 +59,7 @@ class Process(Strict):
     host_bytes: int
     """Peak resident memory."""
     device_bytes: int | None = None
-    """Peak GPU memory above the use at process start; None where it is unknown."""
+    """Peak GPU memory above the use before the backend was opened; None where it is unknown."""
     samples: dict[int, Sample]
     """Measurements by number of sampling steps."""
 
@@ -126,7 +126,7 @@ class SceneRun(Strict):
     host_bytes: int
     """Peak resident memory."""
     device_bytes: int | None = None
-    """Peak GPU memory above the use at process start; None where it is unknown."""
+    """Peak GPU memory above the use before the backend was opened; None where it is unknown."""
     pixels: int
     """Pixels of the output image."""
     tiles: int

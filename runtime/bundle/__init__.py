@@ -1,1 +1,1 @@
-"""Bundles: the manifest's schema, and opening, finding and hashing what it describes."""
+"""Bundles: schema of the manifest, and finding, opening and checking bundles."""

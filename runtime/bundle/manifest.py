@@ -1,17 +1,17 @@
-"""Bundles: a directory with a manifest and graphs, all that a run needs.
+"""Schema of the manifest of a bundle, a directory with everything a run needs.
 
 ::
 
     NAME.ssdiff/
-        manifest.json                   what the model is, was made from, and how well it agrees
-        denoiser.fp32.portable.onnx     one call of the denoiser, for any engine
+        manifest.json                   model, sensor, sampler, provenance and parity of the graphs
+        denoiser.fp32.portable.onnx     one call of the network, in basic ONNX operators
         denoiser.fp32.fused.onnx        the same with the ONNX Attention operator
-        denoiser.fp32.contrib.onnx      the same with ONNX Runtime's own, for the CPU
-        step.fp32.portable.onnx         the denoiser and the sampler's update in one
+        denoiser.fp32.contrib.onnx      the same with operators of ONNX Runtime, for the CPU
+        step.fp32.portable.onnx         network and sampler update in one graph
         step.fp32.fused.onnx
-        weights.fp32.safetensors        the weights, once, for all four, and a checkpoint
-        ...fp16..., ...bf16..., ...int8...  the same in lower precision, if it was asked for
-        engines/                        TensorRT's, a cache
+        weights.fp32.safetensors        weights shared by all graphs, also usable as a checkpoint
+        ...fp16..., ...bf16..., ...int8...  the same in lower precision, if exported
+        engines/                        TensorRT engines, a cache
 """
 
 from __future__ import annotations
@@ -28,14 +28,18 @@ from ssdiff_trt.runtime.schedule import Schedule, make_schedule
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Form = Literal["portable", "fused", "contrib"]
-"""How attention is written: as products of matrices, as ONNX's operator, as ONNX Runtime's own."""
+"""How a graph expresses attention: matrix products, the ONNX operator, or ONNX Runtime's own."""
 FORMS: tuple[Form, ...] = get_args(Form)
 Role = Literal["denoiser", "step"]
+"""What a graph computes: one call of the network, or a whole sampling step."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def kinds(precision: Precision) -> tuple[tuple[Role, Form], ...]:
-    """The graphs that a bundle has in a precision; those for the CPU where that gains by it."""
+    """Roles and forms of the graphs that are exported in a precision.
+
+    The form ``contrib`` is for the CPU, and only exported where it is faster there.
+    """
     common = tuple((role, form) for role in ROLES for form in FORMS if form != "contrib")
     return (*common, ("denoiser", "contrib")) if precision in ("fp32", "int8") else common
 
@@ -44,35 +48,42 @@ Shape = tuple[Literal["batch"] | int, ...]
 
 
 class _Strict(BaseModel):
+    """Base of immutable models that reject unknown fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Model(_Strict):
-    """The network."""
+    """Architecture of the network."""
 
     network: Literal["SSNet"] = "SSNet"
     bands: int = Field(ge=1)
     dim: Literal[32] = 32
+    """Channels of the network."""
     ratio: Literal[4] = 4
+    """Ratio of the pixel sizes of MS and PAN."""
     tile: int = Field(ge=16, multiple_of=16)
+    """Side of a tile, PAN pixels."""
 
 
 class SensorScale(_Strict):
-    """The imagery that it is for. Inputs are digital numbers divided by ``full_scale``."""
+    """The imagery that the model was trained for."""
 
     name: str
     bands: tuple[str, ...]
+    """Band names in the order that the network expects."""
     full_scale: float = Field(gt=0)
+    """Digital number that corresponds to 1; inputs of the network are divided by it."""
 
 
 class SamplerDefaults(_Strict):
-    """How to sample unless told otherwise."""
+    """Default sampler and timesteps of the bundle."""
 
     name: Literal["consistent", "released"]
     timesteps: tuple[int, ...]
 
     @model_validator(mode="after")
-    def _is_a_schedule(self) -> SamplerDefaults:
+    def _check_timesteps(self) -> SamplerDefaults:
         try:
             self.schedule()
         except SSDiffError as error:
@@ -80,11 +91,12 @@ class SamplerDefaults(_Strict):
         return self
 
     def schedule(self) -> Schedule:
+        """The schedule over these timesteps."""
         return make_schedule(self.timesteps, self.name)
 
 
 class TensorSpec(_Strict):
-    """An input or output of a graph; the batch is dynamic."""
+    """An input or output of a graph; the batch dimension is dynamic."""
 
     name: str
     shape: Shape
@@ -96,7 +108,7 @@ class Graph(_Strict):
 
     file: str
     weights: str
-    """The file beside it with its constants."""
+    """File beside it with its external data."""
     role: Role
     precision: Precision
     form: Form
@@ -106,73 +118,79 @@ class Graph(_Strict):
 
 
 class Limits(_Strict):
-    """What a precision may deviate from the reference, as a fraction of full scale."""
+    """Allowed deviation of a precision from the reference, as a fraction of full scale."""
 
     max: float | None = None
-    """Largest difference at any step and in the image."""
+    """Largest difference, at any step."""
     rmse: float | None = None
-    """Root mean square difference at any step."""
+    """Root mean square difference, at any step."""
     psnr: float | None = None
-    """Least PSNR of the image, in dB, for a peak of 1."""
+    """Minimum PSNR of the final image for a peak value of 1, dB."""
 
 
 class Deviation(_Strict):
-    """How far one computation is from the reference, as a fraction of full scale."""
+    """Deviation of one computation from the reference, as a fraction of full scale."""
 
     max: float
+    """Largest difference."""
     rmse: float
+    """Root mean square difference."""
     psnr: float
+    """PSNR for a peak value of 1, dB."""
 
 
 class StepParity(_Strict):
-    """The image of one step of a trajectory, against that of the reference's own trajectory."""
+    """Deviations of the image of one sampling step, where each computation runs its own loop."""
 
     t: int
+    """Training timestep."""
     deviations: dict[str, Deviation]
+    """Deviations by name of the computation."""
 
 
 class Trajectory(_Strict):
-    """Parity on one set of tiles."""
+    """Parity of a sampling loop on one set of tiles."""
 
     inputs: Literal["random", "real"]
     steps: tuple[StepParity, ...]
 
 
 class Parity(_Strict):
-    """What was compared when graphs of a precision were made."""
+    """Result of the parity check of the graphs of one precision."""
 
     precision: Precision
     limits: Limits
     reference: str
+    """Description of the reference computation."""
     trajectories: tuple[Trajectory, ...]
 
 
 class Lowering(_Strict):
-    """How graphs of lower precision came about."""
+    """How the graphs of a lower floating-point precision were derived."""
 
     precision: Precision
     kept: tuple[str, ...]
-    """What stayed in FP32, and why."""
+    """Operations kept in FP32, each with the reason."""
     largest: float
-    """Magnitude that real trajectories reach in what is lowered; FP16 ends at 65504."""
+    """Largest magnitude in the lowered operations on real tiles; FP16 overflows above 65504."""
     where: str
-    """The module and operation that reaches it."""
+    """Module and operation with that magnitude."""
 
 
 class Budget(_Strict):
-    """What INT8 may cost."""
+    """Allowed loss of quality through INT8."""
 
     loss: float = Field(gt=0, lt=1)
-    """Of ERGAS and of SAM, relative to FP32."""
+    """Allowed relative increase of ERGAS and of SAM over FP32."""
     psnr: float = 45
-    """Least PSNR against the image in FP32, in dB, for a peak of 1."""
+    """Minimum PSNR against the FP32 images for a peak value of 1, dB."""
 
     @classmethod
     def allowing(cls, loss: float) -> Budget:
-        """A budget with a loss that a user states.
+        """A budget with an allowed relative increase of ERGAS and of SAM.
 
         Raises:
-            SSDiffError: if it is none.
+            SSDiffError: if it is not between 0 and 1.
         """
         if not 0 < loss < 1:
             raise SSDiffError(
@@ -181,7 +199,7 @@ class Budget(_Strict):
         return cls(loss=loss)
 
     def faults(self, verdict: Verdict) -> Iterator[str]:
-        """What a verdict is over budget by, a clause each."""
+        """Measures of a verdict that are over budget, a clause each."""
         for name, now, before in (
             ("ERGAS", verdict.ergas, verdict.ergas_fp32),
             ("SAM", verdict.sam, verdict.sam_fp32),
@@ -193,25 +211,27 @@ class Budget(_Strict):
 
 
 class Verdict(_Strict):
-    """How a graph in INT8 does on tiles whose truth is known, beside the one in FP32."""
+    """Quality of INT8 and FP32 graphs on tiles with a reference image."""
 
     tiles: int
+    """Number of tiles."""
     ergas_fp32: float
     ergas: float
     sam_fp32: float
-    """Degrees."""
+    """SAM in degrees."""
     sam: float
+    """SAM in degrees."""
     psnr: float
-    """Of its images against those of FP32, in dB, for a peak of 1."""
+    """PSNR of the INT8 images against the FP32 images for a peak value of 1, dB."""
 
     @property
     def ergas_loss(self) -> float:
-        """Relative to FP32; negative where INT8 is better."""
+        """Relative increase of ERGAS over FP32; negative if INT8 is better."""
         return self.ergas / self.ergas_fp32 - 1
 
     @property
     def sam_loss(self) -> float:
-        """Likewise."""
+        """Relative increase of SAM over FP32; negative if INT8 is better."""
         return self.sam / self.sam_fp32 - 1
 
     def __str__(self) -> str:
@@ -222,33 +242,35 @@ class Verdict(_Strict):
 
 
 class Quantisation(_Strict):
-    """How graphs in INT8 came about, and the verdict that lets them be used."""
+    """How the INT8 graphs were calibrated, and the quality they reach."""
 
     samples: str
     """sha256 of the file of calibration samples."""
     sources: tuple[str, ...]
+    """Imagery that the samples are from."""
     timesteps: tuple[int, ...]
-    """That it is calibrated for."""
+    """Timesteps of the calibration."""
     tiles: int
-    """That it is calibrated by, each at every timestep."""
+    """Number of calibration tiles, each used at every timestep."""
     method: str
+    """Method that derives ranges from the samples."""
     groups: tuple[str, ...]
-    """Layers in INT8."""
+    """Layer groups in INT8."""
     excluded: tuple[str, ...]
-    """Layers that could be, and would cost too much."""
+    """Layer groups that could be in INT8 but would exceed the budget."""
     budget: Budget
     verdict: Verdict
-    """On tiles that were held out."""
+    """Quality on held-out tiles."""
 
     @model_validator(mode="after")
     def _within_budget(self) -> Quantisation:
         for fault in self.budget.faults(self.verdict):
-            raise ValueError(f"its graphs in INT8 are over budget: {fault}")
+            raise ValueError(f"its INT8 graphs are over budget: {fault}")
         return self
 
 
 class Provenance(_Strict):
-    """Where the weights come from."""
+    """Origin of the weights."""
 
     weights: str
     weights_sha256: str
@@ -269,15 +291,15 @@ class Manifest(_Strict):
     sampler: SamplerDefaults
     graphs: tuple[Graph, ...]
     files: dict[str, str]
-    """sha256 of every file of the bundle but the manifest."""
+    """sha256 of every file of the bundle except the manifest, by file name."""
     provenance: Provenance
     parity: tuple[Parity, ...] = ()
     lowering: tuple[Lowering, ...] = ()
     quantisation: Quantisation | None = None
-    """Of the graphs in INT8, which are not usable without."""
+    """Quantisation of the INT8 graphs; required if there are any."""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Manifest:
+    def _check_consistency(self) -> Manifest:
         if len(self.sensor.bands) != self.model.bands:
             raise ValueError(
                 f"the sensor names {len(self.sensor.bands)} bands, the model has {self.model.bands}"
@@ -287,30 +309,30 @@ class Manifest(_Strict):
         for graph in self.graphs:
             for name in (graph.file, graph.weights):
                 if name not in self.files:
-                    raise ValueError(f"{name} of a graph is not among the files")
+                    raise ValueError(f"{name}, used by a graph, is not in the list of files")
             if (graph.inputs, graph.outputs) != graph_io(graph.role, self.model):
                 raise ValueError(
                     f"the inputs or outputs of the graph {graph.file} are not those of a "
                     f"{graph.role} with {self.model.bands} bands and tiles of {self.model.tile} "
                     "pixels"
                 )
-        if odd := [name for name in self.files if Path(name).name != name]:
-            raise ValueError(f"the file name {odd[0]!r} leads out of the bundle")
+        if outside := [name for name in self.files if Path(name).name != name]:
+            raise ValueError(f"the file {outside[0]!r} is outside the bundle directory")
         return self
 
 
 def graph_io(role: Role, model: Model) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a graph: ``x0`` of a denoiser, ``x_next`` of a step."""
+    """Inputs and outputs of a graph. The output is ``x0`` of a denoiser or ``x_next`` of a step."""
     tile, bands = model.tile, model.bands
-    wide: Shape = ("batch", bands, tile, tile)
+    fine: Shape = ("batch", bands, tile, tile)
     inputs: dict[str, Shape] = {
-        "x_t": wide,
+        "x_t": fine,
         "pan": ("batch", 1, tile, tile),
-        "lms": wide,
+        "lms": fine,
         "ms": ("batch", bands, tile // RATIO, tile // RATIO),
         "t": ("batch",),
     }
     if role == "step":
         inputs["coefficients"] = (3,)
     specs = tuple(TensorSpec(name=name, shape=shape) for name, shape in inputs.items())
-    return specs, (TensorSpec(name="x0" if role == "denoiser" else "x_next", shape=wide),)
+    return specs, (TensorSpec(name="x0" if role == "denoiser" else "x_next", shape=fine),)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Finding, opening and checking bundles."""
 
 from __future__ import annotations
 
@@ -13,21 +13,14 @@ from ssdiff_trt.runtime.errors import SSDiffError, counted
 from ssdiff_trt.runtime.files import cache_folder
 
 MANIFEST = "manifest.json"
-
-
 SHIPPED = Path(__file__).parents[1] / "bundles"
-
-
+"""Folder of the bundles that ship with the package."""
 CHECKPOINT = "weights.fp32.safetensors"
-"""The weights, under their released names."""
-
-
+"""File with the weights, under the names of the released checkpoints."""
 TRANSPOSED = "transposed."
-"""What names of matrices in it begin with that are transposed, as the graphs want them."""
-
-
+"""Prefix in this file for matrices that are stored transposed, as the graphs use them."""
 GRAPH_CONSTANT = "graph."
-"""What names begin with that only the graphs use."""
+"""Prefix in this file for constants of the graphs that are not weights."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +30,18 @@ class Bundle:
     path: Path
     manifest: Manifest
     sha256: str
-    """Of the manifest, which has those of all other files."""
+    """sha256 of the manifest, which holds those of all other files."""
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """Those that it has graphs for."""
+        """Precisions of its graphs."""
         return tuple(dict.fromkeys(graph.precision for graph in self.manifest.graphs))
 
     def graph(self, role: Role, precision: Precision, *forms: Form) -> Graph:
-        """The graph of that kind, in the first of the forms that the bundle has.
+        """The graph of a role and precision, in the first of ``forms`` that the bundle has.
 
         Raises:
-            SSDiffError: if it has none.
+            SSDiffError: if the bundle has none of the forms.
         """
         for form in forms:
             for graph in self.manifest.graphs:
@@ -64,7 +57,7 @@ class Bundle:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
+    """sha256 of a file, as hex digits."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
@@ -79,18 +72,18 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _directory(path: str | Path) -> Path:
-    """Of a bundle that comes along, or as it is."""
-    known = SHIPPED / f"{path}.ssdiff"
-    return known if known.is_dir() and not Path(path).exists() else Path(path)
+    """Directory of a bundle, given as a path or as the name of a shipped bundle."""
+    candidate = SHIPPED / f"{path}.ssdiff"
+    return candidate if candidate.is_dir() and not Path(path).exists() else Path(path)
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Whether this is a directory with a bundle, or the name of one that comes along."""
+    """Whether ``path`` is the directory of a bundle or the name of a shipped one."""
     return (_directory(path) / MANIFEST).is_file()
 
 
 def user_bundle(name: str) -> Path:
-    """Where a bundle that comes along is, when this user has exported it with more graphs."""
+    """Directory in the user's cache for a shipped bundle that was exported with more graphs."""
     return cache_folder() / "bundles" / f"{name}.ssdiff"
 
 
@@ -98,30 +91,30 @@ def open_bundle(path: str | Path) -> Bundle:
     """Open a bundle and check its schema, hashes and shapes.
 
     Args:
-        path: the directory, or the name of a bundle that comes with the package. If this user has
-            exported that one with more graphs, it is the one with these.
+        path: directory of a bundle, or name of a shipped one. If the user has exported the shipped
+            bundle with more graphs, that version is opened from the cache.
 
     Raises:
-        SSDiffError: saying which file or field is wrong.
+        SSDiffError: if it is not a valid bundle; the message names the file or field.
     """
     directory = _directory(path)
-    original = _open(directory, path)
+    shipped_bundle = _open(directory, path)
     if directory.parent != SHIPPED:
-        return original
+        return shipped_bundle
     try:
-        richer = _open(user_bundle(directory.stem), path)
+        extended = _open(user_bundle(directory.stem), path)
     except SSDiffError:
-        return original
-    same = richer.manifest.provenance.weights_sha256 == original.manifest.files[CHECKPOINT]
-    return richer if same else original
+        return shipped_bundle
+    weights = extended.manifest.provenance.weights_sha256
+    return extended if weights == shipped_bundle.manifest.files[CHECKPOINT] else shipped_bundle
 
 
 def _open(directory: Path, path: str | Path) -> Bundle:
     file = directory / MANIFEST
     if not file.is_file():
         raise SSDiffError(
-            f"{path} is not a bundle: there is no {MANIFEST} in it. Give a directory that "
-            f"ssdiff-export made, or one of the bundles that come along: {', '.join(shipped())}."
+            f"{path} is not a bundle: there is no {MANIFEST} in it; give a directory written by "
+            f"ssdiff-export, or the name of a shipped bundle: {', '.join(shipped())}."
         )
     text = file.read_bytes()
     try:
@@ -131,31 +124,31 @@ def _open(directory: Path, path: str | Path) -> Bundle:
             f"The manifest {file} is not valid ({_first_fault(error)}); export the bundle again."
         ) from error
     for name, expected in manifest.files.items():
-        part = directory / name
-        if not part.is_file():
+        member = directory / name
+        if not member.is_file():
             raise SSDiffError(f"The bundle {directory} lacks its file {name}; export it again.")
-        if sha256_of(part) != expected:
+        if sha256_of(member) != expected:
             raise SSDiffError(
-                f"The file {part} is not the one that was exported (its sha256 differs from the "
+                f"The file {member} is not the one that was exported (its sha256 differs from the "
                 "manifest's); export the bundle again."
             )
     return Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
 
 
 def shipped() -> list[str]:
-    """Names of the bundles that come with the package."""
+    """Names of the bundles that ship with the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.ssdiff"))
 
 
 def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
-    """A bundle for imagery of so many bands.
+    """A bundle for imagery with a number of bands.
 
     Args:
-        bands: of the MS image.
-        bundle: which one; by default one of those that come with the package.
+        bands: number of bands of the MS image.
+        bundle: bundle to use; default: the shipped one for this number of bands.
 
     Raises:
-        SSDiffError: if it is for another number of bands, or as :func:`open_bundle` does.
+        SSDiffError: if the bundle is for another number of bands, or cannot be opened.
     """
     if bundle is None:
         candidates = [open_bundle(name) for name in shipped()]
@@ -164,12 +157,12 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
     for candidate in candidates:
         if candidate.manifest.model.bands == bands:
             return candidate
-    offers = " and ".join(
+    expected = " and ".join(
         f"{c.manifest.name} is for {c.manifest.model.bands} ({', '.join(c.manifest.sensor.bands)})"
         for c in candidates
     )
     raise SSDiffError(
-        f"The MS image gives {counted(bands, 'band')} and the bundle {offers}; choose "
-        "bands with --bands, in that order (one marked as alpha counts only if it is chosen), or "
-        "another --bundle."
+        f"The MS image gives {counted(bands, 'band')} and the bundle {expected}; select bands in "
+        "that order with --bands (an alpha band is used only if it is selected), or choose another "
+        "`bundle`."
     )

@@ -2,7 +2,7 @@
 
 Each computation runs the sampling loop on its own, from the same noise over the same timesteps.
 The image of each step is compared, on tiles of a real scene and on tiles of random values, which
-cover the high spatial frequencies that imagery lacks.
+cover the high spatial frequencies that are weak in imagery.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Rasters: the pair of PAN and MS as one scene, the output, and what is known of their values."""
+"""Rasters: the PAN and MS pair as a scene, the output, radiometry and registration."""

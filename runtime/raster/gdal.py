@@ -1,4 +1,4 @@
-"""What GDAL says and what it keeps to itself, turned into errors."""
+"""Errors for GDAL's warnings about creation options, and for write failures it does not report."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from ssdiff_trt.runtime.errors import OutputError
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""What rasterio raises when GDAL fails; some of it is not its own class."""
+"""Exceptions that rasterio raises when GDAL fails; some are not subclasses of RasterioError."""
 
 
 @contextmanager
 def without_georeferencing_warnings() -> Iterator[None]:
-    """Rasters without georeferencing are nothing to warn of here."""
+    """Suppress rasterio's warning about rasters without georeferencing, which are supported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
@@ -28,12 +28,16 @@ def without_georeferencing_warnings() -> Iterator[None]:
 
 @contextmanager
 def strict_options(driver: str) -> Iterator[None]:
-    """Around the creation of a file: refuse options that GDAL would only grumble about."""
+    """Context manager around the creation of a file that turns GDAL's warnings into errors.
+
+    Raises:
+        OutputError: if GDAL cannot create the file, or warns about a creation option.
+    """
     messages: list[str] = []
-    listener = logging.Handler(logging.WARNING)
-    listener.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("rasterio._env")
-    logger.addHandler(listener)
+    logger.addHandler(handler)
     try:
         with without_georeferencing_warnings():
             yield
@@ -42,7 +46,7 @@ def strict_options(driver: str) -> Iterator[None]:
             f"{driver} cannot be written like that ({error}); check `creation_options` and `dtype`."
         ) from error
     finally:
-        logger.removeHandler(listener)
+        logger.removeHandler(handler)
     for message in messages:
         if "creation option" in message:
             reason = message.partition(" in ")[2]
@@ -50,12 +54,12 @@ def strict_options(driver: str) -> Iterator[None]:
 
 
 def check_complete(path: Path) -> None:
-    """That every block of a GeoTIFF is in the file.
+    """Check that every block of a GeoTIFF is in the file.
 
-    GDAL writes the last blocks when it closes a file, and rasterio does not tell when that fails.
+    GDAL writes the last blocks when it closes a file, and rasterio does not report a failure then.
 
     Raises:
-        OSError: if one is not.
+        OSError: if a block is missing or truncated.
     """
     size = path.stat().st_size
     with without_georeferencing_warnings(), rasterio.open(path) as file:
@@ -67,4 +71,4 @@ def check_complete(path: Path) -> None:
                     for what in ("OFFSET", "SIZE")
                 )
                 if offset is None or int(offset) + int(length) > size:
-                    raise OSError("not all of it arrived in the file")
+                    raise OSError("the file is truncated")

@@ -1,1 +1,1 @@
-"""Tiles: where they lie, what the network gets for each, and how they are blended."""
+"""Tiles: their layout, the inputs of the network for each, and their blending."""

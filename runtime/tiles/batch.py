@@ -1,4 +1,4 @@
-"""TODO."""
+"""Batches of tiles, the input of backends."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Array = NDArray[np.float32]
 
 
 class Tiles(NamedTuple):
-    """A batch of tiles, 0..1 of full scale, in the shapes of the graphs."""
+    """A batch of tiles in the shapes of the graphs; images in 0..1 of full scale."""
 
     noise: Array
-    """``[N, C, tile, tile]``, unit normal."""
+    """Unit normal noise ``[N, C, tile, tile]``."""
     pan: Array
-    """``[N, 1, tile, tile]``."""
+    """PAN ``[N, 1, tile, tile]``."""
     lms: Array
-    """``[N, C, tile, tile]``."""
+    """Upsampled MS ``[N, C, tile, tile]``."""
     ms: Array
-    """``[N, C, tile / 4, tile / 4]``."""
+    """MS ``[N, C, tile / 4, tile / 4]``."""
 
     def part(self, which: slice | NDArray[np.bool_]) -> Tiles:
-        """Some of them."""
+        """A subset of the tiles, by slice or by mask ``[N]``."""
         return Tiles(*(array[which] for array in self))

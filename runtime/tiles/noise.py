@@ -1,4 +1,4 @@
-"""Noise as a function of place, so that no order of work can change it."""
+"""Noise as a function of seed and pixel position, independent of the order of processing."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.errors import SSDiffError
 
 _CELL = 64
+"""Side of the cells that have a random generator each, pixels."""
 
 
 def check_seed(seed: int) -> None:
-    """That a number can be a seed.
+    """Check that a seed is an integer from 0 to 2**64 - 1.
 
     Raises:
-        SSDiffError: if not.
+        SSDiffError: if it is not.
     """
     if not (isinstance(seed, int) and 0 <= seed < 2**64):
-        raise SSDiffError(f"The seed {seed} does not work; give a whole number from 0 on.")
+        raise SSDiffError(
+            f"The seed {seed} does not work; set `seed` to a whole number from 0 to 2**64 - 1."
+        )
 
 
 def noise(seed: int, bands: int, rows: range, cols: range) -> NDArray[np.float32]:
     """Unit normal noise over a rectangle of the scene.
 
-    Two rectangles that overlap share the noise where they do.
+    Rectangles that overlap have the same noise in their intersection.
 
     Args:
         seed: 0 to 2**64 - 1.
-        bands: C; the noise of a band does depend on how many there are.
+        bands: number of bands, C. The noise of each band depends on it.
         rows: pixel rows of the scene, step 1; may be negative.
-        cols: pixel columns, likewise.
+        cols: pixel columns of the scene, step 1; may be negative.
 
     Returns:
         float32 ``[C, len(rows), len(cols)]``.

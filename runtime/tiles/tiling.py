@@ -1,8 +1,8 @@
-"""Tiles, their feathered overlap, and the canvas that adds them up.
+"""Layout of tiles over the scene, their blending weights, and windows of neighbouring tiles.
 
-Along an axis, tile ``i`` starts at ``starts[i]``. It counts from ``begins[i]``, where it fades in
-while its predecessor fades out over ``overlap`` pixels, to its own end. Beyond that its weight is
-zero, so every pixel takes from one tile, or from two along an axis, with weights that add up to
+Along an axis, tile ``i`` starts at ``starts[i]``. Its weight is zero before ``begins[i]``, rises
+over ``overlap`` pixels while that of its predecessor falls, and falls over the ``overlap`` pixels
+before its end. So each pixel is a sum of one or two tiles along an axis, with weights that sum to
 one.
 """
 
@@ -20,12 +20,15 @@ from ssdiff_trt.runtime.errors import SSDiffError
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the tiles lie along one axis of the scene.
+    """Positions and weights of tiles along one axis of the scene.
 
     Args:
-        size: pixels of the scene, a multiple of 4.
-        tile: pixels of a tile.
-        overlap: pixels shared by neighbours, a multiple of 4, at most half a tile.
+        size: size of the scene in pixels, a multiple of 4.
+        tile: size of a tile in pixels.
+        overlap: pixels over which neighbours are blended, a multiple of 4, at most half a tile.
+
+    Raises:
+        SSDiffError: if the overlap is not possible.
     """
 
     size: int
@@ -35,28 +38,28 @@ class Axis:
     def __post_init__(self) -> None:
         if self.overlap % 4 or not 0 <= self.overlap <= self.tile // 2:
             raise SSDiffError(
-                f"A tile overlap of {self.overlap} pixels does not work; "
-                f"give a multiple of 4 from 0 to {self.tile // 2}."
+                f"A tile overlap of {self.overlap} pixels does not work; set `tile_overlap` to a "
+                f"multiple of 4 from 0 to {self.tile // 2}."
             )
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """First pixel of each tile. The last tile ends with the scene if the scene is that big."""
+        """First pixel of each tile. The last tile ends with the scene, unless that is smaller."""
         last = max(self.size - self.tile, 0)
         return (*range(0, last, self.tile - self.overlap), last)
 
     @cached_property
     def begins(self) -> tuple[int, ...]:
-        """First pixel where each tile counts, and last the size of the scene."""
-        fading = (start + self.tile - self.overlap for start in self.starts[:-1])
-        return (0, *fading, self.size)
+        """First pixel where each tile has weight; a last element is the size of the scene."""
+        blended = (start + self.tile - self.overlap for start in self.starts[:-1])
+        return (0, *blended, self.size)
 
     def end(self, i: int) -> int:
-        """One past the last pixel where tile ``i`` counts."""
+        """One past the last pixel where tile ``i`` has weight."""
         return min(self.starts[i] + self.tile, self.size)
 
     def weights(self, i: int) -> NDArray[np.float64]:
-        """Weights of tile ``i`` over the pixels where it counts."""
+        """Weights of tile ``i`` from ``begins[i]`` to ``end(i)``, 0..1."""
         weights = np.ones(self.end(i) - self.begins[i])
         rising = (np.arange(self.overlap) + 0.5) / max(self.overlap, 1)
         if i > 0:
@@ -66,23 +69,23 @@ class Axis:
         return weights
 
     def groups(self, pixels: int) -> Iterator[range]:
-        """Tiles in groups that cover about so many pixels, each group a range of indices."""
+        """Split the tiles into groups of about ``pixels`` pixels, each a range of indices."""
         count = max(1, pixels // (self.tile - self.overlap))
         for first in range(0, len(self.starts), count):
             yield range(first, min(first + count, len(self.starts)))
 
-    def seen(self, tiles: range) -> range:
-        """Pixels of the scene that a group of tiles sees."""
+    def covered(self, tiles: range) -> range:
+        """Pixels that a group of tiles covers; may extend beyond a scene smaller than a tile."""
         return range(self.starts[tiles[0]], self.starts[tiles[-1]] + self.tile)
 
     def finished(self, tiles: range) -> range:
-        """Pixels of the scene that are complete once a group of tiles is added."""
+        """Pixels that are complete once a group of tiles and those before it are added."""
         return range(self.begins[tiles[0]], self.begins[tiles[-1] + 1])
 
 
 @dataclass(frozen=True)
 class Window:
-    """A group of neighbouring tiles that are read and written together."""
+    """A block of neighbouring tiles that are read and written together."""
 
     rows: Axis
     cols: Axis
@@ -91,8 +94,8 @@ class Window:
 
     @property
     def read(self) -> tuple[range, range]:
-        """Rows and columns that its tiles see; beyond the scene if that is under a tile."""
-        return self.rows.seen(self.tile_rows), self.cols.seen(self.tile_cols)
+        """Rows and columns that its tiles cover; beyond the scene if that is under a tile."""
+        return self.rows.covered(self.tile_rows), self.cols.covered(self.tile_cols)
 
     @property
     def write(self) -> tuple[range, range]:

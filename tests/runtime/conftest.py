@@ -16,8 +16,8 @@ from tests.support.imagery import make_bundle
 def make_backend(tmp_path):
     """Makes a TensorRT backend on a fake GPU; gives both."""
     bundle = open_bundle(make_bundle(tmp_path, "fake", BANDS, TILE))
-    io = graph_io("step", bundle.manifest.model)
-    specs = {spec.name: spec for part in io for spec in part}
+    inputs, outputs = graph_io("step", bundle.manifest.model)
+    specs = {spec.name: spec for spec in (*inputs, *outputs)}
 
     def make(batch=4, memory_size=1 << 40, captures=True, progress=None, graphs=True, **engine):
         cuda = FakeCuda(memory_size, captures)

@@ -440,15 +440,13 @@ def test_an_interruption_leaves_nothing_and_no_traceback(tmp_path):
 
 def test_the_reference_needs_torch(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        click.UsageError, match="--reference needs PyTorch, which is not"
-    ):
+    with pytest.raises(click.UsageError, match="--reference needs PyTorch, which is not"):
         cli.main(["bench", "--reference"], standalone_mode=False)
 
 
 def test_the_command_measures_the_reference_by_a_path_that_resolves(monkeypatch):
     options = {}
-    monkeypatch.setattr(rounds, "bench", lambda bundle, **given: options.update(given))
+    monkeypatch.setattr(rounds, "bench", lambda bundle, **passed: options.update(passed))
     cli.main(["bench", "--reference", "-q"], standalone_mode=False)
     assert callable(pkgutil.resolve_name(options["reference"]))
     cli.main(["bench", "-q"], standalone_mode=False)

@@ -1,4 +1,4 @@
-"""Opening a bundle says which part of it is wrong."""
+"""Opening bundles, and the errors about invalid ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_copy_opens_and_is_the_same_bundle(copy, bundle4):
     assert open_bundle("generic4").sha256 == bundle4.sha256
 
 
-def test_shipped_bundles_are_small_and_proven():
+def test_shipped_bundles_are_small_and_within_the_limits_of_parity():
     for name in shipped():
         bundle = open_bundle(name)
         assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 8_000_000
@@ -72,20 +72,20 @@ def bad_schedule(manifest):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "message"),
     [
         (drop, "model.bands: Field required"),
         (extra, "model.depth: Extra inputs"),
         (future, "format: Input should be 1"),
         (retile, "inputs or outputs of the graph denoiser.fp32.portable.onnx"),
         (rename_bands, "the sensor names 1 bands, the model has 4"),
-        (escape, "the file name '../secret' leads out of the bundle"),
+        (escape, "the file '../secret' is outside the bundle directory"),
         (bad_schedule, "sampler: .*1000.* not a schedule"),
     ],
 )
-def test_a_manifest_that_is_not_valid_is_refused(copy, change, named):
+def test_an_invalid_manifest_is_refused(copy, change, message):
     edit(copy, change)
-    with pytest.raises(SSDiffError, match=named):
+    with pytest.raises(SSDiffError, match=message):
         open_bundle(copy)
 
 
@@ -103,10 +103,10 @@ def test_damaged_and_missing_files_are_named(copy):
         open_bundle(copy)
 
 
-def test_what_is_no_bundle_is_refused(tmp_path):
+def test_a_directory_that_is_not_a_bundle_is_refused(tmp_path):
     with pytest.raises(SSDiffError, match=r"is not a bundle: there is no manifest.json in it"):
         open_bundle(tmp_path)
-    with pytest.raises(SSDiffError, match="bundles that come along: generic4"):
+    with pytest.raises(SSDiffError, match="name of a shipped bundle: generic4"):
         open_bundle("nothing")
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(SSDiffError, match="is not valid"):

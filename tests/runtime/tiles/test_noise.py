@@ -1,4 +1,4 @@
-"""Noise is a function of place."""
+"""Noise depends on seed and position alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from ssdiff_trt.runtime.tiles.noise import noise
 
 
-def test_overlapping_rectangles_share_their_noise():
+def test_overlapping_rectangles_have_the_same_noise():
     field = noise(5, 4, range(-3, 200), range(0, 150))
-    part = noise(5, 4, range(50, 180), range(63, 130))
-    np.testing.assert_array_equal(part, field[:, 53:183, 63:130])
+    inner = noise(5, 4, range(50, 180), range(63, 130))
+    np.testing.assert_array_equal(inner, field[:, 53:183, 63:130])
 
 
-def test_noise_is_unit_normal_and_differs_by_seed_place_and_band():
+def test_noise_is_unit_normal_and_differs_by_seed_position_and_band():
     field = noise(0, 3, range(0, 256), range(0, 256))
     assert field.mean() == pytest.approx(0, abs=0.01)
     assert field.std() == pytest.approx(1, abs=0.01)

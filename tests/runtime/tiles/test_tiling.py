@@ -1,4 +1,4 @@
-"""Tiles cover the scene with weights that add up to one, however the scene is cut."""
+"""Blending weights sum to one, and the result does not depend on the windows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIZES = [4, 40, 64, 68, 100, 112, 116, 256, 700]
 
 @pytest.mark.parametrize("overlap", [0, 8, 12, 32])
 @pytest.mark.parametrize("size", SIZES)
-def test_weights_along_an_axis_add_up_to_one(size, overlap):
+def test_weights_along_an_axis_sum_to_one(size, overlap):
     axis = Axis(size, 64, overlap)
     total = np.zeros(size)
     for i, start in enumerate(axis.starts):
@@ -24,13 +24,13 @@ def test_weights_along_an_axis_add_up_to_one(size, overlap):
     np.testing.assert_allclose(total, 1, atol=1e-12)
 
 
-def test_a_scene_of_256_takes_25_tiles():
+def test_a_scene_of_256_pixels_has_5_tiles_per_axis():
     axis = Axis(256, 64, 16)
     assert axis.starts == (0, 48, 96, 144, 192)
 
 
 def blend(rows, cols, tiles, pixels):
-    """All tiles through a canvas, in windows of so many pixels."""
+    """Blend all tiles with a canvas, in windows of about ``pixels`` pixels."""
     canvas = Canvas(2, rows, cols)
     image = np.full((2, rows.size, cols.size), np.nan, np.float32)
     for window in windows(rows, cols, pixels):
@@ -46,7 +46,7 @@ def blend(rows, cols, tiles, pixels):
 
 @pytest.mark.parametrize("height", SIZES)
 @pytest.mark.parametrize(("width", "overlap"), [(40, 16), (180, 16), (320, 32), (320, 0)])
-def test_the_cut_into_windows_does_not_change_a_bit(height, width, overlap):
+def test_the_result_does_not_depend_on_the_windows(height, width, overlap):
     rows, cols = Axis(height, 64, overlap), Axis(width, 64, overlap)
     rng = np.random.default_rng(1)
     shape = len(rows.starts), len(cols.starts), 2, 64, 64
@@ -57,23 +57,23 @@ def test_the_cut_into_windows_does_not_change_a_bit(height, width, overlap):
     weighted = np.zeros((2, height, width))
     for i, row in enumerate(rows.starts):
         for j, col in enumerate(cols.starts):
-            part = np.s_[:, rows.begins[i] : rows.end(i), cols.begins[j] : cols.end(j)]
+            region = np.s_[:, rows.begins[i] : rows.end(i), cols.begins[j] : cols.end(j)]
             tile = tiles[i, j][
                 :,
                 rows.begins[i] - row : rows.end(i) - row,
                 cols.begins[j] - col : cols.end(j) - col,
             ]
-            weighted[part] += tile * np.outer(rows.weights(i), cols.weights(j))
+            weighted[region] += tile * np.outer(rows.weights(i), cols.weights(j))
     np.testing.assert_allclose(whole, weighted, atol=2e-7)
 
 
-def test_full_scale_stays_full_scale():
+def test_blending_preserves_full_scale():
     rows = cols = Axis(300, 64, 12)
     tiles = np.ones((len(rows.starts), len(cols.starts), 2, 64, 64), np.float32)
     np.testing.assert_allclose(blend(rows, cols, tiles, 100), 1, atol=1e-7)
 
 
 @pytest.mark.parametrize("overlap", [-4, 6, 36, 64])
-def test_overlaps_that_do_not_work_are_refused(overlap):
-    with pytest.raises(SSDiffError, match="give a multiple of 4 from 0 to 32"):
+def test_invalid_overlaps_are_refused(overlap):
+    with pytest.raises(SSDiffError, match="set `tile_overlap` to a multiple of 4 from 0 to 32"):
         Axis(256, 64, overlap)
