@@ -20,8 +20,8 @@ from ssdiff_ref.evaluation.candidates import BundleMethod
 from ssdiff_ref.protocol.array_files import open_arrays
 from ssdiff_ref.protocol.datasets import Dataset, open_pair
 from ssdiff_ref.quality.metrics import ergas, q2n, sam
-from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
 from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.options import PrecisionChoice
 from ssdiff_trt.runtime.parity.ladder import deviation
 from ssdiff_trt.runtime.progress import Progress
 

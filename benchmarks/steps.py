@@ -24,8 +24,9 @@ from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.quality.checks import Image
 from ssdiff_ref.quality.metrics import ergas, q2n, sam
 from ssdiff_trt.runtime.bundle.store import bundle_for
+from ssdiff_trt.runtime.options import Sampler
 from ssdiff_trt.runtime.progress import Progress, choose
-from ssdiff_trt.runtime.schedule import Sampler, alphas_cumprod, spaced_timesteps
+from ssdiff_trt.runtime.schedule import alphas_cumprod, spaced_timesteps
 
 STEPS = (1, 2, 3, 5, 10, 25)
 SEEDS = (0, 1, 2)

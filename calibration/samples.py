@@ -25,7 +25,8 @@ from ssdiff_trt.runtime.bundle.store import CHECKPOINT, GRAPH_CONSTANT, TRANSPOS
 from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.interpolator import RATIO
-from ssdiff_trt.runtime.schedule import Sampler, Schedule, make_schedule
+from ssdiff_trt.runtime.options import Sampler
+from ssdiff_trt.runtime.schedule import Schedule, make_schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 LEAST_TILES = 8

@@ -32,8 +32,9 @@ from ssdiff_trt.runtime.bundle.manifest import (
 )
 from ssdiff_trt.runtime.bundle.store import MANIFEST, Bundle, open_bundle, sha256_of
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.options import Sampler
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.schedule import Sampler, make_schedule
+from ssdiff_trt.runtime.schedule import make_schedule
 from ssdiff_trt.runtime.sensors import find_sensor
 
 DEFAULT_TIMESTEPS = (999,)
@@ -56,6 +57,7 @@ def export_bundle(
     training_data: str = "not stated",
     licence: str = "not stated",
     metrics: Mapping[str, float] | None = None,
+    extends: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -81,6 +83,7 @@ def export_bundle(
         training_data: description of the training data, for the manifest.
         licence: of the weights, for the manifest.
         metrics: scores of the weights, for the manifest.
+        extends: sha256 of the manifest of the shipped bundle that is exported with more graphs.
         overwrite: replace an existing bundle.
         progress: receives progress updates.
 
@@ -143,6 +146,7 @@ def export_bundle(
                 training_data=training_data,
                 licence=licence,
                 metrics=dict(metrics or {}),
+                extends=extends,
             ),
         )
         written = Bundle(directory, manifest, sha256="")

@@ -20,7 +20,16 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
 )
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
 from ssdiff_trt.runtime.bundle.manifest import Precision
-from ssdiff_trt.runtime.bundle.store import Bundle, is_bundle, open_bundle, shipped, user_bundle
+from ssdiff_trt.runtime.bundle.store import (
+    MANIFEST,
+    SHIPPED,
+    Bundle,
+    is_bundle,
+    open_bundle,
+    sha256_of,
+    shipped,
+    user_bundle,
+)
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.progress import Progress
 
@@ -92,8 +101,9 @@ def export(
             )
         target = user_bundle(name) if output is None else Path(output)
         if output is None:
-            progress.note(f"{name} is made anew as {target}, where ssdiff-trt run finds it")
-            given["overwrite"] = True
+            progress.note(f"{name} is exported to {target}, where ssdiff-trt run finds it")
+            shipped_manifest = SHIPPED / f"{name}.ssdiff" / MANIFEST
+            given |= {"overwrite": True, "extends": sha256_of(shipped_manifest)}
             target.parent.mkdir(parents=True, exist_ok=True)
         bundle = export_bundle(name, kind, target, precisions=low, progress=progress, **given)
         built: tuple[Precision, ...] = low or ("fp32",)

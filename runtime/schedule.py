@@ -14,17 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.options import SAMPLERS, Sampler
 
 T = 1000
 """Number of training timesteps."""
-Sampler = Literal["consistent", "released"]
-SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Array = TypeVar("Array", bound=Any)
 """A numpy array or a torch tensor; the loop uses only operations that both have."""
 
@@ -50,10 +49,10 @@ def spaced_timesteps(steps: int) -> tuple[int, ...]:
         steps: number of steps, 1..1000.
 
     Raises:
-        SSDiffError: if it is out of range.
+        InputError: if it is out of range.
     """
     if not 1 <= steps <= T:
-        raise SSDiffError(f"{steps} steps were asked for; give 1 to {T}.")
+        raise InputError(f"{steps} steps were asked for; give 1 to {T}.", parameter="steps")
     if steps == 1:
         return (T - 1,)
     stride = -(-T // steps)
@@ -105,13 +104,13 @@ def make_schedule(timesteps: Sequence[int], sampler: Sampler = "consistent") -> 
             the index of the timestep in the list, counted from the smallest.
 
     Raises:
-        SSDiffError: on an empty list, a repeated or out-of-range timestep, an unknown sampler.
+        InputError: on an empty list, a repeated or out-of-range timestep, an unknown sampler.
     """
     if sampler not in SAMPLERS:
-        raise SSDiffError(f"The sampler {sampler!r} is unknown; choose {' or '.join(SAMPLERS)}.")
+        raise InputError(f"The sampler {sampler!r} is unknown; choose {' or '.join(SAMPLERS)}.")
     order = tuple(sorted((int(t) for t in timesteps), reverse=True))
     if not order or len(set(order)) < len(order) or order[0] >= T or order[-1] < 0:
-        raise SSDiffError(
+        raise InputError(
             f"The timesteps {list(timesteps)} are not a schedule; "
             f"give at least one, each once, from 0 to {T - 1}."
         )

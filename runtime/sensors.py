@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 
 BGRN = ("blue", "green", "red", "nir")
 WV8 = ("coastal", "blue", "green", "yellow", "red", "red edge", "nir1", "nir2")
@@ -38,12 +38,12 @@ class Sensor:
         """Band names of a model with ``count`` bands.
 
         Raises:
-            SSDiffError: if the sensor has another number of bands and is not ``generic``.
+            InputError: if the sensor has another number of bands and is not ``generic``.
         """
         if self.name == "generic" and count != len(self.bands):
             return tuple(f"band {number}" for number in range(1, count + 1))
         if count != len(self.bands):
-            raise SSDiffError(
+            raise InputError(
                 f"{self.title} has {len(self.bands)} bands and the weights have {count}; "
                 "choose the sensor that the weights were trained for, or generic."
             )
@@ -79,10 +79,10 @@ def find_sensor(name: str) -> Sensor:
     """The sensor with a name from :data:`SENSORS`.
 
     Raises:
-        SSDiffError: if the name is unknown.
+        InputError: if the name is unknown.
     """
     try:
         return SENSORS[name]
     except KeyError:
         names = ", ".join(SENSORS)
-        raise SSDiffError(f"The sensor {name!r} is unknown; choose one of {names}.") from None
+        raise InputError(f"The sensor {name!r} is unknown; choose one of {names}.") from None

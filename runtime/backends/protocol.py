@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,12 +11,9 @@ from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
-BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime"]
-BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 Device = Literal["cpu", "gpu"]
 CLAMPED_RESIDUAL = np.array([1, 0, -1], np.float32)
 """Coefficients of a step graph that make it return the clamped image minus ``lms``."""
-PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 
 
 class Backend(Protocol):

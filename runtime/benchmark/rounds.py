@@ -19,7 +19,6 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
 from ssdiff_trt.runtime.backends.registry import best_backend
 from ssdiff_trt.runtime.benchmark.environment import (
     cores_used_by_others,
@@ -41,6 +40,7 @@ from ssdiff_trt.runtime.benchmark.worker import REFUSED, Job
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.options import PrecisionChoice
 from ssdiff_trt.runtime.progress import Lines, Progress
 from ssdiff_trt.runtime.quicklook import check_picture
 from ssdiff_trt.runtime.raster.output import check_target

@@ -16,13 +16,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.schedule import Schedule, make_schedule
 
@@ -193,8 +194,9 @@ class Budget(_Strict):
             SSDiffError: if it is not between 0 and 1.
         """
         if not 0 < loss < 1:
-            raise SSDiffError(
-                f"A loss of {loss:.0%} does not work; give one above 0 % and below 100 %."
+            raise InputError(
+                f"A loss of {loss:.0%} does not work; give one above 0 % and below 100 %.",
+                parameter="max_ergas_loss",
             )
         return cls(loss=loss)
 
@@ -279,12 +281,14 @@ class Provenance(_Strict):
     training_data: str = "not stated"
     licence: str = "not stated"
     metrics: dict[str, Any] = {}
+    extends: str | None = None
+    """sha256 of the manifest of the shipped bundle that this one has more graphs than."""
 
 
 class Manifest(_Strict):
     """The content of ``manifest.json``."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     model: Model
     sensor: SensorScale
@@ -336,3 +340,29 @@ def graph_io(role: Role, model: Model) -> tuple[tuple[TensorSpec, ...], tuple[Te
         inputs["coefficients"] = (3,)
     specs = tuple(TensorSpec(name=name, shape=shape) for name, shape in inputs.items())
     return specs, (TensorSpec(name="x0" if role == "denoiser" else "x_next", shape=fine),)
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 added ``provenance.extends``."""
+    return content | {"format": 2}
+
+
+_MIGRATIONS = {1: _from_format_1}
+"""How content of a format becomes that of the next."""
+
+
+def read_manifest(text: bytes) -> Manifest:
+    """Read a ``manifest.json`` of this or an earlier format.
+
+    Raises:
+        ValueError: if it is not valid, or of a later format; the message says what is wrong.
+    """
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    current = Manifest.model_fields["format"].default
+    while (found := content.get("format")) != current:
+        if found not in _MIGRATIONS:
+            raise ValueError(f"format is {found}, this version reads 1 to {current}")
+        content = _MIGRATIONS[found](content)
+    return Manifest.model_validate(content)

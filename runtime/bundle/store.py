@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Manifest, Precision, Role
-from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.bundle.manifest import (
+    Form,
+    Graph,
+    Manifest,
+    Precision,
+    Role,
+    read_manifest,
+)
+from ssdiff_trt.runtime.errors import BundleError, SSDiffWarning, counted
 from ssdiff_trt.runtime.files import cache_folder
 
 MANIFEST = "manifest.json"
@@ -41,7 +50,7 @@ class Bundle:
         """The graph of a role and precision, in the first of ``forms`` that the bundle has.
 
         Raises:
-            SSDiffError: if the bundle has none of the forms.
+            BundleError: if the bundle has none of the forms.
         """
         for form in forms:
             for graph in self.manifest.graphs:
@@ -50,7 +59,7 @@ class Bundle:
         flag = "" if precision == "fp32" else f" --{precision}"
         flag += " --calibration SAMPLES" if precision == "int8" else ""
         kind = f"{forms[0]} graph" if len(forms) == 1 else "graph"
-        raise SSDiffError(
+        raise BundleError(
             f"The bundle {self.path} has no {kind} of a {role} in {precision}, "
             f"only graphs in {' and '.join(self.precisions)}; export it with ssdiff-export{flag}."
         )
@@ -65,16 +74,20 @@ def sha256_of(path: Path) -> str:
         return digest.hexdigest()
 
 
-def _first_fault(error: ValidationError) -> str:
+def _first_fault(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
     fault = error.errors()[0]
     place = ".".join(map(str, fault["loc"]))
     return f"{place}: {fault['msg']}" if place else fault["msg"].removeprefix("Value error, ")
 
 
 def _directory(path: str | Path) -> Path:
-    """Directory of a bundle, given as a path or as the name of a shipped bundle."""
-    candidate = SHIPPED / f"{path}.ssdiff"
-    return candidate if candidate.is_dir() and not Path(path).exists() else Path(path)
+    """Directory of a bundle, given as a path or as the name of a shipped bundle.
+
+    A bare name is that of a shipped bundle, whatever lies in the working directory.
+    """
+    return SHIPPED / f"{path}.ssdiff" if str(path) in shipped() else Path(path)
 
 
 def is_bundle(path: str | Path) -> bool:
@@ -91,46 +104,66 @@ def open_bundle(path: str | Path) -> Bundle:
     """Open a bundle and check its schema, hashes and shapes.
 
     Args:
-        path: directory of a bundle, or name of a shipped one. If the user has exported the shipped
-            bundle with more graphs, that version is opened from the cache.
+        path: directory of a bundle, or name of a shipped one. If the user has exported this very
+            version of the shipped bundle with more graphs, that is opened from the cache.
 
     Raises:
-        SSDiffError: if it is not a valid bundle; the message names the file or field.
+        BundleError: if it is not a valid bundle; the message names the file or field.
+
+    Warns:
+        SSDiffWarning: if the bundle in the cache was exported from another version, or is damaged;
+            the shipped one is opened then.
     """
     directory = _directory(path)
-    shipped_bundle = _open(directory, path)
-    if directory.parent != SHIPPED:
-        return shipped_bundle
+    bundle = _open(directory)
+    if directory.parent != SHIPPED or not user_bundle(directory.stem).exists():
+        return bundle
+    extended = user_bundle(directory.stem)
     try:
-        extended = _open(user_bundle(directory.stem), path)
-    except SSDiffError:
-        return shipped_bundle
-    weights = extended.manifest.provenance.weights_sha256
-    return extended if weights == shipped_bundle.manifest.files[CHECKPOINT] else shipped_bundle
+        found = _open(extended)
+        origin, ours = found.manifest.provenance, f"ssdiff-trt {version('ssdiff-trt')},"
+        if origin.extends == bundle.sha256 and origin.exporter.startswith(ours):
+            return found
+        reason = "it was exported by another version, or from another shipped bundle"
+    except BundleError as error:
+        reason = str(error).rstrip(".")
+    precisions = "".join(f" --{p}" for p in ("fp16", "bf16") if (extended / _weights(p)).exists())
+    warnings.warn(
+        f"The bundle {extended} is not used ({reason}); the shipped {directory.stem} is used "
+        f"instead. Export it again with ssdiff-export{precisions}, or delete it.",
+        SSDiffWarning,
+        stacklevel=2,
+    )
+    return bundle
 
 
-def _open(directory: Path, path: str | Path) -> Bundle:
+def _weights(precision: str) -> str:
+    """Name of the file with the constants of a precision's graphs."""
+    return f"weights.{precision}.safetensors"
+
+
+def _open(directory: Path) -> Bundle:
     file = directory / MANIFEST
     if not file.is_file():
-        raise SSDiffError(
-            f"{path} is not a bundle: there is no {MANIFEST} in it; give a directory written by "
-            f"ssdiff-export, or the name of a shipped bundle: {', '.join(shipped())}."
+        raise BundleError(
+            f"{directory} is not a bundle: there is no {MANIFEST} in it; give a directory written "
+            f"by ssdiff-export, or the name of a shipped bundle: {', '.join(shipped())}."
         )
     text = file.read_bytes()
     try:
-        manifest = Manifest.model_validate_json(text)
-    except ValidationError as error:
-        raise SSDiffError(
+        manifest = read_manifest(text)
+    except ValueError as error:
+        raise BundleError(
             f"The manifest {file} is not valid ({_first_fault(error)}); export the bundle again."
         ) from error
     for name, expected in manifest.files.items():
         member = directory / name
         if not member.is_file():
-            raise SSDiffError(f"The bundle {directory} lacks its file {name}; export it again.")
+            raise BundleError(f"The bundle {directory} lacks its file {name}; export it again.")
         if sha256_of(member) != expected:
-            raise SSDiffError(
+            raise BundleError(
                 f"The file {member} is not the one that was exported (its sha256 differs from the "
-                "manifest's); export the bundle again."
+                "manifest's); copy or download the bundle again, or export it again."
             )
     return Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
 
@@ -148,7 +181,7 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
         bundle: bundle to use; default: the shipped one for this number of bands.
 
     Raises:
-        SSDiffError: if the bundle is for another number of bands, or cannot be opened.
+        BundleError: if the bundle is for another number of bands, or cannot be opened.
     """
     if bundle is None:
         candidates = [open_bundle(name) for name in shipped()]
@@ -161,8 +194,8 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
         f"{c.manifest.name} is for {c.manifest.model.bands} ({', '.join(c.manifest.sensor.bands)})"
         for c in candidates
     )
-    raise SSDiffError(
+    raise BundleError(
         f"The MS image gives {counted(bands, 'band')} and the bundle {expected}; select bands in "
-        "that order with --bands (an alpha band is used only if it is selected), or choose another "
+        "that order with `bands` (an alpha band is used only if it is selected), or choose another "
         "`bundle`."
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
-from ssdiff_trt.runtime.backends.protocol import PrecisionChoice
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.bundle.manifest import Parity, Trajectory
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.options import PrecisionChoice
 from ssdiff_trt.runtime.parity.ladder import LIMITS, compare, faults, trajectories, walk
 from ssdiff_trt.runtime.progress import Progress
 

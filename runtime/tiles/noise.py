@@ -5,22 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdiff_trt.runtime.errors import SSDiffError
-
 _CELL = 64
 """Side of the cells that have a random generator each, pixels."""
-
-
-def check_seed(seed: int) -> None:
-    """Check that a seed is an integer from 0 to 2**64 - 1.
-
-    Raises:
-        SSDiffError: if it is not.
-    """
-    if not (isinstance(seed, int) and 0 <= seed < 2**64):
-        raise SSDiffError(
-            f"The seed {seed} does not work; set `seed` to a whole number from 0 to 2**64 - 1."
-        )
 
 
 def noise(seed: int, bands: int, rows: range, cols: range) -> NDArray[np.float32]:

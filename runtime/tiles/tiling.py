@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Axis:
         overlap: pixels over which neighbours are blended, a multiple of 4, at most half a tile.
 
     Raises:
-        SSDiffError: if the overlap is not possible.
+        InputError: if the overlap is not possible.
     """
 
     size: int
@@ -37,7 +37,7 @@ class Axis:
 
     def __post_init__(self) -> None:
         if self.overlap % 4 or not 0 <= self.overlap <= self.tile // 2:
-            raise SSDiffError(
+            raise InputError(
                 f"A tile overlap of {self.overlap} pixels does not work; set `tile_overlap` to a "
                 f"multiple of 4 from 0 to {self.tile // 2}."
             )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ssdiff_trt.cli.messages import as_flags, sentence
-from ssdiff_trt.runtime.errors import InputError, SSDiffError
+from ssdiff_trt.runtime.errors import InputError, SSDiffError, SSDiffWarning
 
 if TYPE_CHECKING:
     from ssdiff_trt.runtime.progress import Progress
@@ -132,6 +133,7 @@ def run(command: click.Command, program: str) -> NoReturn:
     A user's mistake prints one sentence and exits with 2, an interruption exits with 130; other
     errors keep their traceback.
     """
+    warnings.showwarning = _show_warning
     for name in ("SIGTERM", "SIGHUP"):  # clean up as after Ctrl-C
         if number := getattr(signal, name, None):
             signal.signal(number, lambda received, frame: sys.exit(128 + received))
@@ -157,6 +159,14 @@ def run(command: click.Command, program: str) -> NoReturn:
             f"'.[{extra}]'.",
             2,
         )
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *place: object, **more: object
+) -> None:
+    """Print a warning as a command does: one line, and none of Python's own."""
+    if issubclass(category, SSDiffWarning):
+        print(f"Warning: {as_flags(str(message))}", file=sys.stderr, flush=True)
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -40,6 +40,8 @@ def sentence(error: SSDiffError) -> str:
 
 def print_plan(plan: Plan, progress: Progress) -> None:
     """Print what a run assumes and does, before it begins."""
+    from ssdiff_trt.runtime.bundle.store import SHIPPED
+
     height, width = plan.size
     bands = ",".join(map(str, plan.source.bands))
     progress.note(f"{plan.source.describe()}, bands {bands}; output {width} x {height}")
@@ -48,8 +50,10 @@ def print_plan(plan: Plan, progress: Progress) -> None:
     steps = counted(len(schedule.steps), "step")
     visited = ", ".join(map(str, schedule.timesteps[:12]))
     more = ", ..." if len(schedule.steps) > 12 else ""
+    shipped = plan.bundle.path.parent == SHIPPED
+    place = "" if shipped else f" ({plan.bundle.path})"
     progress.note(
-        f"Bundle {plan.bundle.manifest.name}: {schedule.sampler} sampler, {steps} at t = "
+        f"Bundle {plan.bundle.manifest.name}{place}: {schedule.sampler} sampler, {steps} at t = "
         f"{visited}{more}"
     )
     progress.detail(f"Seed {plan.seed}")

@@ -9,7 +9,7 @@ import pytest
 import ssdiff_trt.export.command as command
 from ssdiff_trt.export.command import export
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
-from ssdiff_trt.runtime.bundle.store import bundle_for, open_bundle, shipped, user_bundle
+from ssdiff_trt.runtime.bundle.store import open_bundle, shipped, user_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.progress import Progress
 from tests.support.progress import RecordingProgress
@@ -39,6 +39,7 @@ def test_without_weights_the_shipped_bundles_are_exported(exported):
     assert (last["sensor"], last["timesteps"]) == (old.sensor.name, old.sampler.timesteps)
     assert (last["precisions"], last["overwrite"]) == (("fp16",), True)
     assert last["licence"] == "Apache-2.0"
+    assert last["extends"] == open_bundle("generic8").sha256
     assert str(user_bundle("generic4")) in progress.notes[0]
     assert progress.notes[1].startswith("No engine in fp16 is built here (")
 
@@ -99,27 +100,3 @@ def test_engines_for_other_gpus_are_written_into_the_bundle(low4, monkeypatch, t
     plan = command.Plan(bundle, "tensorrt-rtx", "fp16", "sm89")
     assert EngineCache(tmp_path / "none", [copy / "engines"]).find(plan.key, Progress())
     open_bundle(copy)  # the manifest does not list engines
-
-
-def test_the_users_bundle_is_used_only_if_it_is_of_the_same_weights_and_complete(
-    monkeypatch, tmp_path
-):
-    monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path))
-    exported = user_bundle("generic4")
-    exported.parent.mkdir()
-    shutil.copytree(open_bundle("generic4").path, exported)
-    # The manifest names the weights that the shipped bundle was exported from, and a match is
-    # needed with the checkpoint inside the shipped bundle.
-    assert bundle_for(4).path != exported
-    shipped_manifest = open_bundle("generic4").manifest
-    matching = shipped_manifest.model_copy(
-        update={
-            "provenance": shipped_manifest.provenance.model_copy(
-                update={"weights_sha256": shipped_manifest.files["weights.fp32.safetensors"]}
-            )
-        }
-    )
-    (exported / "manifest.json").write_text(matching.model_dump_json())
-    assert bundle_for(4).path == exported
-    (exported / "step.fp32.fused.onnx").unlink()
-    assert bundle_for(4).path != exported

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
+from importlib.metadata import version
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ssdiff_trt.runtime.bundle.store import bundle_for, open_bundle, shipped
-from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.parity.ladder import faults
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
+from ssdiff_trt.runtime.bundle.manifest import FORMS
+from ssdiff_trt.runtime.bundle.store import (
+    SHIPPED,
+    bundle_for,
+    open_bundle,
+    shipped,
+    user_bundle,
+)
+from ssdiff_trt.runtime.errors import BundleError, SSDiffError, SSDiffWarning
+from ssdiff_trt.runtime.parity.ladder import faults, random_tiles
 
 
 @pytest.fixture
@@ -52,7 +64,7 @@ def extra(manifest):
 
 
 def future(manifest):
-    manifest["format"] = 2
+    manifest["format"] = 3
 
 
 def retile(manifest):
@@ -76,7 +88,7 @@ def bad_schedule(manifest):
     [
         (drop, "model.bands: Field required"),
         (extra, "model.depth: Extra inputs"),
-        (future, "format: Input should be 1"),
+        (future, "format is 3, this version reads 1 to 2"),
         (retile, "inputs or outputs of the graph denoiser.fp32.portable.onnx"),
         (rename_bands, "the sensor names 1 bands, the model has 4"),
         (escape, "the file '../secret' is outside the bundle directory"),
@@ -116,3 +128,94 @@ def test_a_directory_that_is_not_a_bundle_is_refused(tmp_path):
 def test_a_bundle_for_other_bands_is_refused(bundle4):
     with pytest.raises(SSDiffError, match="gives 8 bands and the bundle generic4 is for 4"):
         bundle_for(8, bundle4)
+
+
+# Bundles of earlier versions, and of users
+
+
+@pytest.fixture
+def format1(tmp_path):
+    """A bundle that version 0.1.0 exported; every tensor of its weights is a constant."""
+    with tarfile.open(Path(__file__).parent / "format1.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "format1.ssdiff"
+
+
+def test_a_bundle_of_format_1_still_opens_and_runs(format1):
+    assert json.loads((format1 / "manifest.json").read_text())["format"] == 1
+    bundle = open_bundle(format1)
+    manifest = bundle.manifest
+    assert (manifest.format, manifest.provenance.extends) == (2, None)
+    assert bundle.precisions == ("fp32", "fp16")
+    assert manifest.sampler.timesteps == (999,)
+    assert len(manifest.graphs) == 9
+    assert [parity.precision for parity in manifest.parity] == ["fp32", "fp16"]
+    tiles = random_tiles(4, manifest.model.tile)
+    images = {
+        form: next(OnnxRuntime(bundle, form=form).sample([tiles], manifest.sampler.schedule()))
+        for form in FORMS
+    }
+    # A network of constants adds next to nothing to the interpolated MS.
+    np.testing.assert_allclose(images["portable"], tiles.lms.clip(0, 1), atol=0.05)
+    for image in images.values():
+        np.testing.assert_allclose(image, images["portable"], atol=2e-5)
+
+
+def test_a_manifest_that_is_no_object_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text("[1]")
+    with pytest.raises(BundleError, match="it is not a JSON object"):
+        open_bundle(tmp_path)
+
+
+def test_a_bare_name_is_a_shipped_bundle_whatever_lies_in_the_working_directory(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "generic4").mkdir()
+    assert open_bundle("generic4").path.parent == SHIPPED
+    assert bundle_for(4).path.parent == SHIPPED
+    shutil.copytree(open_bundle("generic8").path, tmp_path / "generic8")
+    assert open_bundle("generic8").path.parent == SHIPPED
+    assert open_bundle("./generic8").path == Path("generic8")
+    with pytest.raises(BundleError, match="generic4 is not a bundle"):
+        open_bundle("./generic4")
+
+
+@pytest.fixture
+def extended(monkeypatch, tmp_path, bundle4):
+    """A copy of generic4 where ssdiff-export puts one with more graphs."""
+    monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
+    folder = user_bundle("generic4")
+    shutil.copytree(bundle4.path, folder)
+
+    ours = f"ssdiff-trt {version('ssdiff-trt')}, torch 2"
+
+    def origin(extends=bundle4.sha256, exporter=ours):
+        def change(manifest):
+            manifest["format"] = 2
+            manifest["provenance"] |= {"extends": extends, "exporter": exporter}
+
+        edit(folder, change)
+        return folder
+
+    return origin
+
+
+def test_a_bundle_with_more_graphs_is_used_where_it_extends_the_shipped_one(extended):
+    folder = extended()
+    assert open_bundle("generic4").path == folder
+
+
+@pytest.mark.parametrize(
+    "origin", [{"extends": None}, {"extends": "0" * 64}, {"exporter": "ssdiff-trt 0.0.1, torch 2"}]
+)
+def test_a_bundle_from_another_version_is_left_with_a_warning(extended, origin):
+    folder = extended(**origin)
+    with pytest.warns(SSDiffWarning, match=f"{folder} is not used .*from another"):
+        assert open_bundle("generic4").path.parent == SHIPPED
+
+
+def test_a_damaged_bundle_of_the_user_is_left_with_a_warning(extended):
+    (extended() / "step.fp32.fused.onnx").unlink()
+    with pytest.warns(SSDiffWarning, match="is not used .* lacks its file step.fp32.fused.onnx"):
+        assert open_bundle("generic4").path.parent == SHIPPED

@@ -18,7 +18,8 @@ from ssdiff_ref.network.checkpoint import (
 from ssdiff_ref.network.fmim import fmim_basis, fmim_fft, fmim_matmul
 from ssdiff_ref.network.ssnet import FREQUENCY_SCALES, SSNet
 from ssdiff_trt.runtime.errors import SSDiffError
-from ssdiff_trt.runtime.schedule import SAMPLERS, make_schedule, sample
+from ssdiff_trt.runtime.options import SAMPLERS
+from ssdiff_trt.runtime.schedule import make_schedule, sample
 from tests.support.golden import golden_arrays, golden_state
 
 TOLERANCE = 2e-5
