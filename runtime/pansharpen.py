@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.backends.guard import Guarded
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.pipeline import read_ahead, write_behind
+from ssdiff_trt.runtime.plan.plan import Plan
+from ssdiff_trt.runtime.plan.result import Counts, Result, changed_source
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.result import Counts, Plan, Result, changed_source
 from ssdiff_trt.runtime.tiles.assembly import Assembly
 from ssdiff_trt.runtime.tiles.canvas import Canvas
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs, prepare

@@ -28,12 +28,13 @@ from ssdiff_trt.runtime.options import (
     take,
 )
 from ssdiff_trt.runtime.pansharpen import run
+from ssdiff_trt.runtime.plan.plan import Plan, make_plan
+from ssdiff_trt.runtime.plan.result import Result
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import draw_quicklook, quicklook_path
 from ssdiff_trt.runtime.raster.image import BandFiles, Raster, name_of
 from ssdiff_trt.runtime.raster.output import RasterOutput
 from ssdiff_trt.runtime.raster.scene import Scene
-from ssdiff_trt.runtime.result import Plan, Result, make_plan
 from ssdiff_trt.runtime.sources import Sink, Source
 
 if TYPE_CHECKING:
@@ -170,8 +171,8 @@ class Pansharpener:
                 to be stated.
 
         Returns:
-            Of rasters the :class:`~ssdiff_trt.runtime.result.Result`; of arrays the fused image
-            ``[C, H, W]`` in the dtype of ``ms``, a masked array if it has holes.
+            The :class:`~ssdiff_trt.runtime.plan.result.Result` for rasters; for arrays the fused
+            image ``[C, H, W]`` in the dtype of ``ms``, a masked array if it has holes.
 
         Warns:
             SSDiffWarning: once for each of the result's warnings, unless ``progress`` shows them.

@@ -13,9 +13,9 @@ from rasterio.windows import Window
 from ssdiff_trt.runtime.errors import OutputError, counted
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.interpolator import RATIO, interpolate_with_halo
+from ssdiff_trt.runtime.plan.result import Result
 from ssdiff_trt.runtime.raster.output import check_target
 from ssdiff_trt.runtime.raster.scene import Scene
-from ssdiff_trt.runtime.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

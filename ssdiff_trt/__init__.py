@@ -25,8 +25,9 @@ if TYPE_CHECKING:
         SSDiffWarning,
     )
     from ssdiff_trt.runtime.pansharpener import Pansharpener, pansharpen
+    from ssdiff_trt.runtime.plan.plan import Plan
+    from ssdiff_trt.runtime.plan.result import Result
     from ssdiff_trt.runtime.progress import Progress
-    from ssdiff_trt.runtime.result import Plan, Result
 
     __version__: str
 
@@ -43,8 +44,8 @@ _HOMES = {
     "Pansharpener": "pansharpener",
     "pansharpen": "pansharpener",
     "Progress": "progress",
-    "Plan": "result",
-    "Result": "result",
+    "Plan": "plan.plan",
+    "Result": "plan.result",
 }
 """Modules of the runtime that define the public names; imported when one is first used."""
 __all__ = [

@@ -26,12 +26,13 @@ FOLDERS = {
 """Packages, from the ground up, each with its folder."""
 FLOORS = {
     "ssdiff_trt.runtime": [
-        {"errors", "interpolator", "progress", "sensors"},
-        {"files", "schedule"},
-        {"bundle", "raster"},
-        {"tiles"},
-        {"backends", "result"},
+        {"cpus", "errors", "interpolator", "pipeline", "sources"},
+        {"files", "options", "progress", "sensors"},
+        {"raster", "schedule"},
+        {"bundle", "tiles"},
+        {"arrays", "backends", "plan"},
         {"pansharpen", "parity", "quicklook"},
+        {"pansharpener"},
         {"benchmark"},
     ],
     "ssdiff_ref": [

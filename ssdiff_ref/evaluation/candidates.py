@@ -18,9 +18,9 @@ from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ExecutionOptions, PairOptions, SamplingOptions
 from ssdiff_trt.runtime.pansharpener import Pansharpener
+from ssdiff_trt.runtime.plan.plan import make_plan
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.registration import measure_arrays, offset
-from ssdiff_trt.runtime.result import make_plan
 
 SHIPPED = "default"
 """Stands for the shipped bundle for the number of bands."""

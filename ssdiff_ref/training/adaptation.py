@@ -24,9 +24,9 @@ from ssdiff_ref.training.scene_pairs import (
 )
 from ssdiff_ref.training.trainer import BEST, Trainer
 from ssdiff_ref.training.validation import Scores, Validation
-from ssdiff_trt.runtime.assumptions import assume
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.options import PairOptions
+from ssdiff_trt.runtime.plan.assumptions import assume
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.radiometry import Scale
 from ssdiff_trt.runtime.raster.registration import offset

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ssdiff_trt.runtime.errors import SSDiffError, counted
 
 if TYPE_CHECKING:
-    from ssdiff_trt.runtime.assumptions import Assumptions
+    from ssdiff_trt.runtime.plan.assumptions import Assumptions
+    from ssdiff_trt.runtime.plan.plan import Plan
+    from ssdiff_trt.runtime.plan.result import Result
     from ssdiff_trt.runtime.progress import Progress
-    from ssdiff_trt.runtime.result import Plan, Result
 
 _FLAGS = {"creation_options": "--co"}
 """Parameters whose option has another name."""
@@ -63,7 +64,7 @@ def print_plan(plan: Plan, progress: Progress) -> None:
 
 def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None:
     """Print full scales and the shift; warnings are left to the caller."""
-    from ssdiff_trt.runtime.assumptions import misfit
+    from ssdiff_trt.runtime.plan.assumptions import misfit
     from ssdiff_trt.runtime.raster.registration import LEAST_SHARE, offset
 
     progress.note(f"Full scale: PAN {assumptions.pan_scale}, MS {assumptions.ms_scale}")

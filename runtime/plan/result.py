@@ -1,0 +1,114 @@
+"""The result of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdiff_trt.runtime.bundle.manifest import Precision
+from ssdiff_trt.runtime.errors import InputError, counted
+from ssdiff_trt.runtime.plan.plan import Plan
+from ssdiff_trt.runtime.tiles.inputs import WindowInputs
+
+
+@dataclass
+class Counts:
+    """What a run counts."""
+
+    tiles: int = 0
+    """Tiles that were sampled."""
+    empty_tiles: int = 0
+    """Tiles without a valid pixel, which were not."""
+    invalid_pixels: int = 0
+    """Pixels of the result without a value."""
+    beyond_pan: int = 0
+    """Valid PAN pixels below 0 or above full scale."""
+    beyond_ms: int = 0
+    """Valid MS pixels likewise; the result is within 0 and full scale."""
+    clipped: int = 0
+    """Values of valid pixels that the output type could not hold."""
+    redone: int = 0
+    """Tiles with non-finite values in low precision, computed again in FP32."""
+
+    def add(self, inputs: WindowInputs) -> None:
+        """Count a window."""
+        self.tiles += len(inputs.places)
+        self.empty_tiles += len(inputs.window.tiles) - len(inputs.places)
+        self.beyond_pan += inputs.beyond_pan
+        self.beyond_ms += inputs.beyond_ms
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did."""
+
+    plan: Plan
+    counts: Counts
+    backend: str
+    """Description of the backend."""
+    precision: Precision
+    """Precision of the network."""
+    seconds: float
+    image: NDArray[np.generic] | None = field(default=None, repr=False)
+    """The fused image ``[C, H, W]`` of a run on arrays; a masked array where there are holes."""
+    quicklook: Path | None = None
+    """Picture of the run, if one was drawn."""
+
+    @property
+    def output(self) -> Path | None:
+        """File of the result; None for arrays."""
+        return self.plan.output
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the result in pixels."""
+        return self.plan.size
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the plan, and of values that did not fit; one sentence each."""
+        return (*self.plan.warnings, *self.run_warnings())
+
+    def run_warnings(self) -> Iterator[str]:
+        """Warnings that only the run could give."""
+        counts, taken = self.counts, self.plan.assumptions
+        for role, beyond, scale in (
+            ("PAN", counts.beyond_pan, taken.pan_scale),
+            ("MS", counts.beyond_ms, taken.ms_scale),
+        ):
+            if beyond:
+                yield (
+                    f"{counted(beyond, 'valid pixel')} of {role} below 0 or above full scale "
+                    f"{scale.value:g}; the result is limited to that range; if the data has a "
+                    "larger one, pass `full_scale`"
+                )
+        if counts.clipped:
+            yield (
+                f"{counted(counts.clipped, 'value')} did not fit into the data type of the result "
+                "and were set to its limits; choose another `dtype`"
+            )
+        if counts.redone:
+            yield (
+                f"{counted(counts.redone, 'tile')} had non-finite values in {self.precision} and "
+                "were computed again in fp32; if these are many, choose `precision=fp32`"
+            )
+        if counts.invalid_pixels == self.size[0] * self.size[1]:
+            yield "no pixel is valid in both PAN and MS, so the result is empty"
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        place = f"{self.output}" if self.output else "array"
+        tiles = counted(self.counts.tiles, "tile")
+        return f"<Result {place}: {width} x {height}, {tiles}, {self.seconds:.1f} s>"
+
+
+def changed_source(plan: Plan) -> InputError:
+    """The error for a source that changed while it was read."""
+    return InputError(
+        f"PAN or MS ({plan.source.name}) changed while it was read, so the result would mix two "
+        "states and was not written; run again."
+    )
