@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import warnings
 from pathlib import Path
 
 import pytest
+
+import ssdiff_trt
+from ssdiff_trt.runtime import options
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -88,3 +93,30 @@ def test_quoted_paths_exist(document):
     for quoted in QUOTED.findall(document.read_text()):
         if REPOSITORY_PATH.fullmatch(quoted) and PLACEHOLDER not in quoted:
             assert (ROOT / quoted).exists(), quoted
+
+
+def test_the_page_on_the_api_has_every_public_name_and_every_option():
+    text = (ROOT / "docs" / "api.md").read_text()
+    for name in ssdiff_trt.__all__:
+        assert f"`{name}`" in text
+    for group in (options.PairOptions, options.SamplingOptions, options.ExecutionOptions):
+        for field in dataclasses.fields(group):
+            assert f"`{field.name}`" in text
+    for field in dataclasses.fields(options.OutputOptions):
+        assert f"`{field.name}`" in text
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_python_of_the_page_on_the_api_runs(number, make_pair, tmp_path, monkeypatch):
+    """On a pair of one tile, by the real network."""
+    text = (ROOT / "docs" / "api.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 4
+    pan, ms = make_pair(64, 64)
+    for name in "abc":
+        (tmp_path / f"{name}_pan.tif").write_bytes(pan.read_bytes())
+        (tmp_path / f"{name}_ms.tif").write_bytes(ms.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        exec(compile(blocks[number], "api.md", "exec"), {"Pansharpener": ssdiff_trt.Pansharpener})
+    assert list(tmp_path.glob("*sharp.tif"))
