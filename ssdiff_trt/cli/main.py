@@ -50,7 +50,7 @@ def config_file() -> Path:
     return base.expanduser() / "ssdiff-trt" / "config.toml"
 
 
-def read_defaults(program: str) -> dict[str, Any]:
+def read_defaults(program: str) -> Any:
     """Defaults of a program's options: its table of the configuration file.
 
     ::
@@ -79,17 +79,19 @@ def read_defaults(program: str) -> dict[str, Any]:
         raise InputError(
             f"The configuration {path} is not valid TOML ({error}); correct it."
         ) from error
-    if not isinstance(table, dict):
-        raise InputError(f"[{program}] of the configuration {path} is not a table; correct it.")
     return table
 
 
-def defaults_of(command: click.Command, table: dict[str, Any], program: str) -> dict[str, Any]:
+def defaults_of(command: click.Command, table: Any, program: str) -> dict[str, Any]:
     """A table of the configuration as click's ``default_map``, every name checked.
 
     Raises:
         InputError: on a name that is no command or option.
     """
+    if not isinstance(table, dict):
+        raise InputError(
+            f"[{program}] of the configuration {config_file()} is not a table; correct it."
+        )
     if isinstance(command, click.Group):
         unknown = [name for name in table if name not in command.commands]
         nested = {
@@ -139,7 +141,7 @@ def run(command: click.Command, program: str) -> NoReturn:
             signal.signal(number, lambda received, frame: sys.exit(128 + received))
     try:
         defaults = defaults_of(command, read_defaults(program), program)
-        status = command.main(standalone_mode=False, default_map=defaults)
+        status = command.main(prog_name=program, standalone_mode=False, default_map=defaults)
         sys.exit(status if isinstance(status, int) else 0)
     except click.Abort:
         print("Interrupted; no unfinished output is left.", file=sys.stderr)
@@ -170,5 +172,5 @@ def _show_warning(
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"Error: {message}", file=sys.stderr)
+    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)

@@ -157,7 +157,10 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "threads": {"type": int, "metavar": "N"},
     "batch": {"type": int, "metavar": "N"},
     "dtype": {"type": click.Choice(groups.DTYPES)},
-    "driver": {"type": click.Choice(groups.DRIVERS, case_sensitive=False)},
+    "driver": {
+        "type": click.Choice(groups.DRIVERS, case_sensitive=False),
+        "metavar": f"[{'|'.join(groups.DRIVERS)}]",
+    },
     "creation_options": {"callback": key_values, "multiple": True, "metavar": "KEY=VALUE"},
     "overwrite": {"is_flag": True},
 }

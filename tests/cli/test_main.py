@@ -1,0 +1,252 @@
+"""What all commands have in common: errors, defaults, JSON, examples, completion."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from importlib import import_module
+
+import click
+import pytest
+
+from ssdiff_trt.cli.main import run
+
+PROGRAMS = {
+    "ssdiff-trt": "trt",
+    "ssdiff-export": "export",
+    "ssdiff-calibrate": "calibrate",
+    "ssdiff-ref": "ref",
+}
+
+
+def command_of(program):
+    return import_module(f"ssdiff_trt.cli.{PROGRAMS[program]}").cli
+
+
+def commands():
+    """Every command with its words on the command line."""
+    found = []
+    for program in PROGRAMS:
+        command = command_of(program)
+        if isinstance(command, click.Group):
+            found += [(f"{program} {name}", sub) for name, sub in command.commands.items()]
+        else:
+            found.append((program, command))
+    return found
+
+
+@pytest.fixture
+def type_in(capsys, monkeypatch, tmp_path):
+    """Runs a command line in this process: exit status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSDIFF_CONFIG", str(tmp_path / "none.toml"))
+
+    def type_in(line):
+        program, *words = shlex.split(line)
+        monkeypatch.setattr("sys.argv", [program, *words])
+        with pytest.raises(SystemExit) as ended:
+            run(command_of(program), program)
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return type_in
+
+
+RASTERS = "pan.tif ms.tif"
+VALID = {
+    "ssdiff-trt run": f"{RASTERS} -o out.tif",
+    "ssdiff-trt verify": "generic4 --precision fp16",
+    "ssdiff-trt bench": "generic4",
+    "ssdiff-trt info": "generic4",
+    "ssdiff-export": "--weights w.pt --sensor qb -o b.ssdiff",
+    "ssdiff-calibrate collect": f"{RASTERS} -o s.npz --no-picture",
+    "ssdiff-calibrate sensitivity": "s.npz",
+    "ssdiff-ref simulate": f"{RASTERS} -o out",
+    "ssdiff-ref fuse": f"{RASTERS} --method gsa -o out.tif",
+    "ssdiff-ref evaluate": f"{RASTERS} --sensor qb",
+    "ssdiff-ref train": "c.toml -o run",
+    "ssdiff-ref finetune": "c.toml --weights w.pt -o run",
+    "ssdiff-ref pack": "c.toml -o p.npz",
+    "ssdiff-ref adapt": f"{RASTERS} -o b.ssdiff",
+}
+"""A line for each command that lacks nothing but its files."""
+
+
+def test_the_list_of_commands_is_complete():
+    assert set(VALID) == {name for name, _ in commands()}
+
+
+OF_FILES = sorted(set(VALID) - {"ssdiff-trt info", "ssdiff-trt bench", "ssdiff-trt verify"})
+"""Commands that need files."""
+MISTAKES = {
+    "unknown option": "--colour red",
+    "missing value": "--{value}",
+    "unknown choice": "--{choice} nonsense",
+    "not a number": "--{number} many",
+}
+
+
+def first(command, kind):
+    """The first option of a kind."""
+    for param in command.params:
+        if not isinstance(param, click.Option) or param.multiple:
+            continue
+        name = max(param.opts, key=len).lstrip("-")
+        if kind == "choice" and isinstance(param.type, click.Choice):
+            return name
+        if kind == "number" and param.type in (click.INT, click.FLOAT):
+            return name
+        if kind == "value" and not param.is_flag:
+            return name
+    return None
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("name", VALID)
+def test_a_mistake_on_the_command_line_is_one_line(type_in, name, mistake):
+    (command,) = [command for other, command in commands() if other == name]
+    words = MISTAKES[mistake]
+    if found := re.search(r"{(\w+)}", words):
+        if (option := first(command, found[1])) is None:
+            pytest.skip(f"{name} has no option with a {found[1]}")
+        words = words.format(**{found[1]: option})
+    status, out, err = type_in(f"{name} {VALID[name]} {words}")
+    assert (status, out) == (2, "")
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    if mistake in ("unknown choice", "not a number"):
+        assert f"Invalid value for '--{option}'" in err
+
+
+@pytest.mark.parametrize(
+    "name", set(VALID) - {"ssdiff-trt info", "ssdiff-trt bench"} - {"ssdiff-trt verify"}
+)
+def test_a_missing_file_is_one_line_and_leaves_nothing(type_in, tmp_path, name):
+    status, out, err = type_in(f"{name} {VALID[name]}")
+    assert (status, out) == (2, "")
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    assert re.search(r"pan\.tif|c\.toml|w\.pt|s\.npz", err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", set(VALID) - {"ssdiff-trt info", "ssdiff-trt bench"} - {"ssdiff-trt verify"}
+)
+def test_a_file_of_garbage_is_one_line_and_leaves_nothing(type_in, tmp_path, name):
+    files = ("pan.tif", "ms.tif", "c.toml", "w.pt", "s.npz")
+    for file in files:
+        (tmp_path / file).write_bytes(b"\x00garbage = [\xff")
+    status, out, err = type_in(f"{name} {VALID[name]}")
+    assert (status, out) == (2, "")
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
+
+
+def test_no_command_names_a_flag_of_the_library(type_in, make_pair):
+    make_pair()
+    status, _, err = type_in("ssdiff-trt run pan.tif ms.tif --full-scale -1")
+    assert status == 2
+    assert err == (
+        "Error: Invalid value for '--full-scale': A full scale of -1 does not work; give a number "
+        "above 0.\n"
+    )
+    _, _, err = type_in("ssdiff-trt run ms.tif ms.tif")
+    assert "`" not in err
+
+
+@pytest.mark.parametrize(("name", "command"), commands())
+def test_help_has_full_phrases_and_an_example(name, command):
+    assert name in command.epilog
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help, param.name
+            assert param.help.endswith("."), param.help
+            assert not param.help.startswith(("Of ", "That ", "What ", "As ")), param.help
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_tells_its_version(type_in, program):
+    status, out, _ = type_in(f"{program} --version")
+    assert status == 0
+    assert re.search(r"version \d+\.\d+\.\d+", out)
+
+
+def test_json_goes_to_a_file_or_to_standard_output(type_in, tmp_path):
+    _, out, _ = type_in("ssdiff-trt info generic4 --json -")
+    assert json.loads(out)["name"] == "generic4"
+    _, out, _ = type_in("ssdiff-trt info generic4 --json deep/er/info.json")
+    assert "blue, green, red, nir" in out
+    assert json.loads((tmp_path / "deep/er/info.json").read_text())["name"] == "generic4"
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"),
+    [
+        ("", 0),
+        ("[ssdiff-trt.run]\nseed = 5\n", 5),
+        ("[ssdiff-ref.adapt]\nseed = 5\n", 0),
+        ("[ssdiff-trt.run]\nseed = 5\nco = ['COMPRESS=ZSTD', 'TILED=YES']\nb = [4, 'red']\n", 5),
+    ],
+)
+def test_a_configuration_file_and_variables_give_defaults(
+    type_in, make_pair, monkeypatch, tmp_path, text, seed
+):
+    taken = {}
+
+    def plan(self, *paths, **options):
+        taken.update(options)
+        raise click.exceptions.Exit(0)
+
+    monkeypatch.setattr("ssdiff_trt.runtime.pansharpener.Pansharpener.plan", plan)
+    (tmp_path / "c.toml").write_text(text)
+    monkeypatch.setenv("SSDIFF_CONFIG", "c.toml")
+    assert type_in("ssdiff-trt run a.tif b.tif")[0] == 0
+    assert taken["seed"] == seed
+    if "co =" in text:
+        assert taken["creation_options"] == {"COMPRESS": "ZSTD", "TILED": "YES"}
+        assert taken["bands"] == (4, "red")
+    monkeypatch.setenv("SSDIFF_RUN_SEED", "6")
+    assert type_in("ssdiff-trt run a.tif b.tif")[0] == 0
+    assert taken["seed"] == 6
+    assert type_in("ssdiff-trt run a.tif b.tif --seed 7")[0] == 0
+    assert taken["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x = = 1", "c.toml is not valid TOML"),
+        ("[ssdiff-trt.run]\nfullscale = 1", "[ssdiff-trt.run] of the configuration c.toml has "),
+        ("[ssdiff-trt.walk]\nseed = 1", "[ssdiff-trt] of the configuration c.toml has 'walk'"),
+        ("ssdiff-trt = 1", "[ssdiff-trt] of the configuration c.toml is not a table"),
+        ("ssdiff-trt.run = 1", "[ssdiff-trt.run] of the configuration c.toml is not a table"),
+        ("[ssdiff-trt.run]\nseed = 'x'", "Invalid value for '--seed'"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(type_in, monkeypatch, tmp_path, text, sentence):
+    (tmp_path / "c.toml").write_text(text)
+    monkeypatch.setenv("SSDIFF_CONFIG", "c.toml")
+    status, _, err = type_in("ssdiff-trt run a.tif b.tif")
+    assert status == 2
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "offers"),
+    [
+        ("ssdiff-trt info gen", ["plain,generic4", "plain,generic8", "dir,gen"]),
+        ("ssdiff-trt run a b --bundle d", ["plain,default", "dir,d"]),
+        ("ssdiff-trt run p", ["file,p"]),
+        ("ssdiff-trt run a b --sampler c", ["plain,consistent"]),
+    ],
+)
+def test_the_shell_completes_files_bundles_and_choices(type_in, monkeypatch, words, offers):
+    monkeypatch.setenv("_SSDIFF_TRT_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    _, out, _ = type_in("ssdiff-trt")
+    assert out.splitlines() == offers
