@@ -3,17 +3,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# PyTorch as its CPU build where that index can be reached; elsewhere whatever PyPI has.
+# PyTorch as its CPU build (0.2 GB and not several) where that index can be reached; elsewhere
+# whatever PyPI has.
 TORCH ?= torch==2.13.*
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+REACHABLE = $(BIN)/python -c "from urllib.request import urlopen; urlopen('$(TORCH_INDEX)/torch/', timeout=5)"
 EXAMPLE = out
 
 .PHONY: demo test test-slow check gpu-check clean
 
 demo: $(VENV)/.demo
+	@echo "Pansharpening the example scene: half a minute on 2 cores."
 	$(BIN)/python examples/demo.py --output $(EXAMPLE)
 
 test: $(VENV)/.dev
+	@echo "Running the tests: about 10 minutes on 2 cores."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --durations 8
 
 test-slow: $(VENV)/.dev
@@ -44,11 +48,14 @@ $(VENV)/bin/python:
 		echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 1; }
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the runtime: a minute."
 	$(BIN)/python -m pip install --quiet --editable ".[cpu,evaluate]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --no-deps "$(TORCH)" --extra-index-url $(TORCH_INDEX)
+	@echo "Installing what developers need, PyTorch among it: some minutes."
+	@index=; if $(REACHABLE) 2>/dev/null; then index="--extra-index-url $(TORCH_INDEX)"; fi; \
+		$(BIN)/python -m pip install --quiet --no-deps "$(TORCH)" $$index
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@ $(VENV)/.demo
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from ssdiff_trt.runtime.options import PairArguments
 
+EXPORT_TILES = 450
+"""Evaluations of the network on one tile that take about as long as an export."""
+
 
 def adapt(
     pan: str | Path,
@@ -39,13 +42,13 @@ def adapt(
         ms: multispectral raster with 4 times the pixel size.
         output: bundle to write, by custom ``NAME.ssdiff``.
         bundle: to start from; by default the one that comes along for the number of bands.
-        minutes: to train for at most; exporting takes another.
+        minutes: longest time for all of it, about.
         overwrite: replace an existing bundle.
         sensor, seed, progress, pair: as in
             :func:`ssdiff_ref.training.adaptation.adapt_weights`.
 
     Returns:
-        The new bundle; None, and nothing written, if on blocks of the scene that were kept apart
+        The new bundle; None, and nothing written, if on held-out blocks of the scene
         the old weights are better by any of ERGAS, SAM and Q2n.
 
     Raises:
@@ -63,11 +66,12 @@ def adapt(
             bundle=bundle,
             sensor=sensor,
             minutes=minutes,
+            reserve=EXPORT_TILES,
             seed=seed,
             progress=progress,
             **pair,
         )
-        progress.note(f"{result.bundle.manifest.name} on the blocks kept apart: {result.before}")
+        progress.note(f"{result.bundle.manifest.name} on the held-out blocks: {result.before}")
         progress.note(f"{'adapted'.ljust(len(result.bundle.manifest.name))}: {result.after}")
         if not result.pays:
             progress.warn(

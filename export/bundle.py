@@ -126,11 +126,13 @@ def export_bundle(
         if calibration is not None:
             requested["fp16"] = None
         exported = [precision for precision in requested if precision != "int8"]
-        graphs = tuple(
-            graph
-            for precision in exported
-            for graph in _write_graphs(net, precision, tile, directory, progress)
-        )
+        with progress:
+            progress.start("Graphs", sum(len(kinds(precision)) for precision in exported))
+            graphs = tuple(
+                graph
+                for precision in exported
+                for graph in _write_graphs(net, precision, tile, directory, progress)
+            )
         manifest = Manifest(
             name=output.name.removesuffix(".ssdiff"),
             model=Model(bands=net.bands, tile=tile),
@@ -265,6 +267,7 @@ def _write_graphs(
         )
         models.append(model)
         graphs.append(graph)
+        progress.advance(1)
     weights.write()
     for graph, model in zip(graphs, models, strict=True):
         onnx.save(model, directory / graph.file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
@@ -78,9 +79,9 @@ class Lines(Printed):
         before, self._done = self._done, self._done + pieces
         if self._done * 10 // self._total > before * 10 // self._total:
             spent = time.monotonic() - self._began
-            left = spent / self._done * (self._total - self._done)
+            left = math.ceil(spent / self._done * (self._total - self._done))
             share = 100 * self._done // self._total
-            self._print(f"{self._what}: {self._done}/{self._total} ({share} %), {left:.0f} s left")
+            self._print(f"{self._what}: {self._done}/{self._total} ({share} %), {left} s left")
 
 
 class Bar(Printed):

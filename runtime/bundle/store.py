@@ -196,6 +196,6 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
     )
     raise BundleError(
         f"The MS image gives {counted(bands, 'band')} and the bundle {expected}; select bands in "
-        "that order with `bands` (an alpha band is used only if it is selected), or choose another "
-        "`bundle`."
+        "that order with `bands` (an alpha band is used only if it is selected), choose another "
+        "`bundle`, or fuse any bands by a classical method with ssdiff-ref fuse."
     )

@@ -151,8 +151,9 @@ def _check_ratio(ms: Size, to_pan: Points, names: tuple[str, str]) -> None:
     high, wide = math.dist(here, below), math.dist(here, right)
     if not all(abs(ratio / RATIO - 1) <= RATIO_TOLERANCE for ratio in (high, wide)):
         raise InputError(
-            f"A pixel of {names[1]} is {wide:.3g} x {high:.3g} pixels of {names[0]}, and the "
-            "network sharpens by 4 only; give MS at its native resolution, 4 PAN pixels to one."
+            f"A pixel of {names[1]} is {wide:.3g} x {high:.3g} pixels of {names[0]}, expected 4 x "
+            "4, the only ratio that networks and methods here are for; give MS at its native "
+            "resolution, or use a tool for other ratios, such as gdal_pansharpen."
         )
 
 

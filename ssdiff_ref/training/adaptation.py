@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ import torch
 from torch import Generator
 
 from ssdiff_ref.network.checkpoint import load_checkpoint
+from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.protocol.datasets import read_whole
 from ssdiff_ref.quality.checks import fit_sensor
 from ssdiff_ref.training.config import Config, Stage
@@ -25,6 +28,8 @@ from ssdiff_ref.training.scene_pairs import (
 from ssdiff_ref.training.trainer import BEST, Trainer
 from ssdiff_ref.training.validation import Scores, Validation
 from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.errors import InputError, counted
+from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.plan.assumptions import assume
 from ssdiff_trt.runtime.progress import Progress
@@ -43,6 +48,8 @@ _PATCH, _BATCH = 32, 8
 _RATE = 1e-4
 _VALIDATE_EVERY = 40
 _PATIENCE = 6
+_LEAST_TRAINING = 2.0
+"""Seconds below which training is not worth it."""
 
 
 @dataclass(frozen=True)
@@ -73,30 +80,33 @@ def adapt_weights(
     bundle: str | Path | None = None,
     sensor: str = "generic",
     minutes: float = 8,
+    reserve: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
     **pair: Unpack[PairArguments],
 ) -> Adaptation:
     """Train weights on for one scene, at a quarter of its resolution (Wald's protocol).
 
-    A quarter of the scene's blocks of 32 x 32 pixels of MS is kept apart: one half tells when to
-    stop, the other what it was worth.
+    A quarter of the scene's blocks of 32 x 32 pixels of MS is held out: one half for early
+    stopping, the other for the scores.
 
     Args:
         pan: panchromatic raster.
         ms: multispectral raster with 4 times the pixel size.
         weights: ``.safetensors`` to write.
-        bundle: whose weights to start from; by default the one that comes along for the bands.
-        sensor: whose MTF blurs MS, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
-        minutes: to train for at most.
-        seed: of everything random.
+        bundle: bundle to start from; default: the shipped one for the number of bands.
+        sensor: sensor whose MTF blurs MS, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
+        minutes: longest time for all of it.
+        reserve: of that time, what is kept for the caller: so many evaluations of the network on
+            one tile.
+        seed: seed of everything random.
         progress: receives progress updates.
         pair: fields of :class:`ssdiff_trt.runtime.options.PairOptions`.
 
     Raises:
-        SSDiffError: when the scene is no pair, or too small.
+        SSDiffError: when the scene is no pair or too small, or the time too short.
     """
-    progress = progress or Progress()
+    began, progress = time.monotonic(), progress or Progress()
     options = PairOptions(**pair)
     with Scene(pan, ms, options) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
@@ -112,15 +122,27 @@ def adapt_weights(
     split = split_blocks(reduced.valid)
     supply = ScenePairs(reduced, split, optics, generator, _PATCH)
     timesteps = opened.manifest.sampler.timesteps
-    watched, judged = (
+    validation, test = (
         Validation(blocks.batch, timesteps, blocks.score)
         for blocks in (Blocks(reduced, part, optics) for part in (split.validation, split.test))
     )
     progress.note(
         f"{reduced.valid.shape[1]} x {reduced.valid.shape[0]} pixels of MS; "
-        f"{len(split.validation)} blocks tell when to stop, {len(split.test)} judge"
+        f"{counted(len(split.validation), 'block')} for early stopping, "
+        f"{len(split.test)} for the scores"
     )
-    before = judged(net)
+    before = test(net)
+    evaluation = time.monotonic() - began  # once more at the end
+    kept = evaluation + reserve * _seconds_of_a_tile(net, opened.manifest.model.tile)
+    left = 60 * minutes - (time.monotonic() - began) - kept
+    if left < _LEAST_TRAINING:
+        needed = (60 * minutes - left + _LEAST_TRAINING) / 60
+        raise InputError(
+            f"Of {minutes:g} minutes, evaluation and export take {kept / 60:.1f} on this machine, "
+            f"expected some time to train; give {math.ceil(needed)} or more.",
+            parameter="minutes",
+        )
+    progress.note(f"Training for {left / 60:.1f} minutes at most; about {kept / 60:.1f} follow")
     config = Config(
         bands=net.bands,
         stages=(Stage(iterations=100_000, patch=_PATCH, batch=_BATCH),),
@@ -135,12 +157,25 @@ def adapt_weights(
     )
     with tempfile.TemporaryDirectory() as folder:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        trainer = Trainer(config, net, supply, watched, generator, device, Path(folder))
+        trainer = Trainer(config, net, supply, validation, generator, device, Path(folder))
         progress.note(trainer.validate())
-        trainer.run(progress, minutes * 60)
+        trainer.run(progress, left)
         best = load_checkpoint(Path(folder) / BEST)
         Path(weights).write_bytes((Path(folder) / BEST).read_bytes())
-    return Adaptation(Path(weights), opened, optics, ms_scale, before, judged(best.net))
+    return Adaptation(Path(weights), opened, optics, ms_scale, before, test(best.net))
+
+
+@torch.inference_mode()
+def _seconds_of_a_tile(net: SSNet, tile: int) -> float:
+    """Time of one evaluation of the network on a tile, the shortest of three."""
+    wide, low = torch.zeros(1, net.bands, tile, tile), tile // RATIO
+    inputs = wide, wide[:, :1], wide, torch.zeros(1, net.bands, low, low), torch.zeros(1)
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        net(*inputs)
+        seconds.append(time.monotonic() - began)
+    return min(seconds)
 
 
 def _reduce(scene: Scene, sensor: Sensor, pan_scale: Scale, ms_scale: Scale) -> ReducedScene:

@@ -30,6 +30,8 @@ _EXTRAS = {
     "torch": "export",
 }
 """Packages that not every installation has, and the extra that brings them."""
+_TRAINING = dict.fromkeys(("onnx", "onnxscript", "safetensors", "tomli", "torch"), "train")
+"""The same for ``ssdiff-ref``."""
 
 
 def progress_for(quiet: bool, verbose: bool) -> Progress:
@@ -154,7 +156,8 @@ def run(command: click.Command, program: str) -> NoReturn:
     except SSDiffError as error:
         _fail(sentence(error), 2)
     except ModuleNotFoundError as error:
-        if (extra := _EXTRAS.get(error.name or "")) is None:
+        extras = _EXTRAS | (_TRAINING if program == "ssdiff-ref" else {})
+        if (extra := extras.get(error.name or "")) is None:
             raise
         _fail(
             f"{error.name} is not installed; pip install 'ssdiff-trt[{extra}]', or in a clone "

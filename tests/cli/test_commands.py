@@ -143,7 +143,7 @@ def test_help_loads_nothing_heavy(module):
         f"try: main()\nexcept SystemExit: print('LOADED', {heavy!r} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "Usage: command" in done.stdout
+    assert "Usage: ssdiff-" in done.stdout
     assert done.stdout.rstrip().endswith("LOADED set()")
 
 

@@ -28,7 +28,7 @@ from ssdiff_ref.training.validation import Scores
 from ssdiff_trt.cli.ref import cli
 from ssdiff_trt.export.adaptation import adapt
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.raster.radiometry import Scale
 from ssdiff_trt.runtime.sensors import SENSORS
 from tests.support.rasters import PAN_GRID, write_raster
@@ -140,11 +140,20 @@ def test_a_scene_that_is_too_small_is_refused(tmp_path):
 
 
 def test_adaptation_returns_weights_and_scores_before_and_after(pair, tmp_path):
-    result = adapt_weights(*pair, tmp_path / "w.safetensors", minutes=0.1)
+    result = adapt_weights(*pair, tmp_path / "w.safetensors", minutes=0.4)
     net = load_checkpoint(result.weights).net
     assert net.bands == 4
     assert result.bundle.manifest.name == bundle_for(4).manifest.name
     assert np.isfinite([result.before.ergas, result.after.ergas]).all()
+
+
+def test_minutes_that_evaluation_and_export_would_use_up_are_refused(pair, tmp_path):
+    with pytest.raises(
+        InputError, match=r"evaluation and export take .* give \d+ or more"
+    ) as refused:
+        adapt_weights(*pair, tmp_path / "w.safetensors", minutes=0.5, reserve=100_000)
+    assert refused.value.parameter == "minutes"
+    assert not (tmp_path / "w.safetensors").exists()
 
 
 def fake_adaptation(weights: Path, before: Scores, after: Scores):
