@@ -31,6 +31,7 @@ from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.raster.radiometry import Scale
 from ssdiff_trt.runtime.sensors import SENSORS
+from tests.support.progress import RecordingProgress
 from tests.support.rasters import PAN_GRID, write_raster
 
 SENSOR = SENSORS["generic"]
@@ -174,7 +175,9 @@ def test_weights_that_do_not_improve_every_metric_are_not_exported(
     monkeypatch.setattr(
         ssdiff_trt.export.adaptation, "adapt_weights", fake_adaptation(weights, GOOD, after)
     )
-    assert adapt(*pair, tmp_path / "new.ssdiff") is None
+    progress = RecordingProgress()
+    assert adapt(*pair, tmp_path / "new.ssdiff", progress=progress) is None
+    assert "did not improve" in progress.warnings[0]
     assert not (tmp_path / "new.ssdiff").exists()
     result = CliRunner().invoke(
         cli, ["adapt", *map(str, pair), "-o", str(tmp_path / "new.ssdiff")], standalone_mode=False

@@ -53,7 +53,7 @@ class Fake(StandIn):
         return "fake backend"
 
 
-def open_fake(name, bundle, *, precision, threads, batch, progress):
+def open_fake(name, bundle, *, precision, threads, batch, device, progress):
     return Fake()
 
 
@@ -71,7 +71,8 @@ FAKE = {"fake": f"{__name__}:open_fake"}
 @pytest.fixture(scope="module")
 def benchmark():
     """Benchmark of two candidates that both use the fake backend."""
-    return bench(backends=(), openers=FAKE, reference=FAKE["fake"], steps=(1, 3), **QUICK)
+    options = {"openers": FAKE, "reference": FAKE["fake"], "steps": (1, 3)}
+    return bench(backends=(), progress=RecordingProgress(), **options, **QUICK)
 
 
 # Statistics

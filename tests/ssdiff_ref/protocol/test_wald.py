@@ -10,7 +10,7 @@ from rasterio.transform import Affine
 from ssdiff_ref.protocol.simulation import degrade
 from ssdiff_ref.protocol.wald import simulate
 from ssdiff_ref.quality.filters import REACH, bicubic_quarter
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import SSDiffError, SSDiffWarning
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import SENSORS
 from tests.support.dlpan import golden_arrays
@@ -206,7 +206,8 @@ def test_warped_ms_keeps_its_nodata(tmp_path):
         write_raster(tmp_path / "pan.tif", pan),
         write_raster(tmp_path / "ms.tif", ms, turned, nodata=0),
     )
-    folder = simulate(*inputs, tmp_path / "out")
+    with pytest.warns(SSDiffWarning, match="MS had to be warped"):
+        folder = simulate(*inputs, tmp_path / "out")
     reference, valid, *_ = read(folder / "reference.tif")
     assert not valid[24:36, 24:36].any()
     assert valid[8:16, 8:56].all()
