@@ -75,26 +75,29 @@ def collect(
     progress: Progress | None = None,
     **pair: Unpack[PairArguments],
 ) -> Samples:
-    """Run a bundle's own sampler over tiles of real scenes and keep what its network is given.
+    """Sample tiles of real scenes with a bundle, and record the inputs of its network.
 
     Args:
         rasters: PAN and MS, PAN and MS, ...
         output: ``.npz`` to write.
-        bundle: whose trajectories; by default the one that comes along for the number of bands.
-        sensor: whose MTF blurs MS for the tiles to judge by; the bundle's by default.
-        pair: fields of :class:`ssdiff_trt.runtime.options.PairOptions`, of all pairs.
-        timesteps: of the trajectories; the bundle's by default. INT8 is calibrated for these.
-        sampler: likewise.
-        tiles: most tiles to calibrate by, over all pairs; each is recorded at every timestep.
-        judged: most tiles to judge by, over all pairs.
-        megabytes: that the samples may take; there are fewer tiles if there is not room for all.
-        seed: of the noise, and of the candidates in a scene with very many.
-        picture: also draw the tiles that were chosen, beside the output.
-        overwrite: replace existing files.
-        progress: told how work goes.
+        bundle: bundle whose trajectories are recorded; default: the shipped one for the number of
+            bands.
+        sensor: sensor whose MTF degrades the evaluation tiles; default: the bundle's.
+        timesteps: timesteps of the trajectories, for which INT8 is calibrated; default: the
+            bundle's.
+        sampler: sampler of the trajectories; default: the bundle's.
+        tiles: largest number of calibration tiles over all pairs; each is recorded at every
+            timestep.
+        judged: largest number of evaluation tiles over all pairs.
+        megabytes: largest size of the samples, MB; there are fewer tiles if they do not fit.
+        seed: seed of the noise, and of the selection of candidate tiles in large scenes.
+        picture: whether to draw the chosen tiles beside the output.
+        overwrite: whether to replace existing files.
+        progress: receives progress updates.
+        pair: fields of :class:`ssdiff_trt.runtime.options.PairOptions`, for all pairs.
 
     Raises:
-        SSDiffError: when the pairs cannot be used, show nothing, or give too few tiles.
+        SSDiffError: if the pairs cannot be used, have no structure, or give too few tiles.
     """
     progress, target = progress or Progress(), Path(output)
     if not rasters or len(rasters) % 2:

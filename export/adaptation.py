@@ -41,7 +41,7 @@ def adapt(
         pan: panchromatic raster.
         ms: multispectral raster with 4 times the pixel size.
         output: bundle to write, by custom ``NAME.ssdiff``.
-        bundle: to start from; by default the one that comes along for the number of bands.
+        bundle: bundle to start from; default: the shipped one for the number of bands.
         minutes: longest time for all of it, about.
         overwrite: replace an existing bundle.
         sensor, seed, progress, pair: as in

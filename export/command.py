@@ -49,24 +49,24 @@ def export(
     progress: Progress,
     **options: Any,
 ) -> Iterator[Bundle]:
-    """Make bundles, and engines for them.
+    """Export bundles, and build engines for them.
 
     Args:
-        weights: checkpoint or bundle; without it, every bundle that comes along.
-        sensor: what the weights are for; that of the bundle by default.
-        output: bundle to make; those that come along go to the user's folder.
-        fp16: also in that precision.
-        bf16: likewise.
-        int8: likewise; it brings fp16 along.
-        calibration: samples for int8. Without ``weights``, the bundle that they are of is made.
+        weights: checkpoint or bundle; default: every shipped bundle.
+        sensor: sensor that the weights are for; default: that of the bundle.
+        output: bundle to write; shipped bundles are exported to the user's cache.
+        fp16: whether to export graphs in FP16 too.
+        bf16: whether to export graphs in BF16 too.
+        int8: whether to export graphs in INT8 too, and with them graphs in FP16.
+        calibration: samples for INT8. Without ``weights``, the bundle that they are of is exported.
         engine: ``auto``, ``none``, or a flavour of TensorRT to build engines with.
         gpus: compute capabilities to build for, with commas between them.
         device: GPU of this machine to build for, counted from 0; default: the first.
-        progress: told how work goes.
+        progress: receives progress updates.
         options: of :func:`ssdiff_trt.export.bundle.export_bundle`.
 
     Yields:
-        Each bundle, when its engines are there too.
+        Each bundle, once its engines are built.
 
     Raises:
         SSDiffError: on options that do not go together, or as the export does.
@@ -114,7 +114,7 @@ def export(
 
 
 def _sources(weights: str | None, calibration: str | None) -> list[str]:
-    """What to export: what was named, or what comes along; with samples, the one they are of."""
+    """Names of what to export; by default the shipped bundles, or the one that samples are of."""
     if weights is not None:
         return [weights]
     if calibration is None:

@@ -181,14 +181,14 @@ class ArrayOutput:
         dtype: of the result; that of MS by default.
 
     Attributes:
-        image: ``[C, H, W]``, complete when the context has ended; a masked array where the result
+        image: ``[C, H, W]`` once the context has ended; a masked array where the result
             has holes. Holes are filled with ``nodata``, else NaN or 0.
         clipped: values of valid pixels that the type could not hold, so far.
     """
 
     def __init__(self, source: ArrayPair, dtype: str | None = None) -> None:
         self._source, self._dtype = source, np.dtype(dtype or source.dtype)
-        self.image: AnyArray | None = None
+        self.image: AnyArray = np.empty(0, self._dtype)
         self.clipped = 0
 
     @contextmanager

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.backends.guard import Guarded
 from ssdiff_trt.runtime.backends.protocol import Backend
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.pipeline import read_ahead, write_behind
 from ssdiff_trt.runtime.plan.plan import Plan
-from ssdiff_trt.runtime.plan.result import Counts, Result, changed_source
+from ssdiff_trt.runtime.plan.result import Counts, Result
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.tiles.assembly import Assembly
 from ssdiff_trt.runtime.tiles.canvas import Canvas
@@ -80,11 +81,13 @@ def run(
                 assembly.add(images)
                 progress.advance(len(images))
         if plan.source.fingerprint() != before:
-            raise changed_source(plan)
+            raise InputError(
+                f"PAN or MS ({plan.source.name}) changed while it was read, so the result would mix "
+                "two states and was not written; run again."
+            )
     counts.redone, counts.clipped = network.redone, output.clipped
-    image = getattr(plan.sink, "image", None)
     seconds = time.monotonic() - began
-    return Result(plan, counts, backend.describe(), backend.precision, seconds, image)
+    return Result(plan, counts, backend.describe(), backend.precision, seconds)
 
 
 def _inside(plan: Plan, window: Window) -> tuple[range, range, tuple[slice, slice]]:

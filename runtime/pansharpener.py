@@ -190,7 +190,7 @@ class Pansharpener:
                 result = replace(result, quicklook=draw_quicklook(result))
         for warning in result.run_warnings():
             progress.warn(warning)
-        return result if result.image is None else result.image
+        return plan.sink.image if isinstance(plan.sink, ArrayOutput) else result
 
     @contextmanager
     def plan(

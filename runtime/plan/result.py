@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ssdiff_trt.runtime.bundle.manifest import Precision
-from ssdiff_trt.runtime.errors import InputError, counted
+from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.plan.plan import Plan
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs
 
@@ -53,8 +50,6 @@ class Result:
     precision: Precision
     """Precision of the network."""
     seconds: float
-    image: NDArray[np.generic] | None = field(default=None, repr=False)
-    """The fused image ``[C, H, W]`` of a run on arrays; a masked array where there are holes."""
     quicklook: Path | None = None
     """Picture of the run, if one was drawn."""
 
@@ -101,14 +96,6 @@ class Result:
 
     def __repr__(self) -> str:
         height, width = self.size
-        place = f"{self.output}" if self.output else "array"
+        place = self.output or "array"
         tiles = counted(self.counts.tiles, "tile")
         return f"<Result {place}: {width} x {height}, {tiles}, {self.seconds:.1f} s>"
-
-
-def changed_source(plan: Plan) -> InputError:
-    """The error for a source that changed while it was read."""
-    return InputError(
-        f"PAN or MS ({plan.source.name}) changed while it was read, so the result would mix two "
-        "states and was not written; run again."
-    )

@@ -73,7 +73,6 @@ class BundleMethod:
         result = self._sharpener.run(plan, Progress())
         for warning in result.warnings:
             self._progress.warn(f"{self._name}: {warning}")
-        assert sink.image is not None
         fine = RATIO * _EDGE
         image: Image = sink.image[:, fine:-fine, fine:-fine].astype(np.float64)
         return image

@@ -87,19 +87,19 @@ def test_interruption_leaves_nothing(make_pair, tmp_path, sent, status):
 
 
 def test_info_tells_a_person_and_a_program(bundle4):
-    told = call("info", "generic4")
-    assert told.returncode == 0, told.stderr
+    done = call("info", "generic4")
+    assert done.returncode == 0, done.stderr
     for text in (
         "blue, green, red, nir",
         "denoiser.fp32.fused.onnx",
         "On real tiles",
         bundle4.sha256,
     ):
-        assert text in told.stdout
-    assert max(map(len, told.stdout.splitlines())) <= 80
+        assert text in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert call("info").stdout == "generic4\ngeneric8\n"
-    told = call("info", bundle4.path, "--json", "-")
-    assert json.loads(told.stdout)["model"]["bands"] == 4
+    done = call("info", bundle4.path, "--json", "-")
+    assert json.loads(done.stdout)["model"]["bands"] == 4
 
 
 def test_export_is_refused_before_it_begins(tmp_path):

@@ -36,10 +36,10 @@ def test_the_three_commands_work_together(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "evaluate", *given, "--json", "fused.json") == 0
     assert "gsa" in capsys.readouterr().out
     direct = evaluate([pan, ms], sensor="qb", methods=["GSA", "EXP"]).mean("reduced")
-    told = json.loads((tmp_path / "fused.json").read_text())["reduced"]
+    scores = json.loads((tmp_path / "fused.json").read_text())["reduced"]
     # On the way there, images were rounded, and mirrored at the edges.
     for ours, theirs in (("gsa", "GSA"), ("EXP", "EXP")):
-        assert told[ours] == pytest.approx(direct[theirs], rel=0.02)
+        assert scores[ours] == pytest.approx(direct[theirs], rel=0.02)
 
 
 def test_a_mistake_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys):
@@ -51,10 +51,10 @@ def test_a_mistake_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys):
         ("evaluate", *inputs),
     ):
         assert run(monkeypatch, *arguments) == 2
-        told = capsys.readouterr()
-        assert not told.out
-        assert "Error: " in told.err
-        assert "Traceback" not in told.err
+        captured = capsys.readouterr()
+        assert not captured.out
+        assert "Error: " in captured.err
+        assert "Traceback" not in captured.err
 
 
 def test_quiet_says_nothing(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""How far MS lies off PAN: measured, told, and made up for."""
+"""The shift between MS and PAN: measured, printed and corrected."""
 
 from __future__ import annotations
 
