@@ -154,8 +154,8 @@ def collect(
         draw_samples(samples, collector.features, collector.chosen, collector.names, picture_target)
     about = samples.about
     progress.note(
-        f"{target}: {len(samples.tiles.pan)} tiles to calibrate by, each at "
-        f"t = {', '.join(map(str, about.timesteps))}; {len(samples.judged.truth)} to judge by; "
+        f"{target}: {len(samples.tiles.pan)} calibration tiles, each at "
+        f"t = {', '.join(map(str, about.timesteps))}; {len(samples.judged.truth)} evaluation tiles; "
         f"{target.stat().st_size / 1e6:.1f} MB"
     )
     return samples

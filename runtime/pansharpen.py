@@ -82,8 +82,8 @@ def run(
                 progress.advance(len(images))
         if plan.source.fingerprint() != before:
             raise InputError(
-                f"PAN or MS ({plan.source.name}) changed while it was read, so the result would mix "
-                "two states and was not written; run again."
+                f"PAN or MS ({plan.source.name}) changed while it was read, so the result would "
+                "mix two states and was not written; run again."
             )
     counts.redone, counts.clipped = network.redone, output.clipped
     seconds = time.monotonic() - began

@@ -74,7 +74,7 @@ def test_samples_fit_the_size_limit_and_are_drawn(low4, tmp_path):
     limit = 1.0
     collect(PAIR, path, bundle=low4, full_scale=10000, megabytes=limit, progress=progress)
     assert path.stat().st_size < limit * 1e6 * 1.01
-    assert f"{len(load(path, low4).tiles.pan)} tiles to calibrate by" in progress.notes[-1]
+    assert f"{len(load(path, low4).tiles.pan)} calibration tiles" in progress.notes[-1]
     assert path.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
 
 
