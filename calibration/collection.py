@@ -155,8 +155,8 @@ def collect(
     about = samples.about
     progress.note(
         f"{target}: {len(samples.tiles.pan)} calibration tiles, each at "
-        f"t = {', '.join(map(str, about.timesteps))}; {len(samples.judged.truth)} evaluation tiles; "
-        f"{target.stat().st_size / 1e6:.1f} MB"
+        f"t = {', '.join(map(str, about.timesteps))}; {len(samples.judged.truth)} evaluation "
+        f"tiles; {target.stat().st_size / 1e6:.1f} MB"
     )
     return samples
 
