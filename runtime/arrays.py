@@ -16,13 +16,13 @@ from ssdiff_trt.runtime.interpolator import GROUND_POSITION
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.raster.image import mirrored
 from ssdiff_trt.runtime.raster.output import count_clipped, encode, holds
-from ssdiff_trt.runtime.raster.placement import Placement, from_corners, place
+from ssdiff_trt.runtime.raster.placement import Placed, Placement, from_corners, place
 from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
 
 AnyArray = NDArray[Any]
 
 
-class ArrayPair:
+class ArrayPair(Placed):
     """PAN and MS as arrays of the same ground, their upper left corners at one place.
 
     Holes are NaN, ``nodata``, or the mask of a masked array (:mod:`numpy.ma`).
@@ -40,7 +40,6 @@ class ArrayPair:
     """
 
     name = "The MS array"
-    resampled = False
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class ArrayPair:
         self.band_names = ("",) * len(self.bands)
         self._nodata, self._position = options.nodata, position
         self._pan, self._ms = pan, ms[[band - 1 for band in self.bands]]
-        self.placement: Placement = self._place((0.0, 0.0))
+        self.placement = self._place((0.0, 0.0))
 
     def _place(self, shift: tuple[float, float]) -> Placement:
         pan, ms = self._pan.shape, self._ms.shape[1:]
@@ -122,26 +121,6 @@ class ArrayPair:
     def _values(self, role: str, array: AnyArray) -> ValueType:
         declared = self._nodata is not None or np.ma.isMaskedArray(array)
         return ValueType(role, array.dtype.name, holes_declared=declared)
-
-    @property
-    def rows(self) -> range:
-        return self.placement.rows
-
-    @property
-    def cols(self) -> range:
-        return self.placement.cols
-
-    @property
-    def output(self) -> tuple[range, range]:
-        return self.placement.output
-
-    @property
-    def whole(self) -> tuple[range, range]:
-        return self.placement.whole
-
-    @property
-    def position(self) -> tuple[float, float]:
-        return self.placement.position
 
     def read(self, rows: range, cols: range) -> Pixels:
         pan, pan_valid = self._part(self._pan[None], rows, cols)

@@ -76,8 +76,19 @@ def cache_folder() -> Path:
     """The user's cache folder: ``SSDIFF_CACHE``, or the default of the operating system."""
     if folder := os.environ.get("SSDIFF_CACHE"):
         return Path(folder)
+    return user_folder("XDG_CACHE_HOME", "~/.cache", "LOCALAPPDATA")
+
+
+def user_folder(variable: str, default: str, windows: str) -> Path:
+    """The project's folder in a folder of the user.
+
+    Args:
+        variable: names the user's folder (XDG Base Directory Specification).
+        default: the user's folder without it.
+        windows: variable that names it on Windows.
+    """
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
+        base = Path(os.environ.get(windows, "~/AppData/Local"))
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+        base = Path(os.environ.get(variable) or default)
     return base.expanduser() / "ssdiff-trt"

@@ -54,6 +54,36 @@ class Placement:
         return first, second
 
 
+class Placed:
+    """Gives a source the grid of its placement."""
+
+    placement: Placement
+
+    @property
+    def rows(self) -> range:
+        return self.placement.rows
+
+    @property
+    def cols(self) -> range:
+        return self.placement.cols
+
+    @property
+    def output(self) -> tuple[range, range]:
+        return self.placement.output
+
+    @property
+    def whole(self) -> tuple[range, range]:
+        return self.placement.whole
+
+    @property
+    def position(self) -> tuple[float, float]:
+        return self.placement.position
+
+    @property
+    def resampled(self) -> bool:
+        return self.placement.resampled
+
+
 def place(
     pan: Size,
     ms: Size,

@@ -30,11 +30,11 @@ from ssdiff_trt.runtime.raster.image import (
     open_raster,
     read_rectangle,
 )
-from ssdiff_trt.runtime.raster.placement import Placement, Points, from_corners, place
+from ssdiff_trt.runtime.raster.placement import Placed, Points, from_corners, place
 from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
 
 
-class Scene:
+class Scene(Placed):
     """Opens a pair of rasters and checks that they can be fused: a source.
 
     Used as a context manager. It reads in one thread at a time.
@@ -114,30 +114,6 @@ class Scene:
         return value_type(role, image, bands[0], declared)
 
     @property
-    def rows(self) -> range:
-        return self.placement.rows
-
-    @property
-    def cols(self) -> range:
-        return self.placement.cols
-
-    @property
-    def output(self) -> tuple[range, range]:
-        return self.placement.output
-
-    @property
-    def whole(self) -> tuple[range, range]:
-        return self.placement.whole
-
-    @property
-    def position(self) -> tuple[float, float]:
-        return self.placement.position
-
-    @property
-    def resampled(self) -> bool:
-        return self.placement.resampled
-
-    @property
     def mask_flags(self) -> set[MaskFlags]:
         """How the bands in use declare holes; empty when they do not."""
         return mask_flags(self.pan, [self.pan_band]) | mask_flags(self.ms, self.bands)
@@ -155,7 +131,7 @@ class Scene:
         self.shift = shift
         to_pan = _ms_to_pan(self.pan, self.ms)
         names = name_of(self.pan), name_of(self.ms)
-        self.placement: Placement = place(self.pan.shape, self.ms.shape, to_pan, shift, names)
+        self.placement = place(self.pan.shape, self.ms.shape, to_pan, shift, names)
         self._ms_source: DatasetReader | WarpedVRT = self.ms
         if self.placement.resampled:
             self._ms_source = self._stack.enter_context(self._warped())

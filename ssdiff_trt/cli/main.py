@@ -13,6 +13,7 @@ import click
 
 from ssdiff_trt.cli.messages import as_flags, sentence
 from ssdiff_trt.runtime.errors import InputError, SSDiffError, SSDiffWarning
+from ssdiff_trt.runtime.files import user_folder
 
 if TYPE_CHECKING:
     from ssdiff_trt.runtime.progress import Progress
@@ -45,11 +46,7 @@ def config_file() -> Path:
     """The file with a user's defaults: ``SSDIFF_CONFIG``, or the system's place for it."""
     if path := os.environ.get("SSDIFF_CONFIG"):
         return Path(path)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA", "~/AppData/Roaming"))
-    else:
-        base = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
-    return base.expanduser() / "ssdiff-trt" / "config.toml"
+    return user_folder("XDG_CONFIG_HOME", "~/.config", "APPDATA") / "config.toml"
 
 
 def read_defaults(program: str) -> Any:
