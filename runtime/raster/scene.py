@@ -5,19 +5,16 @@ from __future__ import annotations
 import copy
 from contextlib import ExitStack
 
-import numpy as np
-from numpy.typing import NDArray
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform as transform_points
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.raster.fingerprint import fingerprint
-from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS
+from ssdiff_trt.runtime.raster.georeferencing import is_georeferenced, ms_to_pan
 from ssdiff_trt.runtime.raster.image import (
     BandFiles,
     Raster,
@@ -30,7 +27,7 @@ from ssdiff_trt.runtime.raster.image import (
     open_raster,
     read_rectangle,
 )
-from ssdiff_trt.runtime.raster.placement import Placed, Points, from_corners, place
+from ssdiff_trt.runtime.raster.placement import Placed, place
 from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
 
 
@@ -129,7 +126,7 @@ class Scene(Placed):
     def _place(self, shift: tuple[float, float]) -> None:
         """Set the grid for a shift, and what MS is read from."""
         self.shift = shift
-        to_pan = _ms_to_pan(self.pan, self.ms)
+        to_pan = ms_to_pan(self.pan, self.ms)
         names = name_of(self.pan), name_of(self.ms)
         self.placement = place(self.pan.shape, self.ms.shape, to_pan, shift, names)
         self._ms_source: DatasetReader | WarpedVRT = self.ms
@@ -138,7 +135,7 @@ class Scene(Placed):
 
     def _warped(self) -> WarpedVRT:
         """MS on PAN's grid divided by 4, with its halo."""
-        if not _georeferenced(self.pan):
+        if not is_georeferenced(self.pan):
             raise InputError(
                 f"{name_of(self.pan)} is {self.pan.width} x {self.pan.height} pixels and "
                 f"{name_of(self.ms)} {self.ms.width} x {self.ms.height}; without georeferencing "
@@ -196,34 +193,3 @@ def _choose_pan_band(pan: DatasetReader, band: int | None, ms: DatasetReader) ->
             parameter="pan_band",
         )
     return band
-
-
-def _georeferenced(dataset: DatasetReader) -> bool:
-    return not dataset.transform.is_identity
-
-
-def _ms_to_pan(pan: DatasetReader, ms: DatasetReader) -> Points:
-    """The map from places in MS to places in PAN."""
-    if _georeferenced(pan) != _georeferenced(ms) or bool(pan.crs) != bool(ms.crs):
-        with_it, without = (pan, ms) if _georeferenced(pan) and pan.crs else (ms, pan)
-        raise InputError(
-            f"{name_of(with_it)} is georeferenced and {name_of(without)} is not (or has no CRS); "
-            "give both their georeferencing, or neither."
-        )
-    if not _georeferenced(pan):
-        return from_corners(pan.shape, ms.shape)
-
-    def to_pan(row: NDArray[np.float64], col: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = ms.transform * (col, row)
-        if pan.crs != ms.crs:
-            try:
-                x, y = map(np.asarray, transform_points(ms.crs, pan.crs, x, y))
-            except GDAL_ERRORS as error:
-                raise InputError(
-                    f"The CRS of {name_of(ms)} cannot be converted to that of {name_of(pan)} "
-                    f"({error}); warp MS to PAN's CRS yourself."
-                ) from error
-        pan_col, pan_row = ~pan.transform * (x, y)
-        return np.stack([pan_row, pan_col])
-
-    return to_pan
