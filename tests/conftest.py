@@ -11,7 +11,6 @@ from tests.support.backends import StandIn
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import EXAMPLE, PairMaker
 
-
 # On a machine with a GPU the same tests run on the CPU; `make gpu-check` is for the GPU.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
