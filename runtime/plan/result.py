@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.errors import counted
@@ -93,6 +95,27 @@ class Result:
             )
         if counts.invalid_pixels == self.size[0] * self.size[1]:
             yield "no pixel is valid in both PAN and MS, so the result is empty"
+
+    def summary(self) -> dict[str, Any]:
+        """What was assumed, done and counted, as JSON can hold it."""
+        plan, taken = self.plan, self.plan.assumptions
+        measured = taken.measured_shift
+        return {
+            "output": str(self.output) if self.output else None,
+            "size": {"height": self.size[0], "width": self.size[1]},
+            "bands": list(plan.source.bands),
+            "full_scale": {"pan": taken.pan_scale.value, "ms": taken.ms_scale.value},
+            "shift": list(taken.shift),
+            "measured_shift": None
+            if measured is None or not math.isfinite(measured.error)
+            else {"rows": measured.rows, "cols": measured.cols, "error": measured.error},
+            "warped": plan.source.resampled,
+            "tags": plan.tags(self.backend),
+            "counts": asdict(self.counts),
+            "seconds": round(self.seconds, 3),
+            "quicklook": str(self.quicklook) if self.quicklook else None,
+            "warnings": list(self.warnings),
+        }
 
     def __repr__(self) -> str:
         height, width = self.size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,7 +20,8 @@ from ssdiff_ref.protocol.datasets import read_whole
 from ssdiff_ref.protocol.simulation import degrade
 from ssdiff_ref.quality.checks import Mask, fit_sensor
 from ssdiff_ref.quality.filters import BICUBIC_BEFORE, BICUBIC_SUPPORT, REACH, decimate
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, OutputError
+from ssdiff_trt.runtime.files import scratch_folder
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.progress import Progress
@@ -86,16 +86,15 @@ def simulate(
             "TIFFTAG_SOFTWARE": f"ssdiff-trt {version('ssdiff-trt')}",
             "SSDIFF_PROTOCOL": f"Wald, MTF of {optics.name}",
         }
-        parent = folder.absolute().parent
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=parent) as scratch:
-            staging = Path(scratch) / "staging"
+        with scratch_folder(folder.absolute(), "output") as scratch:
+            staging = scratch / "staging"
             staging.mkdir()
             try:
                 for layer in layers:
                     _write(staging / layer.name, scene, layer, tags)
                     check_complete(staging / layer.name)
             except (*GDAL_ERRORS, OSError) as error:
-                raise InputError(
+                raise OutputError(
                     f"{folder} cannot be written ({error}); is the disk full?"
                 ) from error
             if folder.exists():

@@ -149,11 +149,12 @@ def _device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(int(name) if name.isdecimal() else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"The device {name} cannot be used ({str(error).splitlines()[0]}); give cpu or cuda."
+            f"The device {name} cannot be used ({str(error).splitlines()[0]}); give cpu, cuda, or "
+            "the number of a GPU."
         ) from error
     return device
 

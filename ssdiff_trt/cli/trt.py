@@ -71,6 +71,7 @@ def cli() -> None:
 @execution_options
 @output_options
 @click.option("--quicklook", is_flag=True, help="Draw PAN, MS and result in a PNG beside it.")
+@json_option
 @verbosity_options
 def run_command(
     pan: str,
@@ -79,12 +80,14 @@ def run_command(
     output: str | None,
     bundle: str | None,
     quicklook: bool,
+    json: str | None,
     quiet: bool,
     verbose: bool,
     **options: Any,
 ) -> None:
     """Pansharpen PAN and MS, two rasters of the same place, MS with 4 times the pixel size."""
     from dataclasses import replace
+    from json import dumps
 
     from ssdiff_trt.cli.messages import print_plan, print_result
     from ssdiff_trt.runtime.pansharpener import Pansharpener
@@ -104,6 +107,8 @@ def run_command(
         if quicklook:
             result = replace(result, quicklook=draw_quicklook(result))
     print_result(result, progress)
+    if json is not None:
+        write_json(dumps(result.summary(), indent=2), json)
 
 
 @cli.command(

@@ -225,3 +225,16 @@ def test_commands_give_large_arrays_back_when_they_are_freed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 120_000  # kB; 256 MB more if they were kept
+
+
+def test_a_run_gives_its_result_as_json(make_pair, tmp_path):
+    pan, ms = make_pair(64, 64)
+    done = call("run", pan, ms, "-o", "deep/er/o.tif", "-q", "--json", "-", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["output"] == "deep/er/o.tif"
+    assert result["size"] == {"height": 64, "width": 64}
+    assert result["full_scale"] == {"pan": 2047, "ms": 2047}
+    assert result["counts"]["tiles"] == 1
+    assert result["tags"]["SSDIFF_SEED"] == "0"
+    assert (tmp_path / "deep/er/o.tif").exists()
