@@ -126,8 +126,10 @@ class SamplingOptions:
         "the bundle's.",
     )
     seed: int = option(0, "Seed of the noise, 0 to 2**64 - 1.")
-    tile_overlap: int = option(
-        16, "Pixels over which neighbouring tiles are blended, a multiple of 4."
+    tile_overlap: int | None = option(
+        None,
+        "Pixels over which neighbouring tiles are blended, a multiple of 4; default: 16, or half a "
+        "tile where that is less.",
     )
 
     def __post_init__(self) -> None:
@@ -144,7 +146,7 @@ class SamplingArguments(TypedDict, total=False):
     timesteps: Sequence[int] | None
     sampler: Sampler | None
     seed: int
-    tile_overlap: int
+    tile_overlap: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

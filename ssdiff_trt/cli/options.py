@@ -151,6 +151,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "steps": {"type": int, "metavar": "N"},
     "timesteps": {"callback": integers, "metavar": "T,T,..."},
     "sampler": {"type": click.Choice(groups.SAMPLERS)},
+    "tile_overlap": {"type": int, "metavar": "N"},
     "backend": {"type": click.Choice(groups.BACKENDS)},
     "precision": {"type": click.Choice(groups.PRECISIONS)},
     "device": {"type": int, "metavar": "N"},

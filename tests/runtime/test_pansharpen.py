@@ -9,8 +9,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
+from ssdiff_trt import Pansharpener
 from ssdiff_trt.runtime.raster.output import convert
 from tests.support.backends import StandIn
+from tests.support.imagery import make_bundle
 from tests.support.rasters import PAN_GRID, UTM, interpolated, read_raster, smooth
 from tests.support.scenes import holes, shifted
 
@@ -309,3 +311,10 @@ def test_quicklook_shows_three_panels(make_pair, run):
     assert picture.shape[2] > 3 * 192
     panels = [picture[0, 40:180, 8 + k * 200 : 8 + k * 200 + 192] for k in range(3)]
     assert all(panel.std() > 20 for panel in panels)
+
+
+def test_the_default_overlap_fits_small_tiles(make_pair, tmp_path):
+    for tile, expected in ((64, 16), (32, 16), (16, 8)):
+        bundle = make_bundle(tmp_path, f"tile{tile}", 4, tile)
+        with Pansharpener(bundle).plan(*make_pair(64, 64), tmp_path / "o.tif") as plan:
+            assert plan.rows.overlap == expected
