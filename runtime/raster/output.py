@@ -267,7 +267,7 @@ class RasterOutput:
             except OSError as error:
                 raise ValueError("nothing arrived in the file") from error
             with rasterio.open(finished) as file:
-                return nodata is None or np.array_equal(file.dataset_mask() > 0, valid)
+                return nodata is None or bool(((file.read_masks() > 0) == valid).all())
 
     def _finished(self, path: Path, change: Mapping[str, str] | None = None) -> Path:
         """A written GeoTIFF, or the COG made of it, with a change of the options."""
