@@ -61,7 +61,7 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence each."""
-        return (*_uncalibrated(self), *self.assumptions.warnings)
+        return (*_uncalibrated(self), *self.assumptions.warnings, *self.sink.warnings)
 
     def windows(self) -> Iterator[Window]:
         """Parts of the scene, in the order in which they are read."""

@@ -11,6 +11,7 @@ from typing import Any
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.plan.plan import Plan
+from ssdiff_trt.runtime.raster.checks import partly_zero_warning
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs
 
 
@@ -28,6 +29,8 @@ class Counts:
     """Valid PAN pixels below 0 or above full scale."""
     beyond_ms: int = 0
     """Valid MS pixels likewise; the result is within 0 and full scale."""
+    partly_zero: int = 0
+    """Valid MS pixels with a band at 0, where 0 means no data."""
     clipped: int = 0
     """Values of valid pixels that the output type could not hold."""
     redone: int = 0
@@ -39,6 +42,7 @@ class Counts:
         self.empty_tiles += len(inputs.window.tiles) - len(inputs.places)
         self.beyond_pan += inputs.beyond_pan
         self.beyond_ms += inputs.beyond_ms
+        self.partly_zero += inputs.partly_zero
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Result:
                     f"{scale.value:g}; the result is limited to that range; if the data has a "
                     "larger one, pass `full_scale`"
                 )
+        yield from partly_zero_warning(counts.partly_zero)
         if counts.clipped:
             yield (
                 f"{counted(counts.clipped, 'value')} did not fit into the data type of the result "

@@ -108,7 +108,13 @@ def evaluate(
             "method": methods,
             "precision": None if execution.precision == "auto" else execution.precision,
         },
-        pair={"pan_band": pair.pan_band, "pan_full_scale": pair.pan_full_scale},
+        pair={
+            "pan_band": pair.pan_band,
+            "pan_full_scale": pair.pan_full_scale,
+            "pan_nodata": pair.pan_nodata,
+            "ms_nodata": pair.ms_nodata,
+            "zero_bands": None if pair.zero_bands == "all" else pair.zero_bands,
+        },
         rasters={"nodata": pair.nodata},
         shift=pair.shift,
     )
@@ -127,6 +133,9 @@ def evaluate(
         "bands": list(pair.bands) if pair.bands else None,
         "pan_band": pair.pan_band,
         "nodata": pair.nodata,
+        "pan_nodata": pair.pan_nodata,
+        "ms_nodata": pair.ms_nodata,
+        "zero_bands": pair.zero_bands,
         "shift": pair.shift,
         "precision": execution.precision,
     }
