@@ -174,9 +174,9 @@ class ArrayOutput:
         self.clipped = 0
 
     @contextmanager
-    def open(self, tags: Mapping[str, str]) -> Iterator[ArrayOutput]:
+    def open(self, extent: tuple[range, range], tags: Mapping[str, str]) -> Iterator[ArrayOutput]:
         """See :class:`ssdiff_trt.runtime.sources.Sink`; arrays have no tags."""
-        rows, cols = self._source.output
+        rows, cols = self._extent = extent
         self._pixels = np.empty((len(self._source.bands), len(rows), len(cols)), self._dtype)
         self._valid = np.zeros((len(rows), len(cols)), bool)
         self.clipped = 0
@@ -198,7 +198,7 @@ class ArrayOutput:
     ) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Writer`."""
         self.clipped += count_clipped(values, valid, self._dtype)
-        top, left = (axis.start for axis in self._source.output)
+        top, left = (axis.start for axis in self._extent)
         place = np.s_[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
         pixels = encode(values, valid, self._dtype, None)
         pixels[:, ~valid] = self._filling

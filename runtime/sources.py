@@ -171,11 +171,14 @@ class Sink(Protocol):
     warnings: tuple[str, ...]
     """How the result differs from what was asked for; one sentence each."""
 
-    def open(self, tags: Mapping[str, str]) -> AbstractContextManager[Writer]:
+    def open(
+        self, extent: tuple[range, range], tags: Mapping[str, str]
+    ) -> AbstractContextManager[Writer]:
         """Start writing; the result is complete when the context ends without an exception, and
         leaves nothing otherwise.
 
         Args:
+            extent: rows and columns of PAN that the result has, see :attr:`Source.output`.
             tags: provenance, by name.
         """
         ...

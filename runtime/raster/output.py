@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -217,11 +218,11 @@ class RasterOutput:
         return None
 
     @contextmanager
-    def open(self, tags: Mapping[str, str]) -> Iterator[RasterOutput]:
+    def open(self, extent: tuple[range, range], tags: Mapping[str, str]) -> Iterator[RasterOutput]:
         """See :class:`ssdiff_trt.runtime.sources.Sink`. The file gets its name when all of it is on
         the disk."""
         with scratch_folder(self.path, "output") as scratch:
-            path, self.clipped = scratch / "result.tif", 0
+            path, self._extent, self.clipped = scratch / "result.tif", extent, 0
             with self._create(path, tags) as self._file:
                 yield self
                 with self._translate_write_errors():
@@ -281,8 +282,7 @@ class RasterOutput:
         return cog
 
     def _create(self, path: Path, tags: Mapping[str, str]) -> DatasetWriter:
-        scene = self._scene
-        rows, cols = scene.output
+        scene, (rows, cols) = self._scene, self._extent
         profile: dict[str, Any] = {
             "height": len(rows),
             "width": len(cols),
@@ -300,10 +300,18 @@ class RasterOutput:
         for index, band in enumerate(scene.bands, start=1):
             if name := scene.ms.descriptions[band - 1]:
                 file.set_band_description(index, name)
-        if not georeferenced and scene.pan.rpcs:
-            file.rpcs = scene.pan.rpcs
-        if not georeferenced and scene.pan.gcps[0]:
-            file.gcps = scene.pan.gcps
+        if scene.pan.rpcs:
+            rpcs = copy(scene.pan.rpcs)
+            rpcs.line_off -= rows.start
+            rpcs.samp_off -= cols.start
+            file.rpcs = rpcs
+        points, crs = scene.pan.gcps
+        if points and not georeferenced:  # a GeoTIFF has either a geotransform or GCPs
+            points = [copy(point) for point in points]
+            for point in points:
+                point.row -= rows.start
+                point.col -= cols.start
+            file.gcps = points, crs
         file.update_tags(**tags)
         return file
 
@@ -313,7 +321,7 @@ class RasterOutput:
         """See :class:`ssdiff_trt.runtime.sources.Writer`."""
         self.clipped += count_clipped(values, valid, self._dtype, self._bits)
         pixels = encode(values, valid, self._dtype, self._nodata, self._bits)
-        top, left = (r.start for r in self._scene.output)
+        top, left = (r.start for r in self._extent)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
         with self._translate_write_errors():
             self._file.write(pixels, window=window)

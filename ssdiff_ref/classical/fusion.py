@@ -123,7 +123,7 @@ def fuse(
             "SSDIFF_METHOD": method,
             "SSDIFF_SENSOR": optics.name,
         }
-        with target.open(tags) as file:
+        with target.open(scene.output, tags) as file:
             file.write(rows, cols, fused[part].astype(np.float32), valid[part])
     share = 1 - valid[part].mean()
     holes = f", {share:.1%} without data" if share else ""

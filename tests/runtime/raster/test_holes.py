@@ -256,7 +256,7 @@ def test_holes_do_not_darken_overviews(make_pair, tmp_path):
     path = tmp_path / "out.tif"
     with Scene(*make_pair(pan={"pixels": pan}, ms=given)) as scene:
         target = RasterOutput(path, scene, OutputOptions(driver="COG"))
-        with target.open({}) as file:
+        with target.open(scene.output, {}) as file:
             file.write(*scene.output, np.full((4, 1200, 1200), 1000, np.float32), valid)
     with rasterio.open(path, overview_level=0) as file:
         seen = file.dataset_mask() > 0
@@ -369,7 +369,7 @@ def test_nodata_of_64_bits(make_pair, tmp_path, nodata):
         pixels = scene.read(scene.rows, scene.cols)
         inner = pixels.ms_valid[HALO:-HALO, HALO:-HALO]
         np.testing.assert_array_equal(inner, valid[::4, ::4])
-        with RasterOutput(path, scene, OutputOptions()).open({}) as file:
+        with RasterOutput(path, scene, OutputOptions()).open(scene.output, {}) as file:
             file.write(*scene.output, np.full((4, 160, 192), 800, np.float32), valid)
     check_seen(path, valid)
 
