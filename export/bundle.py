@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -100,9 +101,10 @@ def export_bundle(
             f"The tile size is {tile} pixels, expected a multiple of 16 from 16 to 512; change "
             "`tile`."
         )
-    if full_scale is not None and not full_scale > 0:
+    if full_scale is not None and not 0 < full_scale < math.inf:
         raise InputError(
-            f"The full scale is {full_scale:g}, expected a number above 0; change `full_scale`."
+            f"The full scale is {full_scale:g}, expected a finite number above 0; change "
+            "`full_scale`."
         )
     progress = progress or Progress()
     weights = weights_file(weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
-from ssdiff_trt.runtime.files import check_parent, scratch_folder
+from ssdiff_trt.runtime.files import check_target, scratch_folder
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete, strict_options
 from ssdiff_trt.runtime.raster.image import colours
@@ -124,26 +124,6 @@ def holds(dtype: np.dtype[Any], value: float, bits: int | None = None) -> bool:
     # GDAL is told a float64, and writes its leading digits.
     exact = np.isfinite(value) and abs(value) <= 2**53
     return bool(exact and value == convert(np.array(value, float), dtype, bits))
-
-
-def check_target(
-    path: Path, sources: Iterable[str | Path], overwrite: bool, parameter: str = "output"
-) -> None:
-    """That a file can be written there, and is none that it is made from.
-
-    Folders above it are made when it is written.
-
-    Raises:
-        OutputError: if not.
-    """
-    if path.is_dir():
-        raise OutputError(f"{path} is a directory; name a file for the result.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; give another `{parameter}` or pass `overwrite`.")
-    for source in sources:
-        if path.exists() and Path(source).exists() and path.samefile(source):
-            raise OutputError(f"{path} is one of the inputs; give another `{parameter}`.")
-    check_parent(path)
 
 
 class RasterOutput:

@@ -20,7 +20,7 @@ from ssdiff_ref.protocol.alignment import align
 from ssdiff_ref.protocol.array_files import SUFFIXES, open_arrays
 from ssdiff_ref.protocol.datasets import open_pair
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import (
     ExecutionOptions,
     PairOptions,
@@ -30,7 +30,6 @@ from ssdiff_trt.runtime.options import (
 )
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import check_picture
-from ssdiff_trt.runtime.raster.output import check_target
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

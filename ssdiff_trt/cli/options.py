@@ -258,7 +258,17 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def write_json(text: str, target: str | None, overwrite: bool = True) -> None:
+def check_json(target: str | None, overwrite: bool) -> None:
+    """That JSON can be written there; see :func:`write_json`."""
+    if target not in (None, "-"):
+        from pathlib import Path
+
+        from ssdiff_trt.runtime.files import check_target
+
+        check_target(Path(target), (), overwrite, "json")
+
+
+def write_json(text: str, target: str | None) -> None:
     """Write JSON to a file, or to standard output for ``-``; nothing for None."""
     if target is None:
         return

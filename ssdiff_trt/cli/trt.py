@@ -12,6 +12,7 @@ from ssdiff_trt.cli.options import (
     SETTINGS,
     BundleName,
     bundle_option,
+    check_json,
     examples,
     execution_options,
     group_options,
@@ -44,7 +45,7 @@ def cli() -> None:
     "run",
     epilog=examples(
         "ssdiff-trt run pan.tif ms.tif",
-        "ssdiff-trt run pan.tif ms.tif -o sharp.tif --bands red,green,blue,nir --quicklook",
+        "ssdiff-trt run pan.tif ms.tif -o sharp.tif --bands blue,green,red,nir --quicklook",
         "ssdiff-trt run pan.tif --ms b.tif --ms g.tif --ms r.tif --ms nir.tif -o sharp.tif",
         "ssdiff-trt run pan.tif ms.tif --driver COG --co COMPRESS=ZSTD --full-scale 10000",
     ),
@@ -94,7 +95,9 @@ def run_command(
     from ssdiff_trt.runtime.quicklook import draw_quicklook
 
     if bool(ms) == bool(ms_bands):
-        raise click.UsageError("Missing argument 'MS'; give MS, or --ms for each of its bands.")
+        found = "MS and --ms were both given" if ms else "Missing argument 'MS'"
+        raise click.UsageError(f"{found}; give MS, or --ms for each of its bands.")
+    check_json(json, options["overwrite"])
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
     with (
@@ -121,9 +124,10 @@ def run_command(
 @click.argument("bundle", type=BundleName())
 @group_options(ExecutionOptions, without=("batch",))
 @json_option
+@overwrite_option
 @verbosity_options
 def verify_command(
-    bundle: str, json: str | None, quiet: bool, verbose: bool, **execution: Any
+    bundle: str, json: str | None, overwrite: bool, quiet: bool, verbose: bool, **execution: Any
 ) -> int:
     """Compare each sampling step of BUNDLE on this machine with FP32 on the CPU.
 
@@ -133,6 +137,7 @@ def verify_command(
     from ssdiff_trt.cli.info import print_verification
     from ssdiff_trt.runtime.parity.verification import verify
 
+    check_json(json, overwrite)
     verification = verify(bundle, progress=progress_for(quiet, verbose), **execution)
     write_json(verification.model_dump_json(indent=2), json)
     if not quiet and json != "-":
@@ -253,7 +258,8 @@ def bench_command(
 @cli.command("info", epilog=examples("ssdiff-trt info", "ssdiff-trt info generic4 --json -"))
 @click.argument("bundle", type=BundleName(), required=False)
 @json_option
-def info_command(bundle: str | None, json: str | None) -> None:
+@overwrite_option
+def info_command(bundle: str | None, json: str | None, overwrite: bool) -> None:
     """Check and describe a bundle.
 
     BUNDLE is a directory or the name of a shipped bundle; without it, the shipped ones are listed.
@@ -266,6 +272,7 @@ def info_command(bundle: str | None, json: str | None) -> None:
             raise click.UsageError("--json describes one bundle; name it.")
         click.echo("\n".join(shipped()))
         return
+    check_json(json, overwrite)
     opened = open_bundle(bundle)
     write_json(opened.manifest.model_dump_json(indent=2), json)
     if json != "-":

@@ -238,3 +238,36 @@ def test_a_run_gives_its_result_as_json(make_pair, tmp_path):
     assert result["counts"]["tiles"] == 1
     assert result["tags"]["SSDIFF_SEED"] == "0"
     assert (tmp_path / "deep/er/o.tif").exists()
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_json_replaces_no_file_unasked(bundle4, tmp_path, command):
+    precious = tmp_path / "ms.tif"
+    precious.write_text("imagery")
+    done = call(command, bundle4.path, "--json", precious)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert "exists; give another --json or pass --overwrite" in done.stderr
+    assert precious.read_text() == "imagery"
+
+
+def test_info_replaces_json_when_asked(bundle4, tmp_path):
+    old = tmp_path / "info.json"
+    old.write_text("old")
+    assert call("info", bundle4.path, "--json", old, "--overwrite").returncode == 0
+    assert json.loads(old.read_text())["name"]
+
+
+def test_a_name_that_is_too_long_and_a_device_are_refused(tmp_path, bundle4):
+    for name, message in (("a" * 300, "cannot be a file"), ("/dev/null", "is a device or a pipe")):
+        done = call("info", bundle4.path, "--json", name, "--overwrite", cwd=tmp_path)
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def test_a_configuration_that_is_no_text_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xff\xfe")
+    monkeypatch.setenv("SSDIFF_CONFIG", str(path))
+    done = call("info")
+    assert done.returncode == 2
+    assert "cannot be read (it is not UTF-8)" in done.stderr
