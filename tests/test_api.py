@@ -182,11 +182,13 @@ def test_a_source_that_changes_meanwhile_is_noticed(make_pair, run, tmp_path):
 def test_two_threads_share_one_network(bundle4):
     pan, ms = smooth((1, 128, 128), seed=1)[0], smooth((4, 32, 32), seed=2)
     with Pansharpener(bundle4, threads=1) as sharpener:
-        expected = [sharpener(pan, ms, full_scale=2047, seed=seed) for seed in range(2)]
+        expected = [
+            sharpener(pan, ms, full_scale=2047, shift="none", seed=seed) for seed in range(2)
+        ]
         images: dict[int, np.ndarray] = {}
 
         def work(seed):
-            images[seed] = sharpener(pan, ms, full_scale=2047, seed=seed)
+            images[seed] = sharpener(pan, ms, full_scale=2047, shift="none", seed=seed)
 
         threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
         for thread in threads:
@@ -214,7 +216,9 @@ def test_networks_on_a_gpu_take_pairs_in_turn(make_pair, bundle4):
     pan, ms = smooth((1, 256, 256), seed=1)[0], smooth((4, 64, 64), seed=2)
     sharpener = Pansharpener(bundle4, backend=OnGpu())
     threads = [
-        threading.Thread(target=sharpener, args=(pan, ms), kwargs={"full_scale": 2047})
+        threading.Thread(
+            target=sharpener, args=(pan, ms), kwargs={"full_scale": 2047, "shift": "none"}
+        )
         for _ in range(4)
     ]
     for thread in threads:

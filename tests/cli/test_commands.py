@@ -13,7 +13,7 @@ import pytest
 import rasterio
 
 from ssdiff_trt.cli.trt import cli
-from ssdiff_trt.runtime.options import BACKENDS, DRIVERS, DTYPES, PRECISIONS, SAMPLERS
+from ssdiff_trt.runtime.options import BACKENDS, DRIVERS, DTYPES, PRECISIONS, SAMPLERS, ZERO_BANDS
 from tests.support.commands import call
 
 
@@ -159,6 +159,7 @@ def test_choices_on_the_command_line_are_those_of_the_library():
         "precision": PRECISIONS,
         "dtype": DTYPES,
         "driver": DRIVERS,
+        "zero_bands": ZERO_BANDS,
     }
 
 
