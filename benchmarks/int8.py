@@ -21,7 +21,7 @@ from ssdiff_ref.protocol.array_files import open_arrays
 from ssdiff_ref.protocol.datasets import Dataset, open_pair
 from ssdiff_ref.quality.metrics import ergas, q2n, sam
 from ssdiff_trt.runtime.bundle.store import open_bundle
-from ssdiff_trt.runtime.options import PrecisionChoice
+from ssdiff_trt.runtime.options import ExecutionOptions, PairOptions, PrecisionChoice
 from ssdiff_trt.runtime.parity.ladder import deviation
 from ssdiff_trt.runtime.progress import Progress
 
@@ -36,12 +36,12 @@ def compare(name: str, dataset: Dataset, bundle: str, crop: int) -> dict[str, ob
     row: dict[str, object] = {"scene": name, "bundle": opened.manifest.name}
     images = {}
     for precision in PRECISIONS:
-        method = BundleMethod(opened, scale, Progress(), precision)
+        method = BundleMethod(opened, scale, Progress(), ExecutionOptions(precision=precision))
         images[precision] = method(pair)[inside]
         scores = [metric(images[precision], truth[inside]) for metric in (ergas, sam, q2n)]
         row[precision] = dict(zip(("ergas", "sam", "q2n"), np.round(scores, 5), strict=True))
     low, full = (images[precision] / scale for precision in ("int8", "fp32"))
-    row["psnr"] = round(deviation(low, full).psnr, 2)
+    row["psnr"] = round(deviation(low.astype(np.float32), full.astype(np.float32)).psnr, 2)
     return row
 
 
@@ -89,7 +89,9 @@ def main(
     """Score scenes in FP32 and INT8, add the scores to int8.json and print the table."""
     scenes = [(name, open_arrays(path, sensor)) for name, sensor, path in arrays]
     for name, sensor, pan, ms in pairs:
-        scenes.append((name, open_pair(pan, ms, sensor, nodata=nodata, progress=Progress())))
+        scenes.append(
+            (name, open_pair(pan, ms, sensor, PairOptions(nodata=nodata), progress=Progress()))
+        )
     results = output / "int8.json"
     rows = json.loads(results.read_text()) if results.exists() else []
     for name, dataset in scenes:

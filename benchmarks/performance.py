@@ -14,8 +14,8 @@ import json
 import os
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,13 +29,14 @@ from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_trt.export.parity import torch_denoiser
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime, import_onnxruntime
+from ssdiff_trt.runtime.bundle.manifest import Form
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.interpolator import HALO, interpolate_with_halo
 from ssdiff_trt.runtime.parity.ladder import real_tiles
 
 GFLOP = 6.48
 """10^9 operations in matrix products and convolutions, for a 64 x 64 tile and one step."""
-FORMS = ("contrib", "fused", "portable")
+FORMS: tuple[Form, ...] = ("contrib", "fused", "portable")
 OPERATOR_KINDS = {
     "MultiHeadAttention": "attention between pixels",
     "Attention": "attention between pixels",
@@ -71,7 +72,7 @@ def step_times(bundle: Bundle, threads: int) -> dict[str, float]:
     }
     for form in FORMS:
         backend = OnnxRuntime(bundle, threads=threads, form=form)
-        calls[form] = lambda backend=backend: backend.denoise(tiles, tiles.noise, 999.0)
+        calls[form] = partial(backend.denoise, tiles, tiles.noise, 999.0)
     runs: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
@@ -105,13 +106,12 @@ def operators(bundle: Bundle, threads: int) -> dict[str, float]:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             by_node.setdefault((event["args"]["op_name"], event["name"]), []).append(event["dur"])
-    totals: Counter[str] = Counter()
+    totals: dict[str, float] = {}
     for (operator, _), microseconds in by_node.items():
         # The first two of the 12 runs are warm-up runs.
-        totals[OPERATOR_KINDS.get(operator, "layout and elementwise")] += (
-            median(microseconds[2:]) / 1000
-        )
-    return {name: round(value, 2) for name, value in totals.most_common()}
+        kind = OPERATOR_KINDS.get(operator, "layout and elementwise")
+        totals[kind] = totals.get(kind, 0) + median(microseconds[2:]) / 1000
+    return {name: round(totals[name], 2) for name in sorted(totals, key=totals.__getitem__)[::-1]}
 
 
 def lms_rate() -> dict[str, float]:

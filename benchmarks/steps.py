@@ -24,13 +24,12 @@ from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.quality.checks import Image
 from ssdiff_ref.quality.metrics import ergas, q2n, sam
 from ssdiff_trt.runtime.bundle.store import bundle_for
-from ssdiff_trt.runtime.options import Sampler
+from ssdiff_trt.runtime.options import SAMPLERS, PairOptions, Sampler, SamplingOptions
 from ssdiff_trt.runtime.progress import Progress, choose
 from ssdiff_trt.runtime.schedule import alphas_cumprod, spaced_timesteps
 
 STEPS = (1, 2, 3, 5, 10, 25)
 SEEDS = (0, 1, 2)
-SAMPLERS: tuple[Sampler, ...] = ("consistent", "released")
 RESIDUAL = 0.03
 """Standard deviation of the residual, as a fraction of full scale; typical of the scenes used."""
 MAX_SIZE = 96
@@ -93,9 +92,7 @@ def study(name: str, dataset: Dataset, progress: Progress) -> list[dict[str, obj
                 bundle,
                 dataset.scale.value,
                 Progress(),
-                timesteps=timesteps,
-                sampler=sampler,
-                seed=seed,
+                sampling=SamplingOptions(timesteps=timesteps, sampler=sampler, seed=seed),
             )(pair)
             for seed in (SEEDS if steps <= 5 else SEEDS[:1])
         ]
@@ -189,7 +186,9 @@ def main(
     progress = choose()
     scenes = [(name, open_arrays(path, sensor)) for name, sensor, path in arrays]
     for name, sensor, pan, ms in pairs:
-        scenes.append((name, open_pair(pan, ms, sensor, nodata=nodata, progress=Progress())))
+        scenes.append(
+            (name, open_pair(pan, ms, sensor, PairOptions(nodata=nodata), progress=Progress()))
+        )
     results = output / "steps.json"
     rows = json.loads(results.read_text()) if results.exists() else []
     for name, dataset in scenes:

@@ -11,10 +11,9 @@ from ssdiff_trt.calibration.sensitivity import BUDGET_SHARE, Study, study
 from ssdiff_trt.runtime.bundle.manifest import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import check_picture
-from ssdiff_trt.runtime.raster.output import check_target
 
 
 def study_bundle(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from ssdiff_trt.runtime.bundle.manifest import (
 )
 from ssdiff_trt.runtime.bundle.store import MANIFEST, Bundle, open_bundle, sha256_of
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.files import check_parent, scratch_folder
 from ssdiff_trt.runtime.options import Sampler
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import make_schedule
@@ -100,9 +101,10 @@ def export_bundle(
             f"The tile size is {tile} pixels, expected a multiple of 16 from 16 to 512; change "
             "`tile`."
         )
-    if full_scale is not None and not full_scale > 0:
+    if full_scale is not None and not 0 < full_scale < math.inf:
         raise InputError(
-            f"The full scale is {full_scale:g}, expected a number above 0; change `full_scale`."
+            f"The full scale is {full_scale:g}, expected a finite number above 0; change "
+            "`full_scale`."
         )
     progress = progress or Progress()
     weights = weights_file(weights)
@@ -119,8 +121,8 @@ def export_bundle(
         tensors = {key: value.numpy() for key, value in released_tensors(net).items()}
         about = read_about(calibration)
         check_fits(about, calibration, output.stem, net.bands, tile, digest(tensors))
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
-        directory = Path(scratch) / output.name
+    with scratch_folder(output, "output") as scratch:
+        directory = scratch / output.name
         directory.mkdir()
         # INT8 graphs are FP16 and FP32 graphs with Q/DQ pairs, not exports of the network.
         if calibration is not None:
@@ -215,14 +217,13 @@ def check_bundle_target(output: Path, overwrite: bool) -> None:
     """Check that a bundle can be written to ``output``.
 
     Raises:
-        SSDiffError: if it exists and may not be replaced, or its parent directory does not exist.
+        SSDiffError: if it exists and may not be replaced, or nothing can be written there.
     """
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists; choose another name or pass `overwrite`.")
     if output.exists() and not (output / MANIFEST).is_file():
         raise InputError(f"{output} exists and is not a bundle; it will not be overwritten.")
-    if not output.parent.is_dir():
-        raise InputError(f"There is no directory {output.parent} to write the bundle into.")
+    check_parent(output)
 
 
 def _versions() -> str:

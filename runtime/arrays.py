@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION
 from ssdiff_trt.runtime.options import ReadOptions
-from ssdiff_trt.runtime.raster.image import mirrored
+from ssdiff_trt.runtime.raster.image import Holes, mirrored
 from ssdiff_trt.runtime.raster.output import count_clipped, encode, holds
 from ssdiff_trt.runtime.raster.placement import Placed, Placement, from_corners, place
+from ssdiff_trt.runtime.raster.scene import choose_holes
 from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
 
 AnyArray = NDArray[Any]
@@ -64,7 +65,8 @@ class ArrayPair(Placed):
             raise InputError("A PAN array has one band.", parameter="pan_band")
         self.bands = choose_bands(options.bands, len(ms), self.name)
         self.band_names = ("",) * len(self.bands)
-        self._nodata, self._position = options.nodata, position
+        self._pan_holes, self._ms_holes = choose_holes(options)
+        self._position = position
         self._pan, self._ms = pan, ms[[band - 1 for band in self.bands]]
         self.placement = self._place((0.0, 0.0))
 
@@ -102,8 +104,9 @@ class ArrayPair(Placed):
 
     @property
     def nodata(self) -> float | None:
-        """As given."""
-        return self._nodata
+        """As given, of MS or else of PAN."""
+        given = self._ms_holes.nodata
+        return self._pan_holes.nodata if given is None else given
 
     @property
     def masked(self) -> bool:
@@ -112,35 +115,33 @@ class ArrayPair(Placed):
 
     @property
     def pan_values(self) -> ValueType:
-        return self._values("PAN", self._pan)
+        return self._values("PAN", self._pan, self._pan_holes)
 
     @property
     def ms_values(self) -> ValueType:
-        return self._values("MS", self._ms)
+        return self._values("MS", self._ms, self._ms_holes)
 
-    def _values(self, role: str, array: AnyArray) -> ValueType:
-        declared = self._nodata is not None or np.ma.isMaskedArray(array)
-        return ValueType(role, array.dtype.name, holes_declared=declared)
+    def _values(self, role: str, array: AnyArray, holes: Holes) -> ValueType:
+        declared = holes.nodata is not None or np.ma.isMaskedArray(array)
+        return ValueType(role, array.dtype.name, None, declared, holes.nodata == 0)
 
     def read(self, rows: range, cols: range) -> Pixels:
-        pan, pan_valid = self._part(self._pan[None], rows, cols)
-        ms, ms_valid = self._part(self._ms, *self.placement.ms_part(rows, cols))
+        pan, pan_valid = self._part(self._pan[None], rows, cols, self._pan_holes)
+        ms_part = self.placement.ms_part(rows, cols)
+        ms, ms_valid = self._part(self._ms, *ms_part, self._ms_holes)
         return Pixels(pan[0], pan_valid, ms, ms_valid)
 
     def _part(
-        self, image: AnyArray, rows: range, cols: range
+        self, image: AnyArray, rows: range, cols: range, holes: Holes
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         height, width = image.shape[1:]
         inside_rows = slice(max(rows.start, 0), min(rows.stop, height))
         inside_cols = slice(max(cols.start, 0), min(cols.stop, width))
         part = image[:, inside_rows, inside_cols]
-        values = np.ma.getdata(part).astype(np.float32)
-        present = ~np.ma.getmaskarray(part)
-        if self._nodata is not None:
-            present &= values != self._nodata
-        # As in rasters, a single 0 among the bands is a dark pixel and not a hole.
-        valid = present.any(axis=0) if self._nodata == 0 else present.all(axis=0)
-        valid = np.logical_and(valid, np.isfinite(values).all(axis=0))
+        stored = np.ma.getdata(part)
+        values = stored.astype(np.float32)
+        hole = holes.of(stored, [None] * len(stored)) | np.ma.getmaskarray(part).any(axis=0)
+        valid = ~hole & np.isfinite(values).all(axis=0)
         return mirrored(values, valid, rows, cols, (height, width))
 
     def fingerprint(self) -> str:
@@ -165,15 +166,17 @@ class ArrayOutput:
         clipped: values of valid pixels that the type could not hold, so far.
     """
 
+    warnings: tuple[str, ...] = ()
+
     def __init__(self, source: ArrayPair, dtype: str | None = None) -> None:
         self._source, self._dtype = source, np.dtype(dtype or source.dtype)
         self.image: AnyArray = np.empty(0, self._dtype)
         self.clipped = 0
 
     @contextmanager
-    def open(self, tags: Mapping[str, str]) -> Iterator[ArrayOutput]:
+    def open(self, extent: tuple[range, range], tags: Mapping[str, str]) -> Iterator[ArrayOutput]:
         """See :class:`ssdiff_trt.runtime.sources.Sink`; arrays have no tags."""
-        rows, cols = self._source.output
+        rows, cols = self._extent = extent
         self._pixels = np.empty((len(self._source.bands), len(rows), len(cols)), self._dtype)
         self._valid = np.zeros((len(rows), len(cols)), bool)
         self.clipped = 0
@@ -195,7 +198,7 @@ class ArrayOutput:
     ) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Writer`."""
         self.clipped += count_clipped(values, valid, self._dtype)
-        top, left = (axis.start for axis in self._source.output)
+        top, left = (axis.start for axis in self._extent)
         place = np.s_[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
         pixels = encode(values, valid, self._dtype, None)
         pixels[:, ~valid] = self._filling

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,36 @@ def check_parent(path: Path) -> None:
         parent = parent.parent
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise OutputError(f"{parent} is not a directory that can be written to.")
+
+
+def check_target(
+    path: Path, sources: Iterable[str | Path], overwrite: bool, parameter: str = "output"
+) -> None:
+    """That a file can be written there, and is none that it is made from.
+
+    Folders above it are made when it is written.
+
+    Raises:
+        OutputError: if not.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be a file ({error.strerror}); give another `{parameter}`."
+        ) from error
+    if path.is_dir():
+        raise OutputError(f"{path} is a directory; name a file for the result.")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is a device or a pipe; give another `{parameter}`.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; give another `{parameter}` or pass `overwrite`.")
+    for source in sources:
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise OutputError(f"{path} is one of the inputs; give another `{parameter}`.")
+    check_parent(path)
 
 
 @contextmanager

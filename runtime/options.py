@@ -21,6 +21,8 @@ BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "o
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[PrecisionChoice, ...] = get_args(PrecisionChoice)
+ZeroBands = Literal["all", "any"]
+ZERO_BANDS: tuple[ZeroBands, ...] = get_args(ZeroBands)
 ShiftChoice = Literal["auto", "none"] | tuple[float, float]
 """What to do about a shift between PAN and MS; rows and columns of PAN state it."""
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
@@ -47,8 +49,20 @@ class ReadOptions:
     )
     pan_band: int | None = option(None, "Band of PAN, needed if it has several.")
     nodata: float | None = option(
-        None, "Value that means no data in PAN and MS, whatever the files declare."
+        None,
+        "Value that means no data in PAN and MS, in place of those that the files declare; masks "
+        "and alpha count as well.",
     )
+    pan_nodata: float | None = option(None, "Value that means no data in PAN, likewise.")
+    ms_nodata: float | None = option(None, "Value that means no data in MS, likewise.")
+    zero_bands: ZeroBands = option(
+        "all",
+        "Where 0 means no data: the bands of an MS pixel that have to be 0 to make it a hole; all, "
+        "since some are 0 on dark water, or any.",
+    )
+
+    def __post_init__(self) -> None:
+        check_choice("zero_bands", self.zero_bands, ZERO_BANDS)
 
 
 class ReadArguments(TypedDict, total=False):
@@ -57,6 +71,9 @@ class ReadArguments(TypedDict, total=False):
     bands: Sequence[int | str] | None
     pan_band: int | None
     nodata: float | None
+    pan_nodata: float | None
+    ms_nodata: float | None
+    zero_bands: ZeroBands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +93,7 @@ class PairOptions(ReadOptions):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("full_scale", "pan_full_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -126,8 +144,10 @@ class SamplingOptions:
         "the bundle's.",
     )
     seed: int = option(0, "Seed of the noise, 0 to 2**64 - 1.")
-    tile_overlap: int = option(
-        16, "Pixels over which neighbouring tiles are blended, a multiple of 4."
+    tile_overlap: int | None = option(
+        None,
+        "Pixels over which neighbouring tiles are blended, a multiple of 4; default: 16, or half a "
+        "tile where that is less.",
     )
 
     def __post_init__(self) -> None:
@@ -144,7 +164,7 @@ class SamplingArguments(TypedDict, total=False):
     timesteps: Sequence[int] | None
     sampler: Sampler | None
     seed: int
-    tile_overlap: int
+    tile_overlap: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ def run(
         scales = plan.assumptions.pan_scale.value, plan.assumptions.ms_scale.value
         return prepare(plan.source, window, plan.seed, *scales)
 
-    with plan.sink.open(plan.tags(backend.describe())) as output:
+    with plan.sink.open(plan.source.output, plan.tags(backend.describe())) as output:
 
         def write(inputs: WindowInputs, image: Array) -> None:
             rows, cols, part = _inside(plan, inputs.window)

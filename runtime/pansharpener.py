@@ -212,7 +212,8 @@ class Pansharpener:
         arguments: dict[str, Any] = dict(options)
         if ms is None and isinstance(pan, str | Path):
             product = read_product(pan)
-            pan, ms, arguments = product.pan, product.ms, product.options(arguments)
+            pan, ms = product.pan.path, product.ms.path
+            arguments = product.options(arguments)
             self._progress.note(product.describe())
         pair = take(PairOptions, arguments)
         sampling = take(SamplingOptions, arguments)

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError, counted
-from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.interpolator import RATIO, interpolate_with_halo
 from ssdiff_trt.runtime.plan.result import Result
-from ssdiff_trt.runtime.raster.output import check_target
 from ssdiff_trt.runtime.raster.scene import Scene
 
 if TYPE_CHECKING:

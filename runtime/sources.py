@@ -45,6 +45,8 @@ class ValueType:
     """Bits in use (NBITS), if declared."""
     holes_declared: bool = False
     """Whether nodata, a mask or alpha is declared."""
+    zero_is_nodata: bool = False
+    """Whether 0 means no data."""
 
 
 def describe_sizes(pan: tuple[int, int], ms: tuple[int, int]) -> str:
@@ -166,11 +168,17 @@ class Writer(Protocol):
 class Sink(Protocol):
     """Where the fused image goes. Making one checks that it can be written."""
 
-    def open(self, tags: Mapping[str, str]) -> AbstractContextManager[Writer]:
+    warnings: tuple[str, ...]
+    """How the result differs from what was asked for; one sentence each."""
+
+    def open(
+        self, extent: tuple[range, range], tags: Mapping[str, str]
+    ) -> AbstractContextManager[Writer]:
         """Start writing; the result is complete when the context ends without an exception, and
         leaves nothing otherwise.
 
         Args:
+            extent: rows and columns of PAN that the result has, see :attr:`Source.output`.
             tags: provenance, by name.
         """
         ...

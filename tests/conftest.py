@@ -11,6 +11,17 @@ from tests.support.backends import StandIn
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import EXAMPLE, PairMaker
 
+# On a machine with a GPU the same tests run on the CPU; `make gpu-check` is for the GPU.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture
+def without_cuda_provider(monkeypatch):
+    """An ONNX Runtime without GPU providers, whichever is installed."""
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):

@@ -39,11 +39,10 @@ from ssdiff_trt.runtime.benchmark.results import (
 from ssdiff_trt.runtime.benchmark.worker import REFUSED, Job
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
-from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import PrecisionChoice
 from ssdiff_trt.runtime.progress import Lines, Progress
 from ssdiff_trt.runtime.quicklook import check_picture
-from ssdiff_trt.runtime.raster.output import check_target
 from ssdiff_trt.runtime.schedule import spaced_timesteps
 
 OPENER = "ssdiff_trt.runtime.backends.registry:open_backend"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -85,7 +86,15 @@ def misfit(source: Source) -> tuple[float, float]:
 
 
 def _shift_warnings(shift: tuple[float, float], measured: Shift | None) -> list[str]:
-    if any(shift) or measured is None or measured.share <= LEAST_SHARE or measured.length <= 1:
+    if any(shift) or measured is None or math.isinf(measured.error):
+        return []
+    if measured.share <= LEAST_SHARE:
+        return [
+            f"the bands of MS explain {measured.share:.0%} of the variance of blurred PAN, where "
+            f"more than {LEAST_SHARE:.0%} is usual; the two may show different places or dates, or "
+            "be displaced by far (GCPs and RPCs do not place MS)"
+        ]
+    if measured.length <= 1:
         return []
     reason = "too far to be sure" if measured.seen else "too uncertain"
     return [

@@ -15,6 +15,9 @@ from ssdiff_trt.runtime.schedule import Schedule, make_schedule, spaced_timestep
 from ssdiff_trt.runtime.sources import Sink, Source
 from ssdiff_trt.runtime.tiles.tiling import Axis, Window, windows
 
+DEFAULT_OVERLAP = 16
+"""Pixels over which neighbouring tiles are blended, where tiles are large enough."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -58,7 +61,7 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence each."""
-        return (*_uncalibrated(self), *self.assumptions.warnings)
+        return (*_uncalibrated(self), *self.assumptions.warnings, *self.sink.warnings)
 
     def windows(self) -> Iterator[Window]:
         """Parts of the scene, in the order in which they are read."""
@@ -106,8 +109,11 @@ def make_plan(
     """
     assumptions = assume(source, bundle, pair)
     model = assumptions.bundle.manifest.model
+    overlap = sampling.tile_overlap
+    if overlap is None:
+        overlap = min(DEFAULT_OVERLAP, model.tile // 2)
     rows, cols = (
-        Axis(len(axis), model.tile, sampling.tile_overlap)
+        Axis(len(axis), model.tile, overlap)
         for axis in (assumptions.source.rows, assumptions.source.cols)
     )
     return Plan(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.plan.plan import Plan
+from ssdiff_trt.runtime.raster.checks import partly_zero_warning
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs
 
 
@@ -26,6 +29,8 @@ class Counts:
     """Valid PAN pixels below 0 or above full scale."""
     beyond_ms: int = 0
     """Valid MS pixels likewise; the result is within 0 and full scale."""
+    partly_zero: int = 0
+    """Valid MS pixels with a band at 0, where 0 means no data."""
     clipped: int = 0
     """Values of valid pixels that the output type could not hold."""
     redone: int = 0
@@ -37,6 +42,7 @@ class Counts:
         self.empty_tiles += len(inputs.window.tiles) - len(inputs.places)
         self.beyond_pan += inputs.beyond_pan
         self.beyond_ms += inputs.beyond_ms
+        self.partly_zero += inputs.partly_zero
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Result:
                     f"{scale.value:g}; the result is limited to that range; if the data has a "
                     "larger one, pass `full_scale`"
                 )
+        yield from partly_zero_warning(counts.partly_zero)
         if counts.clipped:
             yield (
                 f"{counted(counts.clipped, 'value')} did not fit into the data type of the result "
@@ -93,6 +100,27 @@ class Result:
             )
         if counts.invalid_pixels == self.size[0] * self.size[1]:
             yield "no pixel is valid in both PAN and MS, so the result is empty"
+
+    def summary(self) -> dict[str, Any]:
+        """What was assumed, done and counted, as JSON can hold it."""
+        plan, taken = self.plan, self.plan.assumptions
+        measured = taken.measured_shift
+        return {
+            "output": str(self.output) if self.output else None,
+            "size": {"height": self.size[0], "width": self.size[1]},
+            "bands": list(plan.source.bands),
+            "full_scale": {"pan": taken.pan_scale.value, "ms": taken.ms_scale.value},
+            "shift": list(taken.shift),
+            "measured_shift": None
+            if measured is None or not math.isfinite(measured.error)
+            else {"rows": measured.rows, "cols": measured.cols, "error": measured.error},
+            "warped": plan.source.resampled,
+            "tags": plan.tags(self.backend),
+            "counts": asdict(self.counts),
+            "seconds": round(self.seconds, 3),
+            "quicklook": str(self.quicklook) if self.quicklook else None,
+            "warnings": list(self.warnings),
+        }
 
     def __repr__(self) -> str:
         height, width = self.size

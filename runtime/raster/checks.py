@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.interpolator import HALO, RATIO
 from ssdiff_trt.runtime.raster.radiometry import STATED, Scale
 from ssdiff_trt.runtime.sources import Source, ValueType
@@ -66,7 +66,7 @@ def _undeclared_holes(values: ValueType, sample: Survey, scale: Scale) -> Iterat
     if sample.zeros > 0.01 and not values.holes_declared:
         yield (
             f"{sample.zeros:.0%} of the sampled {values.role} pixels are 0 and no nodata is "
-            "declared; if these pixels are empty, pass `nodata=0`"
+            f"declared; if these pixels are empty, pass `{values.role.lower()}_nodata=0`"
         )
 
 
@@ -82,6 +82,23 @@ def _implausible_scale(values: ValueType, sample: Survey, scale: Scale) -> Itera
         yield (
             f"the largest {values.role} value in a sample is {sample.largest:.4g} and the assumed "
             f"full scale is {scale.value:g}; if the data has another, pass `full_scale`"
+        )
+
+
+def partly_zero(
+    ms: NDArray[np.float32], valid: NDArray[np.bool_], values: ValueType
+) -> NDArray[np.bool_]:
+    """Valid pixels of MS ``[C, h, w]`` with a band at 0, where 0 means no data."""
+    return np.asarray((ms == 0).any(axis=0) & valid & values.zero_is_nodata)
+
+
+def partly_zero_warning(count: int) -> Iterator[str]:
+    """A warning where there are so many such pixels, unless there are none."""
+    if count:
+        yield (
+            f"{counted(count, 'pixel')} of MS {'is' if count == 1 else 'are'} 0 in some bands but "
+            "not in all, where 0 means no data, and counted as valid; if bands are missing there, "
+            "pass `zero_bands=any`"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 from xml.sax.saxutils import escape
@@ -12,12 +13,16 @@ from xml.sax.saxutils import escape
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._path import _parse_path, _vsi_path
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.io import DatasetReader
+from rasterio.io import DatasetReader, MemoryFile
+from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.options import ZeroBands
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, without_georeferencing_warnings
 
 Raster: TypeAlias = str | Path | DatasetReader
@@ -27,7 +32,8 @@ BandFiles: TypeAlias = Sequence[str | Path]
 Bands: TypeAlias = Sequence[int | str]
 """Bands by number, counted from 1, or by name."""
 
-
+_SIDE = 1024
+"""Pixels on a side of what is read at a time to find all holes of an image."""
 _TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
@@ -35,10 +41,36 @@ _TYPES = {
     "int16": "Int16",
     "uint32": "UInt32",
     "int32": "Int32",
+    "uint64": "UInt64",
+    "int64": "Int64",
     "float32": "Float32",
     "float64": "Float64",
 }
 """GDAL's names of data types."""
+
+
+@dataclass(frozen=True)
+class Holes:
+    """Which values mean no data."""
+
+    nodata: float | None = None
+    """In place of the values that an image declares, if it is not None."""
+    zero_bands: ZeroBands = "all"
+    """Bands that have to be 0 where nodata is 0."""
+
+    def of(self, values: NDArray[Any], declared: Sequence[float | None]) -> NDArray[np.bool_]:
+        """Holes ``[h, w]`` among values ``[C, h, w]``, by the nodata value declared for each band.
+
+        They have that value in any band, but in all bands where it is 0: one band at 0 is dark.
+        """
+        absent = np.zeros(values.shape, bool)
+        stated = declared if self.nodata is None else [self.nodata] * len(values)
+        for band, value in enumerate(stated):
+            if value is not None:
+                with np.errstate(over="ignore"):  # float32 values equal no larger one
+                    absent[band] = values[band] == value
+        alone = [value != 0 or self.zero_bands == "any" for value in stated]
+        return np.asarray(absent.all(axis=0) | absent[alone].any(axis=0))
 
 
 def name_of(raster: Raster | BandFiles | WarpedVRT) -> str:
@@ -100,30 +132,75 @@ def _stacked(files: BandFiles, role: str) -> str:
                     f"pixels of {image.dtypes[0]}, expected one band on the grid and in the type "
                     f"of {name_of(files)}; give one file for each band."
                 )
-            if mask_flags(image, [1]) - {MaskFlags.nodata}:
+            if has_mask(image, [1]):
                 raise InputError(
                     f"{name_of(file)} declares a mask, expected nodata values at most; stack the "
                     "bands into one file with gdal_merge.py -separate, or gdalbuildvrt -separate."
                 )
             name = image.descriptions[0] or Path(file).stem
             nodata = image.nodatavals[0]
-            bands.append(
-                f'<VRTRasterBand dataType="{_TYPES[image.dtypes[0]]}" band="{number}">'
-                f"<Description>{escape(name)}</Description>"
-                + (f"<NoDataValue>{nodata!r}</NoDataValue>" if nodata is not None else "")
-                + f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(os.path.abspath(file))}'
-                "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
-            )
-            transform, crs = image.transform, image.crs
-            height, width = image.shape
+            texts = f"<Description>{escape(name)}</Description>"
+            if nodata is not None:
+                digits = f"{nodata:.0f}" if float(nodata).is_integer() else repr(nodata)
+                texts += f"<NoDataValue>{digits}</NoDataValue>"
+            bands.append(_virtual_band(number, image.dtypes[0], os.path.abspath(file), 1, texts))
+            shape, transform, crs = image.shape, image.transform, image.crs
+    return _virtual(shape, transform, crs, "".join(bands))
+
+
+def _virtual(
+    shape: tuple[int, int], transform: Affine, crs: CRS | None, bands: str, mask: str = ""
+) -> str:
+    """A GDAL virtual dataset of bands and perhaps a mask, as XML."""
     place = "" if transform.is_identity else ", ".join(map(repr, transform.to_gdal()))
     return (
-        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">'
+        f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">'
         + (f"<SRS>{escape(crs.to_wkt())}</SRS>" if crs else "")
         + (f"<GeoTransform>{place}</GeoTransform>" if place else "")
-        + "".join(bands)
+        + bands
+        + (f"<MaskBand>{mask}</MaskBand>" if mask else "")
         + "</VRTDataset>"
     )
+
+
+def _virtual_band(number: int | None, dtype: str, file: str, band: int, texts: str = "") -> str:
+    """A band of a virtual dataset, read from that of a file; a mask has no number."""
+    place = f' band="{number}"' if number else ""
+    return (
+        f'<VRTRasterBand dataType="{_TYPES[dtype]}"{place}>{texts}<SimpleSource>'
+        f'<SourceFilename relativeToVRT="0">{escape(file)}</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+    )
+
+
+@contextmanager
+def with_mask(
+    image: DatasetReader, bands: Sequence[int], holes: Holes | None
+) -> Iterator[DatasetReader]:
+    """Some bands of an image whose only mask is what :func:`read_rectangle` gives, so that GDAL
+    sees the same holes; with None there is none."""
+    source = _vsi_path(_parse_path(image.name))
+    layers = "".join(
+        _virtual_band(number, image.dtypes[band - 1], source, band)
+        for number, band in enumerate(bands, start=1)
+    )
+    with MemoryFile(ext=".tif") as memory, without_georeferencing_warnings():
+        mask = ""
+        if holes is not None:
+            profile = {"tiled": True, "compress": "deflate", "dtype": "uint8", "count": 1}
+            with memory.open(
+                driver="GTiff", height=image.height, width=image.width, **profile
+            ) as file:
+                for top in range(0, image.height, _SIDE):
+                    for left in range(0, image.width, _SIDE):
+                        rows = range(top, min(top + _SIDE, image.height))
+                        cols = range(left, min(left + _SIDE, image.width))
+                        _, valid = read_rectangle(image, bands, rows, cols, holes)
+                        window = Window.from_slices(*(slice(r.start, r.stop) for r in (rows, cols)))
+                        file.write(valid.astype(np.uint8) * 255, 1, window=window)
+            mask = _virtual_band(None, "uint8", memory.name, 1)
+        with rasterio.open(_virtual(image.shape, image.transform, None, layers, mask)) as virtual:
+            yield virtual
 
 
 def alpha_band(dataset: DatasetReader | WarpedVRT) -> int | None:
@@ -139,28 +216,40 @@ def colour_bands(dataset: DatasetReader) -> list[int]:
     return [i for i in dataset.indexes if i != alpha_band(dataset)]
 
 
-def mask_flags(image: DatasetReader, used: Sequence[int]) -> set[MaskFlags]:
-    """How an image declares holes in the bands that are used; empty when it does not."""
-    flags = {flag for band in used for flag in image.mask_flag_enums[band - 1]}
-    if (alpha := alpha_band(image)) in used:
-        flags -= {MaskFlags.alpha, MaskFlags.per_dataset}
-    elif alpha is not None:
-        flags.add(MaskFlags.alpha)
-    return flags - {MaskFlags.all_valid}
+def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
+    """Colours of bands that are used as such, so none is alpha."""
+    marked = [image.colorinterp[band - 1] for band in used]
+    return [ColorInterp.undefined if mark == ColorInterp.alpha else mark for mark in marked]
 
 
-def check_nodata(value: float | None, *images: DatasetReader) -> float | None:
-    """The nodata value, checked to be possible in one of the images."""
+def has_mask(image: DatasetReader, used: Sequence[int]) -> bool:
+    """Whether an image has a mask, or alpha beside the bands that are used."""
+    alpha = alpha_band(image)
+    return alpha not in (None, *used) or any(_has_mask(image, band) for band in used)
+
+
+def _has_mask(image: DatasetReader | WarpedVRT, band: int) -> bool:
+    """Whether a band has a mask besides nodata and alpha, its own or one of the image."""
+    flags = set(image.mask_flag_enums[band - 1])
+    return not flags & {MaskFlags.all_valid, MaskFlags.alpha} and flags != {MaskFlags.nodata}
+
+
+def check_nodata(value: float | None, parameter: str, *images: DatasetReader) -> None:
+    """That a nodata value is possible in one of the images.
+
+    Raises:
+        InputError: if not.
+    """
     if value is None:
-        return None
+        return
     for image in images:
         kind = np.dtype(image.dtypes[0])
         if kind.kind == "f" or (float(value).is_integer() and _within(kind, value)):
-            return value
+            return
     kinds = " or ".join(sorted({image.dtypes[0] for image in images}))
     raise InputError(
         f"The nodata value {value:g} cannot occur in {kinds}; give one that does.",
-        parameter="nodata",
+        parameter=parameter,
     )
 
 
@@ -173,8 +262,14 @@ def choose_bands(image: DatasetReader, bands: Bands | None) -> list[int]:
     """Numbers of the bands asked for; all but alpha by default.
 
     Raises:
-        InputError: if one is not there, or is named twice.
+        InputError: if one is not there, or is named twice; or if none is asked for and the fourth
+            of four 8-bit bands is marked as alpha, which GDAL does whatever it is.
     """
+    if bands is None and image.dtypes == ("uint8",) * 4 and alpha_band(image) == 4:
+        raise InputError(
+            f"{name_of(image)} has four 8-bit bands and the last is marked as alpha, which it may "
+            "not be; if it is a colour such as NIR, pass `bands=1,2,3,4`, else `bands=1,2,3`."
+        )
     if bands is None:
         return colour_bands(image)
     chosen = [_band_number(image, band) for band in bands]
@@ -221,29 +316,29 @@ def read_rectangle(
     bands: Sequence[int],
     rows: range,
     cols: range,
-    nodata: float | None,
+    holes: Holes,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Values ``[bands, rows, cols]`` and validity ``[rows, cols]``, mirrored beyond the raster."""
+    """Values ``[bands, rows, cols]`` and validity ``[rows, cols]``, mirrored beyond the raster.
+
+    A pixel is valid if no nodata value, mask, alpha or NaN says that it is a hole.
+    """
     bands = list(bands)
     top, left = max(rows.start, 0), max(cols.start, 0)
     bottom, right = min(rows.stop, source.height), min(cols.stop, source.width)
     window = Window(left, top, right - left, bottom - top)
-    with translate_read_errors(source, window):
-        values = source.read(bands, window=window, out_dtype=np.float32)
+    dtype = np.result_type(*(source.dtypes[band - 1] for band in bands))
     alpha = alpha_band(source)
-    declared = source.nodatavals[bands[0] - 1]
-    if nodata is not None or (alpha in bands and declared is not None):
-        nodata = declared if nodata is None else nodata
-        valid = values != nodata
-    elif alpha in bands:  # GDAL would take the mask from it
-        valid = np.ones(values.shape, bool)
-    else:
-        nodata = declared
-        valid = source.read_masks(bands, window=window) > 0
-    # A single 0 among the bands is a dark pixel and not a hole.
-    valid = valid.any(axis=0) if nodata == 0 else valid.all(axis=0)
-    if alpha is not None and alpha not in bands:  # GDAL's masks miss it beside 4 or more bands
-        valid &= source.read(alpha, window=window) > 0
+    masked = [band for band in bands if _has_mask(source, band)]
+    with translate_read_errors(source, window):
+        stored = source.read(bands, window=window, out_dtype=dtype)
+        valid = ~holes.of(stored, [source.nodatavals[band - 1] for band in bands])
+        # GDAL gives one mask for a band, whichever comes first of mask, nodata and alpha.
+        if masked:
+            valid &= (source.read_masks(masked, window=window) > 0).all(axis=0)
+        if alpha is not None and alpha not in bands:
+            valid &= source.read(alpha, window=window) > 0
+    with np.errstate(over="ignore"):  # what float32 does not hold is not finite
+        values = stored.astype(np.float32, copy=False)
     valid &= np.isfinite(values).all(axis=0)
     return mirrored(values, valid, rows, cols, source.shape)
 

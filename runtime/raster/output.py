@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,15 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import DatasetWriter
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
-from ssdiff_trt.runtime.files import check_parent, scratch_folder
+from ssdiff_trt.runtime.files import check_target, scratch_folder
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete, strict_options
+from ssdiff_trt.runtime.raster.image import colours
 from ssdiff_trt.runtime.raster.scene import Scene
 
 _LAYOUT = {
@@ -32,17 +34,36 @@ _LAYOUT = {
 }
 _COG_LAYOUT = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BIGTIFF": "IF_SAFER"}
 _NO_OPTIONS = {"driver", "width", "height", "count", "dtype", "crs", "transform", "nodata", "mode"}
+_NBITS = {"uint8": (1, 8), "uint16": (9, 16), "uint32": (17, 32), "float32": (16, 16)}
+"""Fewest and most bits that GDAL stores of a type."""
 _SIDECARS = (".ovr", ".msk", ".aux.xml")
 
 
-def convert(values: NDArray[np.floating], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Digital numbers to an output type: integers are rounded, then clipped, never wrapped."""
+def limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[Any, Any]:
+    """Least and largest value of a type, of which so many bits are stored (NBITS)."""
     if dtype.kind == "f":
+        real = np.finfo(np.float16 if bits == 16 else dtype)
+        return real.min, real.max
+    whole = np.iinfo(dtype)
+    return (whole.min, whole.max) if bits is None else (0, 2**bits - 1)
+
+
+def convert(
+    values: NDArray[np.floating], dtype: np.dtype[Any], bits: int | None = None
+) -> NDArray[Any]:
+    """Digital numbers to an output type: integers are rounded, then clipped, never wrapped.
+
+    Args:
+        values: digital numbers.
+        dtype: the type.
+        bits: so many are stored (NBITS), if not all.
+    """
+    if dtype.kind == "f" and bits is None:
         return values.astype(dtype)
-    limits = np.iinfo(dtype)
     rounded = values.astype(np.promote_types(values.dtype, dtype))  # which holds both exactly
-    np.rint(rounded, out=rounded)
-    return rounded.clip(limits.min, limits.max, out=rounded).astype(dtype)
+    if dtype.kind != "f":
+        np.rint(rounded, out=rounded)
+    return rounded.clip(*limits(dtype, bits), out=rounded).astype(dtype)
 
 
 def encode(
@@ -50,6 +71,7 @@ def encode(
     valid: NDArray[np.bool_],
     dtype: np.dtype[Any],
     nodata: float | None,
+    bits: int | None = None,
 ) -> NDArray[Any]:
     """Digital numbers as a file stores them, with ``nodata`` where not valid and nowhere else.
 
@@ -58,57 +80,50 @@ def encode(
         valid: ``[H, W]``.
         dtype: see :func:`convert`.
         nodata: a value of that type; with None, invalid pixels are 0.
+        bits: see :func:`convert`.
     """
-    pixels = convert(values, dtype)
+    pixels = convert(values, dtype, bits)
     if nodata is not None:
         # A valid pixel that happens to have the nodata value moves one step away from it.
-        pixels[pixels == nodata] = _beside(dtype.type(nodata))
+        pixels[pixels == nodata] = _beside(dtype.type(nodata), bits)
     pixels[:, ~valid] = nodata or 0
     return pixels
 
 
-def _beside(nodata: Any) -> Any:
+def _beside(nodata: Any, bits: int | None) -> Any:
     if nodata.dtype.kind == "f":
-        return np.nextafter(nodata, nodata.dtype.type(np.inf))
-    return nodata + 1 if nodata < np.iinfo(nodata.dtype).max else nodata - 1
+        real = np.float16 if bits == 16 else nodata.dtype.type
+        return np.nextafter(real(nodata), real(np.inf))
+    return nodata + 1 if nodata < limits(nodata.dtype, bits)[1] else nodata - 1
 
 
 def count_clipped(
-    values: NDArray[np.floating], valid: NDArray[np.bool_], dtype: np.dtype[Any]
+    values: NDArray[np.floating],
+    valid: NDArray[np.bool_],
+    dtype: np.dtype[Any],
+    bits: int | None = None,
 ) -> int:
     """Values ``[C, H, W]`` of valid pixels ``[H, W]`` that :func:`convert` clips."""
-    if dtype.kind == "f":
+    if dtype.kind == "f" and bits is None:
         return 0
-    limits = np.iinfo(dtype)
-    above, below = values >= limits.max + 0.5, values < limits.min - 0.5
-    return int(((above | below) & valid).sum())
-
-
-def holds(dtype: np.dtype[Any], value: float) -> bool:
-    """Whether a type has that value, to mean no data."""
+    least, largest = limits(dtype, bits)
     if dtype.kind == "f":
+        beyond = (values > largest) | (values < least)
+    else:
+        beyond = (values >= largest + 0.5) | (values < least - 0.5)
+    return int((beyond & valid).sum())
+
+
+def holds(dtype: np.dtype[Any], value: float, bits: int | None = None) -> bool:
+    """Whether a file of that type can declare that value to mean no data."""
+    if dtype.kind == "f" and bits is None:
         return True
-    return bool(np.isfinite(value) and value == convert(np.array(value, float), dtype))
-
-
-def check_target(
-    path: Path, sources: Iterable[str | Path], overwrite: bool, parameter: str = "output"
-) -> None:
-    """That a file can be written there, and is none that it is made from.
-
-    Folders above it are made when it is written.
-
-    Raises:
-        OutputError: if not.
-    """
-    if path.is_dir():
-        raise OutputError(f"{path} is a directory; name a file for the result.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; give another `{parameter}` or pass `overwrite`.")
-    for source in sources:
-        if path.exists() and Path(source).exists() and path.samefile(source):
-            raise OutputError(f"{path} is one of the inputs; give another `{parameter}`.")
-    check_parent(path)
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return bool(np.isnan(value) or value == float(np.float16(value)))
+    # GDAL is told a float64, and writes its leading digits.
+    exact = np.isfinite(value) and abs(value) <= 2**53
+    return bool(exact and value == convert(np.array(value, float), dtype, bits))
 
 
 class RasterOutput:
@@ -126,6 +141,7 @@ class RasterOutput:
     Attributes:
         path: of the result. Of a link, what it leads to; the link stays.
         clipped: values of valid pixels that the output type could not hold, so far.
+        warnings: one sentence each.
     """
 
     def __init__(self, path: str | Path, scene: Scene, options: OutputOptions) -> None:
@@ -141,30 +157,52 @@ class RasterOutput:
         if odd := sorted(key for key in self._options if key.lower() in _NO_OPTIONS):
             raise OutputError(f"{odd[0]} is no creation option of {self._driver}; leave it out.")
         self._dtype = np.dtype(options.dtype or scene.ms.dtypes[scene.bands[0] - 1])
+        self._bits = self._check_bits()
+        self.warnings: tuple[str, ...] = ()
         self._nodata = self._choose_nodata()
-        flags = scene.mask_flags
-        holes = flags or scene.resampled or scene.may_have_nan
-        self._alpha = self._nodata is None and MaskFlags.alpha in flags
-        self._mask = self._nodata is None and not self._alpha and bool(holes)
-        self._bands = len(scene.bands) + self._alpha
+        self._mask = self._nodata is None and scene.may_have_holes
         self.clipped = 0
 
+    def _check_bits(self) -> int | None:
+        """Bits that are stored, if fewer than the type has."""
+        stated = self._options.get("NBITS")
+        if stated is None:
+            return None
+        fewest, most = _NBITS.get(self._dtype.name, (0, 0))
+        if not (stated.isdecimal() and fewest <= int(stated) <= most):
+            known = ", ".join(f"{low} to {high} for {name}" for name, (low, high) in _NBITS.items())
+            raise OutputError(
+                f"NBITS={stated} does not work with {self._dtype.name}, expected {known}; change "
+                "NBITS or `dtype`."
+            )
+        return int(stated) if int(stated) < 8 * self._dtype.itemsize else None
+
     def _choose_nodata(self) -> float | None:
-        """The first nodata value among the user's, MS's and PAN's that the output type holds."""
+        """The first nodata value of MS or PAN, stated before declared, that the file can have.
+
+        Without one, a mask marks the holes: GDAL sees it in any file, but alpha only beside 1 or 3
+        bands.
+        """
         scene = self._scene
-        stated = (scene.nodata, scene.ms.nodatavals[scene.bands[0] - 1])
-        for value in (*stated, scene.pan.nodatavals[scene.pan_band - 1]):
-            if value is not None and holds(self._dtype, value):
-                return float(value)
+        ms = scene.ms_holes.nodata, scene.ms.nodatavals[scene.bands[0] - 1]
+        pan = scene.pan_holes.nodata, scene.pan.nodatavals[scene.pan_band - 1]
+        candidates = [value for value in (*ms, *pan) if value is not None]
+        fitting = [float(v) for v in candidates if holds(self._dtype, v, self._bits)]
+        with tempfile.TemporaryDirectory() as scratch:
+            if self._try_options(Path(scratch), *fitting[:1]):
+                return next(iter(fitting), None)
+        self.warnings = (
+            f"this compression changes values, and with them nodata {fitting[0]:g}; the holes of "
+            "the result are a mask instead",
+        )
         return None
 
     @contextmanager
-    def open(self, tags: Mapping[str, str]) -> Iterator[RasterOutput]:
+    def open(self, extent: tuple[range, range], tags: Mapping[str, str]) -> Iterator[RasterOutput]:
         """See :class:`ssdiff_trt.runtime.sources.Sink`. The file gets its name when all of it is on
         the disk."""
         with scratch_folder(self.path, "output") as scratch:
-            self._try_options(scratch)
-            path, self.clipped = scratch / "result.tif", 0
+            path, self._extent, self.clipped = scratch / "result.tif", extent, 0
             with self._create(path, tags) as self._file:
                 yield self
                 with self._translate_write_errors():
@@ -186,33 +224,49 @@ class RasterOutput:
             layout["PREDICTOR"] = "3" if self._dtype.kind == "f" else "2"
         return layout | (self._options if self._driver == "GTiff" else {})
 
-    def _try_options(self, scratch: Path) -> None:
-        """Write a small file like the result, since some options fail only at the end."""
-        trial = scratch / "trial.tif"
-        size = {"height": 64, "width": 64, "count": self._bands, "dtype": self._dtype}
+    def _try_options(self, scratch: Path, nodata: float | None = None) -> bool:
+        """Write small files like the result, since some options fail only at the end, and find
+        whether the nodata value stays where it was, there and in overviews."""
+        overviews = self._options.get("OVERVIEW_COMPRESS", "AUTO")
+        changes = [{}] if overviews.upper() == "AUTO" else [{}, {"COMPRESS": overviews}]
+        kept = [self._try(scratch, nodata, change) for change in changes]
+        return all(kept)
+
+    def _try(self, scratch: Path, nodata: float | None, change: Mapping[str, str]) -> bool:
+        trial, rng = scratch / "trial.tif", np.random.default_rng(0)
+        bands, valid = len(self._scene.bands), rng.random((64, 64)) < 0.5
+        size = {"height": 64, "width": 64, "count": bands, "dtype": self._dtype}
+        profile = {**size, "nodata": nodata, **self._layout()}
+        values = rng.uniform(0, 200, (bands, 64, 64)).astype(np.float32)
         with strict_options(self._driver):
-            with rasterio.open(trial, "w", driver="GTiff", **size, **self._layout()) as file:
-                file.write(np.ones((self._bands, 64, 64), self._dtype))
+            with rasterio.open(trial, "w", driver="GTiff", **profile) as file:
+                file.colorinterp = colours(self._scene.ms, self._scene.bands)
+                file.write(encode(values, valid, self._dtype, nodata, self._bits))
             try:
-                check_complete(self._finished(trial))
+                finished = self._finished(trial, change)
+                check_complete(finished)
             except OSError as error:
                 raise ValueError("nothing arrived in the file") from error
+            with rasterio.open(finished) as file:
+                return nodata is None or bool(((file.read_masks() > 0) == valid).all())
 
-    def _finished(self, path: Path) -> Path:
-        """A written GeoTIFF, or the COG made of it."""
+    def _finished(self, path: Path, change: Mapping[str, str] | None = None) -> Path:
+        """A written GeoTIFF, or the COG made of it, with a change of the options."""
         if self._driver == "GTiff":
             return path
-        cog = path.with_suffix(".cog.tif")
-        rasterio.shutil.copy(path, cog, driver="COG", **_COG_LAYOUT | self._options)
+        cog, layout = path.with_suffix(".cog.tif"), dict(_COG_LAYOUT)
+        if "NBITS" in self._options:
+            del layout["PREDICTOR"]  # which is for whole bytes
+        options = layout | self._options | dict(change or {})
+        rasterio.shutil.copy(path, cog, driver="COG", **options)
         return cog
 
     def _create(self, path: Path, tags: Mapping[str, str]) -> DatasetWriter:
-        scene = self._scene
-        rows, cols = scene.output
+        scene, (rows, cols) = self._scene, self._extent
         profile: dict[str, Any] = {
             "height": len(rows),
             "width": len(cols),
-            "count": self._bands,
+            "count": len(scene.bands),
             "dtype": self._dtype,
             "nodata": self._nodata,
             "crs": scene.pan.crs,
@@ -222,16 +276,22 @@ class RasterOutput:
             profile["transform"] = scene.pan.transform * Affine.translation(cols.start, rows.start)
         with strict_options(self._driver):
             file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
-        colours = [scene.ms.colorinterp[band - 1] for band in scene.bands]
-        colours = [ColorInterp.undefined if c == ColorInterp.alpha else c for c in colours]
-        file.colorinterp = [*colours, ColorInterp.alpha][: self._bands]
+        file.colorinterp = colours(scene.ms, scene.bands)
         for index, band in enumerate(scene.bands, start=1):
             if name := scene.ms.descriptions[band - 1]:
                 file.set_band_description(index, name)
-        if not georeferenced and scene.pan.rpcs:
-            file.rpcs = scene.pan.rpcs
-        if not georeferenced and scene.pan.gcps[0]:
-            file.gcps = scene.pan.gcps
+        if scene.pan.rpcs:
+            rpcs = copy(scene.pan.rpcs)
+            rpcs.line_off -= rows.start
+            rpcs.samp_off -= cols.start
+            file.rpcs = rpcs
+        points, crs = scene.pan.gcps
+        if points and not georeferenced:  # a GeoTIFF has either a geotransform or GCPs
+            points = [copy(point) for point in points]
+            for point in points:
+                point.row -= rows.start
+                point.col -= cols.start
+            file.gcps = points, crs
         file.update_tags(**tags)
         return file
 
@@ -239,16 +299,12 @@ class RasterOutput:
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Writer`."""
-        self.clipped += count_clipped(values, valid, self._dtype)
-        pixels = encode(values, valid, self._dtype, self._nodata)
-        top, left = (r.start for r in self._scene.output)
+        self.clipped += count_clipped(values, valid, self._dtype, self._bits)
+        pixels = encode(values, valid, self._dtype, self._nodata, self._bits)
+        top, left = (r.start for r in self._extent)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
-        indexes = list(range(1, len(values) + 1))
         with self._translate_write_errors():
-            self._file.write(pixels, indexes, window=window)
-            if self._alpha:
-                opaque = np.iinfo(self._dtype).max if self._dtype.kind in "ui" else 255
-                self._file.write((valid * opaque).astype(self._dtype), self._bands, window=window)
+            self._file.write(pixels, window=window)
             if self._mask:
                 with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # of this thread, whichever it is
                     self._file.write_mask(valid, window=window)

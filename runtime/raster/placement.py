@@ -114,7 +114,7 @@ def place(
         apart = on_pan - RATIO * on_ms  # a constant if MS lies straight on PAN's grid
         strains.append(np.ptp(apart) / 2)
         origins.append(float(apart.min() + apart.max()) / 2)
-    resampled = max(strains) > ON_GRID
+    resampled = bool(max(strains) > ON_GRID)
 
     def anchor(origin: float) -> int:
         """A row or column of PAN where a pixel of MS begins, if MS begins at ``origin``."""

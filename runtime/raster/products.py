@@ -59,22 +59,17 @@ class ProductImage:
 
 @dataclass(frozen=True)
 class Product:
-    """PAN and MS of a product, and the options that its metadata state."""
+    """PAN and MS of a product."""
 
-    pan: str
-    """What GDAL opens as PAN."""
-    ms: str
-    """What GDAL opens as MS."""
-    sensor: str
-    source: str
-    """File that describes MS."""
-    bands: tuple[int, ...] | None
-    """Bands of MS in the order of the network; None where the file has no such set of bands."""
-    names: tuple[str, ...]
-    """Names of all bands of MS, in the order of the file; empty where that is not stated."""
-    nodata: float | None
-    full_scale: float | None
-    pan_full_scale: float | None
+    pan: ProductImage
+    ms: ProductImage
+
+    @property
+    def bands(self) -> tuple[int, ...] | None:
+        """Bands of MS in the order of the network; None where MS does not have all of them."""
+        names = self.ms.bands
+        order = next((order for order in (WV8, BGRN) if set(order) <= set(names)), None)
+        return tuple(names.index(name) + 1 for name in order) if order else None
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a run that were given, and for the others what the metadata state.
@@ -82,13 +77,16 @@ class Product:
         Raises:
             InputError: if nothing states the order of the bands.
         """
-        stated = {"bands": self.bands, "nodata": self.nodata, "full_scale": self.full_scale}
-        if given.get("full_scale") is None:  # one that is given is meant for both
-            stated["pan_full_scale"] = self.pan_full_scale
+        pan, ms = self.pan, self.ms
+        stated: dict[str, Any] = {"bands": self.bands}
+        if given.get("nodata") is None:  # one that is given is meant for both
+            stated |= {"pan_nodata": pan.nodata, "ms_nodata": ms.nodata}
+        if given.get("full_scale") is None:  # likewise
+            stated |= {"pan_full_scale": pan.full_scale, "full_scale": ms.full_scale}
         chosen = {name: value for name, value in stated.items() if given.get(name) is None}
-        if not self.names and "bands" in chosen:
+        if not ms.bands and "bands" in chosen:
             raise InputError(
-                f"{self.source} does not state the order of the bands (Raster_Index_List); name "
+                f"{ms.metadata} does not state the order of the bands (Raster_Index_List); name "
                 "those of blue, green, red and near infrared in this order with `bands`."
             )
         return {**given, **chosen}
@@ -97,14 +95,15 @@ class Product:
         """One line: what was read from the metadata."""
         stated = []
         if self.bands:
-            names = ", ".join(self.names[band - 1] for band in self.bands)
+            names = ", ".join(self.ms.bands[band - 1] for band in self.bands)
             stated.append(f"bands {','.join(map(str, self.bands))} ({names})")
-        if self.nodata is not None:
-            stated.append(f"nodata {self.nodata:g}")
-        for role, value in (("PAN", self.pan_full_scale), ("MS", self.full_scale)):
-            if value is not None:
-                stated.append(f"full scale of {role} {value:g}")
-        return f"{self.sensor}, {self.source}: {', '.join(stated) or 'nothing else is stated'}"
+        for role, image in (("PAN", self.pan), ("MS", self.ms)):
+            if image.nodata is not None:
+                stated.append(f"nodata of {role} {image.nodata:g}")
+            if image.full_scale is not None:
+                stated.append(f"full scale of {role} {image.full_scale:g}")
+        found = ", ".join(stated) or "neither bands, nodata nor full scale"
+        return f"{self.ms.sensor}, as {self.pan.metadata} and {self.ms.metadata} state: {found}"
 
 
 def read_product(path: str | Path) -> Product:
@@ -130,19 +129,7 @@ def read_product(path: str | Path) -> Product:
             f"{path.name} describes {found}, expected one PAN and one MS; give the folder that has "
             "these two alone, or give PAN and MS."
         )
-    names = ms[0].bands
-    order = next((order for order in (WV8, BGRN) if set(order) <= set(names)), None)
-    return Product(
-        pan=pan[0].path,
-        ms=ms[0].path,
-        sensor=ms[0].sensor,
-        source=ms[0].metadata,
-        bands=tuple(names.index(name) + 1 for name in order) if order else None,
-        names=names,
-        nodata=ms[0].nodata if ms[0].nodata == pan[0].nodata else None,
-        full_scale=ms[0].full_scale,
-        pan_full_scale=pan[0].full_scale,
-    )
+    return Product(pan[0], ms[0])
 
 
 def _described(path: Path) -> Iterator[Entry]:

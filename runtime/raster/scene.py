@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from contextlib import ExitStack
+from functools import cached_property
 
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
@@ -17,15 +18,16 @@ from ssdiff_trt.runtime.raster.fingerprint import fingerprint
 from ssdiff_trt.runtime.raster.georeferencing import is_georeferenced, ms_to_pan
 from ssdiff_trt.runtime.raster.image import (
     BandFiles,
+    Holes,
     Raster,
-    alpha_band,
     check_nodata,
     choose_bands,
     colour_bands,
-    mask_flags,
+    has_mask,
     name_of,
     open_raster,
     read_rectangle,
+    with_mask,
 )
 from ssdiff_trt.runtime.raster.placement import Placed, place
 from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
@@ -49,7 +51,8 @@ class Scene(Placed):
         pan: the dataset of PAN.
         ms: the dataset of MS.
         pan_band: the band of PAN in use.
-        nodata: value that means no data in both, if it was given.
+        pan_holes: values that mean no data in PAN.
+        ms_holes: values that mean no data in MS.
         shift: rows and columns of PAN by which MS is moved; see :meth:`moved`.
         placement: how MS lies on PAN.
     """
@@ -70,7 +73,10 @@ class Scene(Placed):
             )
             self.pan_band = _choose_pan_band(self.pan, options.pan_band, self.ms)
             self.bands = tuple(choose_bands(self.ms, options.bands))
-            self.nodata = check_nodata(options.nodata, self.pan, self.ms)
+            check_nodata(options.nodata, "nodata", self.pan, self.ms)
+            check_nodata(options.pan_nodata, "pan_nodata", self.pan)
+            check_nodata(options.ms_nodata, "ms_nodata", self.ms)
+            self.pan_holes, self.ms_holes = choose_holes(options)
             self._stack = stack
             self._place((0.0, 0.0))
             self._stack = stack.pop_all()
@@ -100,25 +106,26 @@ class Scene(Placed):
 
     @property
     def pan_values(self) -> ValueType:
-        return self._values("PAN", self.pan, (self.pan_band,))
+        return self._values("PAN", self.pan, (self.pan_band,), self.pan_holes)
 
     @property
     def ms_values(self) -> ValueType:
-        return self._values("MS", self.ms, self.bands)
+        return self._values("MS", self.ms, self.bands, self.ms_holes)
 
-    def _values(self, role: str, image: DatasetReader, bands: tuple[int, ...]) -> ValueType:
-        declared = self.nodata is not None or bool(mask_flags(image, bands))
-        return value_type(role, image, bands[0], declared)
+    def _values(
+        self, role: str, image: DatasetReader, bands: tuple[int, ...], holes: Holes
+    ) -> ValueType:
+        nodata = {image.nodatavals[band - 1] for band in bands} - {None}
+        if holes.nodata is not None:
+            nodata = {holes.nodata}
+        declared = bool(nodata) or has_mask(image, bands)
+        return value_type(role, image, bands[0], declared, 0 in nodata)
 
     @property
-    def mask_flags(self) -> set[MaskFlags]:
-        """How the bands in use declare holes; empty when they do not."""
-        return mask_flags(self.pan, [self.pan_band]) | mask_flags(self.ms, self.bands)
-
-    @property
-    def may_have_nan(self) -> bool:
-        """Whether values may be missing as NaN."""
-        return any(dtype.startswith("float") for dtype in (*self.pan.dtypes, *self.ms.dtypes))
+    def may_have_holes(self) -> bool:
+        """Whether the result may have any."""
+        pan, ms = (self.pan, self.pan_values), (self.ms, self.ms_values)
+        return self.resampled or _may_have_holes(*pan) or _may_have_holes(*ms)
 
     def fingerprint(self) -> str | None:
         return fingerprint(self.pan, self.ms)
@@ -129,9 +136,8 @@ class Scene(Placed):
         to_pan = ms_to_pan(self.pan, self.ms)
         names = name_of(self.pan), name_of(self.ms)
         self.placement = place(self.pan.shape, self.ms.shape, to_pan, shift, names)
-        self._ms_source: DatasetReader | WarpedVRT = self.ms
         if self.placement.resampled:
-            self._ms_source = self._stack.enter_context(self._warped())
+            self._ms_source: WarpedVRT = self._stack.enter_context(self._warped())
 
     def _warped(self) -> WarpedVRT:
         """MS on PAN's grid divided by 4, with its halo."""
@@ -141,39 +147,56 @@ class Scene(Placed):
                 f"{name_of(self.ms)} {self.ms.width} x {self.ms.height}; without georeferencing "
                 "PAN must be 4 times as large, to within one MS pixel."
             )
-        if (alpha := alpha_band(self.ms)) in self.bands:  # GDAL would weigh the others with it
-            raise InputError(
-                f"{name_of(self.ms)} marks band {alpha} as alpha and has to be warped onto PAN's "
-                f"grid; clear the mark first: gdal_edit.py -colorinterp_{alpha} undefined"
-            )
         row, col = (o - move for o, move in zip(self.placement.ms_origin, self.shift, strict=True))
         height, width = self.placement.warped_size
         local = None if self.pan.crs else "EPSG:3857"  # GDAL wants a name even for no projection
         return WarpedVRT(
-            self.ms,
-            src_crs=local,
+            self._ms_with_mask,
+            src_crs=self.ms.crs or local,
             crs=self.pan.crs or local,
             transform=self.pan.transform * Affine.translation(col, row) * Affine.scale(RATIO),
             height=height,
             width=width,
             resampling=Resampling.cubic,
             tolerance=1e-6,  # of a pixel; 0 is refused
-            src_nodata=self.nodata if self.nodata is not None else self.ms.nodata,
-            add_alpha=alpha_band(self.ms) is None,
+            add_alpha=True,
         )
 
+    @cached_property
+    def _ms_with_mask(self) -> DatasetReader:
+        """The bands of MS in use, with a mask of all their holes if there may be any."""
+        holes = self.ms_holes if _may_have_holes(self.ms, self.ms_values) else None
+        return self._stack.enter_context(with_mask(self.ms, self.bands, holes))
+
     def read(self, rows: range, cols: range) -> Pixels:
-        pan, pan_valid = read_rectangle(self.pan, [self.pan_band], rows, cols, self.nodata)
-        ms_rows, ms_cols = self.placement.ms_part(rows, cols)
-        nodata = None if self.resampled else self.nodata
-        ms, ms_valid = read_rectangle(self._ms_source, self.bands, ms_rows, ms_cols, nodata)
+        pan, pan_valid = read_rectangle(self.pan, [self.pan_band], rows, cols, self.pan_holes)
+        ms_part = self.placement.ms_part(rows, cols)
+        if self.resampled:
+            bands, holes = range(1, len(self.bands) + 1), Holes()
+            ms, ms_valid = read_rectangle(self._ms_source, bands, *ms_part, holes)
+        else:
+            ms, ms_valid = read_rectangle(self.ms, self.bands, *ms_part, self.ms_holes)
         return Pixels(pan[0], pan_valid, ms, ms_valid)
 
 
-def value_type(role: str, image: DatasetReader, band: int, holes_declared: bool) -> ValueType:
+def _may_have_holes(image: DatasetReader, values: ValueType) -> bool:
+    return values.holes_declared or any(dtype.startswith("float") for dtype in image.dtypes)
+
+
+def choose_holes(options: ReadOptions) -> tuple[Holes, Holes]:
+    """Values that mean no data in PAN and MS."""
+    pan, ms = (
+        options.nodata if own is None else own for own in (options.pan_nodata, options.ms_nodata)
+    )
+    return Holes(pan), Holes(ms, options.zero_bands)
+
+
+def value_type(
+    role: str, image: DatasetReader, band: int, holes_declared: bool, zero_is_nodata: bool = False
+) -> ValueType:
     """Type of the values of a raster's band."""
     bits = int(image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", 0)) or None
-    return ValueType(role, image.dtypes[band - 1], bits, holes_declared)
+    return ValueType(role, image.dtypes[band - 1], bits, holes_declared, zero_is_nodata)
 
 
 def _choose_pan_band(pan: DatasetReader, band: int | None, ms: DatasetReader) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.fill import fillnodata
 
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
+from ssdiff_trt.runtime.raster.checks import partly_zero
 from ssdiff_trt.runtime.sources import Source
 from ssdiff_trt.runtime.tiles.batch import Tiles
 from ssdiff_trt.runtime.tiles.noise import noise
@@ -35,6 +36,8 @@ class WindowInputs:
     """Valid PAN pixels below 0 or above full scale in what the window writes."""
     beyond_ms: int
     """Valid MS pixels likewise."""
+    partly_zero: int
+    """Valid MS pixels with a band at 0, where 0 means no data."""
 
     def without_tiles(self) -> WindowInputs:
         """The rest, once the tiles are sent: they are nearly all of its memory."""
@@ -112,6 +115,7 @@ def prepare(
     )
     inner = pixels.ms[:, HALO:-HALO, HALO:-HALO]
     ms_beyond = ((inner < 0) | (inner > ms_scale)).any(axis=0) & inner_valid
+    some_zero = partly_zero(inner, inner_valid, source.ms_values)
     pan_beyond = ((pixels.pan < 0) | (pixels.pan > pan_scale)) & pixels.pan_valid
     return WindowInputs(
         window,
@@ -120,4 +124,5 @@ def prepare(
         valid=valid[out_rows, out_cols],
         beyond_pan=int(pan_beyond[out_rows, out_cols].sum()),
         beyond_ms=int(ms_beyond[coarse_rows, coarse_cols].sum()),
+        partly_zero=int(some_zero[coarse_rows, coarse_cols].sum()),
     )

@@ -15,6 +15,7 @@ from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate
 from ssdiff_trt.runtime.options import OutputOptions, ReadOptions, ShiftChoice, none_left, take
 from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.raster.checks import partly_zero, partly_zero_warning
 from ssdiff_trt.runtime.raster.image import BandFiles, Raster, name_of
 from ssdiff_trt.runtime.raster.output import RasterOutput
 from ssdiff_trt.runtime.raster.registration import choose_shift, offset
@@ -75,6 +76,8 @@ def fuse(
     with Scene(pan, ms, reading) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
         target = RasterOutput(path, scene, writing)
+        for warning in target.warnings:
+            progress.warn(warning)
         memory = 8 * _IMAGES * len(scene.bands) * len(scene.rows) * len(scene.cols)
         if memory > _LARGE:
             progress.warn(
@@ -87,6 +90,9 @@ def fuse(
             scene = scene.moved(*moved)
         pixels = scene.read(scene.rows, scene.cols)
         inner = np.s_[..., HALO:-HALO, HALO:-HALO]
+        some_zero = partly_zero(pixels.ms[inner], pixels.ms_valid[inner], scene.ms_values)
+        for warning in partly_zero_warning(int(some_zero.sum())):
+            progress.warn(warning)
         ms_valid = pixels.ms_valid[inner].repeat(RATIO, axis=0).repeat(RATIO, axis=1)
         valid = pixels.pan_valid & ms_valid
         if not valid.any():
@@ -117,7 +123,7 @@ def fuse(
             "SSDIFF_METHOD": method,
             "SSDIFF_SENSOR": optics.name,
         }
-        with target.open(tags) as file:
+        with target.open(scene.output, tags) as file:
             file.write(rows, cols, fused[part].astype(np.float32), valid[part])
     share = 1 - valid[part].mean()
     holes = f", {share:.1%} without data" if share else ""

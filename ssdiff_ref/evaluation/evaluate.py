@@ -20,7 +20,7 @@ from ssdiff_ref.protocol.alignment import align
 from ssdiff_ref.protocol.array_files import SUFFIXES, open_arrays
 from ssdiff_ref.protocol.datasets import open_pair
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import (
     ExecutionOptions,
     PairOptions,
@@ -30,7 +30,6 @@ from ssdiff_trt.runtime.options import (
 )
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import check_picture
-from ssdiff_trt.runtime.raster.output import check_target
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -108,7 +107,13 @@ def evaluate(
             "method": methods,
             "precision": None if execution.precision == "auto" else execution.precision,
         },
-        pair={"pan_band": pair.pan_band, "pan_full_scale": pair.pan_full_scale},
+        pair={
+            "pan_band": pair.pan_band,
+            "pan_full_scale": pair.pan_full_scale,
+            "pan_nodata": pair.pan_nodata,
+            "ms_nodata": pair.ms_nodata,
+            "zero_bands": None if pair.zero_bands == "all" else pair.zero_bands,
+        },
         rasters={"nodata": pair.nodata},
         shift=pair.shift,
     )
@@ -127,6 +132,9 @@ def evaluate(
         "bands": list(pair.bands) if pair.bands else None,
         "pan_band": pair.pan_band,
         "nodata": pair.nodata,
+        "pan_nodata": pair.pan_nodata,
+        "ms_nodata": pair.ms_nodata,
+        "zero_bands": pair.zero_bands,
         "shift": pair.shift,
         "precision": execution.precision,
     }

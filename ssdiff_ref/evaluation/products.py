@@ -13,7 +13,13 @@ from rasterio.io import DatasetReader
 from ssdiff_ref.protocol.datasets import sensor_scale
 from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.raster.image import Bands, choose_bands, open_raster, read_rectangle
+from ssdiff_trt.runtime.raster.image import (
+    Bands,
+    Holes,
+    choose_bands,
+    open_raster,
+    read_rectangle,
+)
 from ssdiff_trt.runtime.raster.placement import ON_GRID
 from ssdiff_trt.runtime.raster.radiometry import Scale, choose_scale
 from ssdiff_trt.runtime.raster.scene import value_type
@@ -101,7 +107,9 @@ def open_products(
 
 
 def _read(image: DatasetReader, bands: list[int], nodata: float | None) -> tuple[Image, Mask]:
-    values, valid = read_rectangle(image, bands, range(image.height), range(image.width), nodata)
+    values, valid = read_rectangle(
+        image, bands, range(image.height), range(image.width), Holes(nodata)
+    )
     return values.astype(np.float64), valid
 
 

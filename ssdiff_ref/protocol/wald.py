@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,12 +20,14 @@ from ssdiff_ref.protocol.datasets import read_whole
 from ssdiff_ref.protocol.simulation import degrade
 from ssdiff_ref.quality.checks import Mask, fit_sensor
 from ssdiff_ref.quality.filters import BICUBIC_BEFORE, BICUBIC_SUPPORT, REACH, decimate
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, OutputError
+from ssdiff_trt.runtime.files import check_target, scratch_folder
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete
-from ssdiff_trt.runtime.raster.output import check_target, encode, holds
+from ssdiff_trt.runtime.raster.image import Holes, colours
+from ssdiff_trt.runtime.raster.output import encode, holds
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import Sensor
 from ssdiff_trt.runtime.tiles.inputs import fill
@@ -86,16 +87,15 @@ def simulate(
             "TIFFTAG_SOFTWARE": f"ssdiff-trt {version('ssdiff-trt')}",
             "SSDIFF_PROTOCOL": f"Wald, MTF of {optics.name}",
         }
-        parent = folder.absolute().parent
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=parent) as scratch:
-            staging = Path(scratch) / "staging"
+        with scratch_folder(folder.absolute(), "output") as scratch:
+            staging = scratch / "staging"
             staging.mkdir()
             try:
                 for layer in layers:
                     _write(staging / layer.name, scene, layer, tags)
                     check_complete(staging / layer.name)
             except (*GDAL_ERRORS, OSError) as error:
-                raise InputError(
+                raise OutputError(
                     f"{folder} cannot be written ({error}); is the disk full?"
                 ) from error
             if folder.exists():
@@ -120,6 +120,8 @@ class _Layer:
     name: str
     source: DatasetReader
     """Raster that determines data type, nodata value and band names."""
+    holes: Holes
+    """Which of its values mean no data."""
     bands: Sequence[int]
     """Bands of ``source``, counted from 1."""
     grid: Affine
@@ -151,11 +153,11 @@ def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
     grid = _ms_grid(scene, whole.rows.start, whole.cols.start)
     half = PROTOCOL_POSITION - GROUND_POSITION
     coarse_grid = grid * Affine.translation(half, half) * Affine.scale(RATIO)
-    pan_bands = [scene.pan_band]
+    pan_bands, of_ms = [scene.pan_band], (scene.ms, scene.ms_holes, scene.bands)
     return [
-        _Layer("pan.tif", scene.pan, pan_bands, grid, pan_lr[None], pan_lr_valid),
-        _Layer("ms.tif", scene.ms, scene.bands, coarse_grid, ms_lr, ms_lr_valid),
-        _Layer("reference.tif", scene.ms, scene.bands, grid, ms, ms_valid),
+        _Layer("pan.tif", scene.pan, scene.pan_holes, pan_bands, grid, pan_lr[None], pan_lr_valid),
+        _Layer("ms.tif", *of_ms, coarse_grid, ms_lr, ms_lr_valid),
+        _Layer("reference.tif", *of_ms, grid, ms, ms_valid),
     ]
 
 
@@ -197,7 +199,8 @@ def _reduced_pan_valid(valid: Mask) -> Mask:
 def _write(path: Path, scene: Scene, layer: _Layer, tags: dict[str, str]) -> None:
     source, first = layer.source, layer.bands[0] - 1
     dtype = np.dtype(source.dtypes[first])
-    stated = scene.nodata if scene.nodata is not None else source.nodatavals[first]
+    declared = source.nodatavals[first]
+    stated = declared if layer.holes.nodata is None else layer.holes.nodata
     nodata = stated if stated is not None and holds(dtype, stated) else None
     profile = {
         "driver": "GTiff",
@@ -213,7 +216,7 @@ def _write(path: Path, scene: Scene, layer: _Layer, tags: dict[str, str]) -> Non
         "predictor": 3 if dtype.kind == "f" else 2,
     }
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as file:
-        file.colorinterp = [source.colorinterp[band - 1] for band in layer.bands]
+        file.colorinterp = colours(source, layer.bands)
         for index, band in enumerate(layer.bands, start=1):
             if name := source.descriptions[band - 1]:
                 file.set_band_description(index, name)

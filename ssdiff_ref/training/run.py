@@ -114,6 +114,8 @@ def _run(
     device: str | None,
     progress: Progress | None,
 ) -> Trainer:
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise InputError(f"{minutes:g} does not work; give a number above 0.", parameter="minutes")
     progress, folder, target = progress or Progress(), Path(data), Path(output)
     torch_device = _device(device)
     net = _initial_network(settings, folder)
@@ -136,7 +138,7 @@ def _run(
     )
     if trainer.iteration:
         progress.note(f"Resuming from iteration {trainer.iteration} of {settings.iterations}")
-    finished = trainer.run(progress, minutes * 60 if minutes else math.inf)
+    finished = trainer.run(progress, math.inf if minutes is None else minutes * 60)
     draw_curves(target)
     progress.note(
         f"{target}: {'finished' if finished else 'stopped'} at iteration {trainer.iteration} of "
@@ -149,11 +151,12 @@ def _device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(int(name) if name.isdecimal() else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"The device {name} cannot be used ({str(error).splitlines()[0]}); give cpu or cuda."
+            f"The device {name} cannot be used ({str(error).splitlines()[0]}); give cpu, cuda, or "
+            "the number of a GPU."
         ) from error
     return device
 

@@ -12,6 +12,7 @@ from ssdiff_trt.cli.options import (
     FOLDER,
     SETTINGS,
     BundleName,
+    check_json,
     examples,
     json_option,
     loss_option,
@@ -104,6 +105,7 @@ def cli(
     ssdiff-trt run finds them.
     """
     limit_threads(threads)
+    check_json(json, parameters["overwrite"])
     from ssdiff_trt.cli.info import describe
     from ssdiff_trt.export.command import export
 

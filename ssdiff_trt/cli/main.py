@@ -66,8 +66,9 @@ def read_defaults(program: str) -> Any:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError, RuntimeError):
         return {}
-    except OSError as error:
-        raise InputError(f"The configuration {path} cannot be read ({error.strerror}).") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(f"The configuration {path} cannot be read ({reason}).") from error
     if sys.version_info >= (3, 11):
         import tomllib
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -76,12 +77,9 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
     if any(shift):
         how = f"measured, ±{measured.error:.2f}" if measured else "as stated"
         progress.note(f"MS is moved by {offset(shift)} ({how})")
-    elif measured and measured.share <= LEAST_SHARE:
-        progress.detail(
-            f"The shift between PAN and MS cannot be measured: MS explains {measured.share:.0%} of "
-            "the variance of blurred PAN"
-        )
-    elif measured and measured.length <= 1:
+    elif measured and math.isinf(measured.error):
+        progress.detail("The shift between PAN and MS cannot be measured: too little structure")
+    elif measured and measured.share > LEAST_SHARE and measured.length <= 1:
         progress.detail(
             f"MS lies {offset(measured.rounded)} off its georeferencing (±{measured.error:.2f}); "
             "it is not moved"

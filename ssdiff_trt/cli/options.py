@@ -145,12 +145,16 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "bands": {"callback": band_list, "metavar": "BAND,BAND,..."},
     "pan_band": {"type": int, "metavar": "N"},
     "nodata": {"type": float, "metavar": "VALUE"},
+    "pan_nodata": {"type": float, "metavar": "VALUE"},
+    "ms_nodata": {"type": float, "metavar": "VALUE"},
+    "zero_bands": {"type": click.Choice(groups.ZERO_BANDS)},
     "full_scale": {"type": float, "metavar": "DN"},
     "pan_full_scale": {"type": float, "metavar": "DN"},
     "shift": {"callback": shift_choice, "metavar": "auto|none|ROWS,COLS"},
     "steps": {"type": int, "metavar": "N"},
     "timesteps": {"callback": integers, "metavar": "T,T,..."},
     "sampler": {"type": click.Choice(groups.SAMPLERS)},
+    "tile_overlap": {"type": int, "metavar": "N"},
     "backend": {"type": click.Choice(groups.BACKENDS)},
     "precision": {"type": click.Choice(groups.PRECISIONS)},
     "device": {"type": int, "metavar": "N"},
@@ -254,7 +258,17 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def write_json(text: str, target: str | None, overwrite: bool = True) -> None:
+def check_json(target: str | None, overwrite: bool) -> None:
+    """That JSON can be written there; see :func:`write_json`."""
+    if target not in (None, "-"):
+        from pathlib import Path
+
+        from ssdiff_trt.runtime.files import check_target
+
+        check_target(Path(target), (), overwrite, "json")
+
+
+def write_json(text: str, target: str | None) -> None:
     """Write JSON to a file, or to standard output for ``-``; nothing for None."""
     if target is None:
         return

@@ -48,7 +48,9 @@ run_options = together(
         help="Stop after so many minutes; the same command resumes.",
     ),
     click.option(
-        "--device", metavar="NAME", help="PyTorch device, such as cpu or cuda; default: CUDA."
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, or the number of a GPU, counted from 0; default: the first GPU.",
     ),
     one_option(ExecutionOptions, "threads"),
     verbosity_options,

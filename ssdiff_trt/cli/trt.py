@@ -12,6 +12,7 @@ from ssdiff_trt.cli.options import (
     SETTINGS,
     BundleName,
     bundle_option,
+    check_json,
     examples,
     execution_options,
     group_options,
@@ -45,7 +46,7 @@ def cli() -> None:
     epilog=examples(
         "ssdiff-trt run pan.tif ms.tif",
         "ssdiff-trt run PRODUCT/ -o sharp.tif",
-        "ssdiff-trt run pan.tif ms.tif -o sharp.tif --bands red,green,blue,nir --quicklook",
+        "ssdiff-trt run pan.tif ms.tif -o sharp.tif --bands blue,green,red,nir --quicklook",
         "ssdiff-trt run pan.tif --ms b.tif --ms g.tif --ms r.tif --ms nir.tif -o sharp.tif",
         "ssdiff-trt run pan.tif ms.tif --driver COG --co COMPRESS=ZSTD --full-scale 10000",
     ),
@@ -72,6 +73,7 @@ def cli() -> None:
 @execution_options
 @output_options
 @click.option("--quicklook", is_flag=True, help="Draw PAN, MS and result in a PNG beside it.")
+@json_option
 @verbosity_options
 def run_command(
     pan: str,
@@ -80,6 +82,7 @@ def run_command(
     output: str | None,
     bundle: str | None,
     quicklook: bool,
+    json: str | None,
     quiet: bool,
     verbose: bool,
     **options: Any,
@@ -90,13 +93,17 @@ def run_command(
     of it, or VOL_*.XML. Bands, nodata and full scale are then read from its metadata.
     """
     from dataclasses import replace
+    from json import dumps
 
     from ssdiff_trt.cli.messages import print_plan, print_result
     from ssdiff_trt.runtime.pansharpener import Pansharpener
     from ssdiff_trt.runtime.quicklook import draw_quicklook
 
     if ms and ms_bands:
-        raise click.UsageError("MS was given twice; give MS, or --ms for each of its bands.")
+        raise click.UsageError(
+            "MS and --ms were both given; give MS, or --ms for each of its bands."
+        )
+    check_json(json, options["overwrite"])
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
     with (
@@ -109,6 +116,8 @@ def run_command(
         if quicklook:
             result = replace(result, quicklook=draw_quicklook(result))
     print_result(result, progress)
+    if json is not None:
+        write_json(dumps(result.summary(), indent=2), json)
 
 
 @cli.command(
@@ -121,9 +130,10 @@ def run_command(
 @click.argument("bundle", type=BundleName())
 @group_options(ExecutionOptions, without=("batch",))
 @json_option
+@overwrite_option
 @verbosity_options
 def verify_command(
-    bundle: str, json: str | None, quiet: bool, verbose: bool, **execution: Any
+    bundle: str, json: str | None, overwrite: bool, quiet: bool, verbose: bool, **execution: Any
 ) -> int:
     """Compare each sampling step of BUNDLE on this machine with FP32 on the CPU.
 
@@ -133,6 +143,7 @@ def verify_command(
     from ssdiff_trt.cli.info import print_verification
     from ssdiff_trt.runtime.parity.verification import verify
 
+    check_json(json, overwrite)
     verification = verify(bundle, progress=progress_for(quiet, verbose), **execution)
     write_json(verification.model_dump_json(indent=2), json)
     if not quiet and json != "-":
@@ -253,7 +264,8 @@ def bench_command(
 @cli.command("info", epilog=examples("ssdiff-trt info", "ssdiff-trt info generic4 --json -"))
 @click.argument("bundle", type=BundleName(), required=False)
 @json_option
-def info_command(bundle: str | None, json: str | None) -> None:
+@overwrite_option
+def info_command(bundle: str | None, json: str | None, overwrite: bool) -> None:
     """Check and describe a bundle.
 
     BUNDLE is a directory or the name of a shipped bundle; without it, the shipped ones are listed.
@@ -266,6 +278,7 @@ def info_command(bundle: str | None, json: str | None) -> None:
             raise click.UsageError("--json describes one bundle; name it.")
         click.echo("\n".join(shipped()))
         return
+    check_json(json, overwrite)
     opened = open_bundle(bundle)
     write_json(opened.manifest.model_dump_json(indent=2), json)
     if json != "-":

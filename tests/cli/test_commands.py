@@ -225,3 +225,49 @@ def test_commands_give_large_arrays_back_when_they_are_freed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 120_000  # kB; 256 MB more if they were kept
+
+
+def test_a_run_gives_its_result_as_json(make_pair, tmp_path):
+    pan, ms = make_pair(64, 64)
+    done = call("run", pan, ms, "-o", "deep/er/o.tif", "-q", "--json", "-", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["output"] == "deep/er/o.tif"
+    assert result["size"] == {"height": 64, "width": 64}
+    assert result["full_scale"] == {"pan": 2047, "ms": 2047}
+    assert result["counts"]["tiles"] == 1
+    assert result["tags"]["SSDIFF_SEED"] == "0"
+    assert (tmp_path / "deep/er/o.tif").exists()
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_json_replaces_no_file_unasked(bundle4, tmp_path, command):
+    precious = tmp_path / "ms.tif"
+    precious.write_text("imagery")
+    done = call(command, bundle4.path, "--json", precious)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert "exists; give another --json or pass --overwrite" in done.stderr
+    assert precious.read_text() == "imagery"
+
+
+def test_info_replaces_json_when_asked(bundle4, tmp_path):
+    old = tmp_path / "info.json"
+    old.write_text("old")
+    assert call("info", bundle4.path, "--json", old, "--overwrite").returncode == 0
+    assert json.loads(old.read_text())["name"]
+
+
+def test_a_name_that_is_too_long_and_a_device_are_refused(tmp_path, bundle4):
+    for name, message in (("a" * 300, "cannot be a file"), ("/dev/null", "is a device or a pipe")):
+        done = call("info", bundle4.path, "--json", name, "--overwrite", cwd=tmp_path)
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def test_a_configuration_that_is_no_text_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xff\xfe")
+    monkeypatch.setenv("SSDIFF_CONFIG", str(path))
+    done = call("info")
+    assert done.returncode == 2
+    assert "cannot be read (it is not UTF-8)" in done.stderr

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
+from ssdiff_ref.classical.fusion import fuse
+from ssdiff_trt import Pansharpener
 from ssdiff_trt.runtime.raster.output import convert
 from tests.support.backends import StandIn
+from tests.support.imagery import make_bundle
+from tests.support.progress import RecordingProgress
 from tests.support.rasters import PAN_GRID, UTM, interpolated, read_raster, smooth
 from tests.support.scenes import holes, shifted
 
@@ -148,15 +154,11 @@ def test_holes_stay_holes_and_do_not_leak(make_pair, run, how):
     with rasterio.open(result.output) as file:
         values = file.read()
         assert file.nodata == {"nodata": 7, "zeros": 0}.get(how)
-        if how == "alpha":
-            assert file.colorinterp[4] == ColorInterp.alpha
-            np.testing.assert_array_equal(values[4], np.where(expected, 0, 65535))
-        else:
-            np.testing.assert_array_equal(file.dataset_mask() == 0, expected)
+        np.testing.assert_array_equal(file.dataset_mask() == 0, expected)
     # Valid pixels beside the hole are made from what is around it and not from what is in it.
-    difference = np.abs(values[:4] - whole)[:, ~expected]
+    difference = np.abs(values - whole)[:, ~expected]
     assert difference.max() < 120
-    assert np.abs(values[:4] - whole)[:, :20].max() <= 0.5
+    assert np.abs(values - whole)[:, :20].max() <= 0.5
 
 
 @pytest.mark.parametrize("hidden", [0, 2047, 60000])
@@ -258,18 +260,84 @@ def test_full_scale_comes_from_the_user_the_file_or_the_sensor(make_pair, run):
     )
 
 
-def test_rpcs_and_gcps_of_pan_are_carried_where_there_is_no_geotransform(make_pair, run):
-    rpc = dict.fromkeys(("height_off", "lat_off", "long_off", "line_off", "samp_off"), 1.0)
-    rpc |= {name.replace("off", "scale"): 2.0 for name in rpc}
-    rpc |= {f"{p}_{q}_coeff": [0.5] * 20 for p in ("line", "samp") for q in ("num", "den")}
-    pan, ms = make_pair(pan={"transform": None}, ms={"transform": None})
-    assert read_raster(run((pan, ms), name="plain.tif").output).shape == (4, 160, 192)
-    with rasterio.open(pan, "r+") as file:
-        file.rpcs = RPC(**rpc)
-    result = run((pan, ms))
+def test_a_shift_of_more_than_an_ms_pixel_moves_the_extent(make_pair, run, tmp_path, bundle4):
+    pan, ms = make_pair()
+    result = run((pan, ms), shift=(0, 12))
+    moved = read_raster(result.output)
+    assert moved.shape == (4, 160, 184) == (4, *result.plan.size)
     with rasterio.open(result.output) as file:
+        assert file.transform == PAN_GRID * Affine.translation(8, 0)
+    fuse(pan, ms, tmp_path / "fused.tif", method="EXP", shift=(0, 12))
+    with rasterio.open(tmp_path / "fused.tif") as file:
+        assert file.transform == PAN_GRID * Affine.translation(8, 0)
+        assert np.abs(file.read().astype(int) - moved).max() <= 1
+    placed = PAN_GRID * Affine.translation(12, 0) * Affine.scale(4)
+    expected = read_raster(run(make_pair(ms={"transform": placed}), name="e.tif").output)
+    np.testing.assert_array_equal(moved[..., 4:], expected)
+    arrays = read_raster(pan)[0], read_raster(ms)
+    with Pansharpener(bundle4, backend=StandIn()) as sharpen:
+        image = sharpen(*arrays, shift=(0, 12))
+    np.testing.assert_array_equal(image, moved)
+
+
+def any_rpc(line, sample):
+    values = dict.fromkeys(("height_off", "lat_off", "long_off"), 1.0)
+    values |= {f"{name}_scale": 2.0 for name in ("height", "lat", "long", "line", "samp")}
+    values |= {f"{p}_{q}_coeff": [0.5] * 20 for p in ("line", "samp") for q in ("num", "den")}
+    return RPC(line_off=line, samp_off=sample, **values)
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "COG"])
+@pytest.mark.parametrize("transform", [PAN_GRID, None])
+def test_rpcs_of_pan_are_carried(make_pair, run, transform, driver):
+    grid = transform and transform * Affine.scale(4)
+    pan, ms = make_pair(pan={"transform": transform}, ms={"transform": grid})
+    with rasterio.open(pan, "r+") as file:
+        file.rpcs = any_rpc(70, 90)
+    with rasterio.open(run((pan, ms), driver=driver).output) as file:
+        assert (file.rpcs.line_off, file.rpcs.samp_off) == (70, 90)
         assert file.rpcs.line_num_coeff == [0.5] * 20
-        assert file.transform.is_identity
+        assert file.transform.is_identity == (transform is None)
+
+
+def test_rpcs_move_with_the_extent(make_pair, run):
+    inside = PAN_GRID * Affine.translation(16, 8) * Affine.scale(4)
+    pan, ms = make_pair(ms={"transform": inside})
+    with rasterio.open(pan, "r+") as file:
+        file.rpcs = any_rpc(70, 90)
+    for name in ("once.tif", "again.tif"):
+        with rasterio.open(run((pan, ms), name=name).output) as file:
+            assert file.shape == (152, 176)
+            assert (file.rpcs.line_off, file.rpcs.samp_off) == (62, 74)
+
+
+@pytest.mark.parametrize("moved", [0, 12])
+def test_gcps_of_pan_are_carried_and_move_with_the_extent(make_pair, run, moved):
+    pan, ms = make_pair(pan={"transform": None}, ms={"transform": None})
+    points = [GroundControlPoint(r, c, 2 * c, -r) for r, c in ((20, 30), (20, 90), (80, 30))]
+    with rasterio.open(pan, "r+") as file:
+        file.gcps = points, CRS.from_epsg(32631)
+    result = run((pan, ms), shift=(0, moved))
+    with rasterio.open(result.output) as file:
+        found, crs = file.gcps
+    start = result.plan.source.output[1].start
+    assert start == max(moved - 4, 0)
+    assert [(p.row, p.col) for p in found] == [(p.row, p.col - start) for p in points]
+    assert [(p.x, p.y) for p in found] == [(p.x, p.y) for p in points]
+    assert crs.to_epsg() == 32631
+
+
+def test_ms_that_explains_little_of_pan_causes_a_warning(make_pair, run):
+    other = np.ascontiguousarray(smooth((4, 40, 48), seed=2)[:, ::-1, ::-1])
+    noise = np.random.default_rng(5).integers(100, 900, (1, 160, 192), np.uint16)
+    for pan in (noise, np.full_like(noise, 300)):
+        progress = RecordingProgress()
+        given = make_pair(pan={"pixels": pan}, ms={"pixels": other})
+        run(given, progress=progress, overwrite=True)
+        found = [w for w in progress.warnings if "variance of blurred PAN" in w]
+        assert len(found) == (pan is noise)
+        if found:
+            assert found[0].startswith("the bands of MS explain ")
 
 
 def test_tags_tell_where_the_pixels_come_from(make_pair, run, bundle4):
@@ -309,3 +377,10 @@ def test_quicklook_shows_three_panels(make_pair, run):
     assert picture.shape[2] > 3 * 192
     panels = [picture[0, 40:180, 8 + k * 200 : 8 + k * 200 + 192] for k in range(3)]
     assert all(panel.std() > 20 for panel in panels)
+
+
+def test_the_default_overlap_fits_small_tiles(make_pair, tmp_path):
+    for tile, expected in ((64, 16), (32, 16), (16, 8)):
+        bundle = make_bundle(tmp_path, f"tile{tile}", 4, tile)
+        with Pansharpener(bundle).plan(*make_pair(64, 64), tmp_path / "o.tif") as plan:
+            assert plan.rows.overlap == expected

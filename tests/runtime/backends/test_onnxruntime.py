@@ -47,7 +47,7 @@ def test_the_bound_denoiser_gives_the_clamped_residual(bundle4, on_the_host):
     np.testing.assert_allclose(bound, clamped, rtol=0, atol=2e-5)
 
 
-def test_without_cuda_the_gpu_backend_is_an_error(bundle4):
+def test_without_cuda_the_gpu_backend_is_an_error(bundle4, without_cuda_provider):
     with pytest.raises(SSDiffError, match=r"this ONNX Runtime has no CUDA \(onnxruntime-gpu has\)"):
         OnnxRuntimeCuda(bundle4, precision="fp32")
 

@@ -79,7 +79,9 @@ def test_the_command_exits_with_0_if_the_verification_passes(low4):
         ("nonsense", "auto", "The backend 'nonsense' is unknown; choose one of auto, tensorrt"),
     ],
 )
-def test_backends_that_are_not_available_are_errors(bundle4, backend, precision, sentence):
+def test_backends_that_are_not_available_are_errors(
+    bundle4, without_cuda_provider, backend, precision, sentence
+):
     with pytest.raises(SSDiffError, match=sentence):
         open_backend(backend, bundle4, precision=precision)
 

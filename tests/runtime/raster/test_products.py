@@ -261,18 +261,20 @@ def test_what_was_read_is_one_line_and_an_option_overrules_it(run, tmp_path):
     result = run((product, None), StandIn(), progress=progress, **options)
     taken = result.plan.assumptions
     assert taken.source.bands == (1, 2, 3, 4)
-    assert taken.source.nodata == 7
+    with rasterio.open(result.output) as file:
+        assert file.nodata == 7
     assert taken.pan_scale.value == taken.ms_scale.value == 5000
     assert (
-        "PHR 1A, DIM_PHR1A_MS_1.XML: bands 3,2,1,4 (blue, green, red, nir), nodata 0, full scale "
-        "of PAN 4095, full scale of MS 4095"
+        "PHR 1A, as DIM_PHR1A_P_1.XML and DIM_PHR1A_MS_1.XML state: bands 3,2,1,4 (blue, green, "
+        "red, nir), nodata of PAN 0, full scale of PAN 4095, nodata of MS 0, full scale of MS 4095"
     ) in progress.notes
 
 
-def test_a_full_scale_of_pan_overrules_that_of_pan_alone(tmp_path):
+def test_an_option_of_one_image_overrules_what_is_stated_of_that_image_alone(tmp_path):
     product = read_product(pleiades(tmp_path / "product"))
-    options = product.options({"pan_full_scale": 1000, "seed": 3})
-    assert options == AIRBUS | {"pan_full_scale": 1000, "seed": 3}
+    given = {"pan_full_scale": 1000, "ms_nodata": 9, "seed": 3}
+    stated = {"bands": (3, 2, 1, 4), "pan_nodata": 0, "full_scale": 4095}
+    assert product.options(given) == stated | given
 
 
 @pytest.mark.parametrize(
@@ -288,8 +290,8 @@ def test_the_bits_of_a_sensor_hold_for_values_as_they_were_acquired(tmp_path, ch
     write_maxar(tmp_path / "P", "a", "P", PAN, PAN_GRID, ["P"], "QB02")
     write_maxar(tmp_path / "M", "b", "Multi", MS[:4], MS_GRID, "BGRN", "QB02", **changes)
     product = read_product(tmp_path)
-    assert product.full_scale == full_scale
-    assert product.pan_full_scale == 2047
+    assert product.ms.full_scale == full_scale
+    assert product.pan.full_scale == 2047
 
 
 def test_an_order_of_bands_that_is_not_stated_is_asked_for(tmp_path):
