@@ -34,6 +34,7 @@ from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import draw_quicklook, quicklook_path
 from ssdiff_trt.runtime.raster.image import BandFiles, Raster, name_of
 from ssdiff_trt.runtime.raster.output import RasterOutput
+from ssdiff_trt.runtime.raster.products import read_product
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sources import Sink, Source
 
@@ -137,7 +138,7 @@ class Pansharpener:
     def __call__(
         self,
         pan: Raster,
-        ms: Raster | BandFiles,
+        ms: Raster | BandFiles | None = None,
         output: str | Path | None = None,
         *,
         quicklook: bool = False,
@@ -148,7 +149,7 @@ class Pansharpener:
     def __call__(
         self,
         pan: Raster | AnyArray,
-        ms: Raster | BandFiles | AnyArray,
+        ms: Raster | BandFiles | AnyArray | None = None,
         output: str | Path | None = None,
         *,
         quicklook: bool = False,
@@ -158,7 +159,8 @@ class Pansharpener:
         """Pansharpen a pair.
 
         Args:
-            pan: PAN: a path, an open rasterio dataset, or an array ``[H, W]``.
+            pan: PAN: a path, an open rasterio dataset, or an array ``[H, W]``. Without ``ms`` the
+                path of a product, see :mod:`ssdiff_trt.runtime.raster.products`.
             ms: MS with 4 times the pixel size: a path, a list of paths of its bands, a dataset, or
                 an array ``[C, H/4, W/4]``.
             output: GeoTIFF to write; by default ``MS_pansharpened.tif`` in the current directory.
@@ -196,7 +198,7 @@ class Pansharpener:
     def plan(
         self,
         pan: Raster | AnyArray,
-        ms: Raster | BandFiles | AnyArray,
+        ms: Raster | BandFiles | AnyArray | None = None,
         output: str | Path | None = None,
         *,
         quicklook: bool = False,
@@ -208,6 +210,11 @@ class Pansharpener:
             The plan, for :meth:`run`. The pair closes with the context.
         """
         arguments: dict[str, Any] = dict(options)
+        if ms is None and isinstance(pan, str | Path):
+            product = read_product(pan)
+            pan, ms = product.pan.path, product.ms.path
+            arguments = product.options(arguments)
+            self._progress.note(product.describe())
         pair = take(PairOptions, arguments)
         sampling = take(SamplingOptions, arguments)
         writing = take(OutputOptions, arguments)
@@ -225,6 +232,8 @@ class Pansharpener:
                     )
                 source = ArrayPair(pan, ms, pair)
                 sink = ArrayOutput(source, writing.dtype)
+            elif ms is None:
+                raise InputError("MS is missing; only the path of a product states it.")
             elif isinstance(pan, np.ndarray) or isinstance(ms, np.ndarray):
                 raise InputError("PAN and MS are an array and a raster; give two of one kind.")
             else:
@@ -268,7 +277,7 @@ class Pansharpener:
 
 def pansharpen(
     pan: Raster | AnyArray,
-    ms: Raster | BandFiles | AnyArray,
+    ms: Raster | BandFiles | AnyArray | None = None,
     output: str | Path | None = None,
     *,
     bundle: str | Path | Bundle | None = DEFAULT,

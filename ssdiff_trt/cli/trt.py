@@ -45,6 +45,7 @@ def cli() -> None:
     "run",
     epilog=examples(
         "ssdiff-trt run pan.tif ms.tif",
+        "ssdiff-trt run PRODUCT/ -o sharp.tif",
         "ssdiff-trt run pan.tif ms.tif -o sharp.tif --bands blue,green,red,nir --quicklook",
         "ssdiff-trt run pan.tif --ms b.tif --ms g.tif --ms r.tif --ms nir.tif -o sharp.tif",
         "ssdiff-trt run pan.tif ms.tif --driver COG --co COMPRESS=ZSTD --full-scale 10000",
@@ -86,7 +87,11 @@ def run_command(
     verbose: bool,
     **options: Any,
 ) -> None:
-    """Pansharpen PAN and MS, two rasters of the same place, MS with 4 times the pixel size."""
+    """Pansharpen PAN and MS, two rasters of the same place, MS with 4 times the pixel size.
+
+    Without MS, PAN is a product of Airbus (DIMAP) or Maxar (IMD) that has both: its folder, a ZIP
+    of it, or VOL_*.XML. Bands, nodata and full scale are then read from its metadata.
+    """
     from dataclasses import replace
     from json import dumps
 
@@ -94,15 +99,16 @@ def run_command(
     from ssdiff_trt.runtime.pansharpener import Pansharpener
     from ssdiff_trt.runtime.quicklook import draw_quicklook
 
-    if bool(ms) == bool(ms_bands):
-        found = "MS and --ms were both given" if ms else "Missing argument 'MS'"
-        raise click.UsageError(f"{found}; give MS, or --ms for each of its bands.")
+    if ms and ms_bands:
+        raise click.UsageError(
+            "MS and --ms were both given; give MS, or --ms for each of its bands."
+        )
     check_json(json, options["overwrite"])
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
     with (
         Pansharpener(bundle, progress=progress, **execution) as sharpener,
-        sharpener.plan(pan, ms or ms_bands, output, quicklook=quicklook, **options) as plan,
+        sharpener.plan(pan, ms or ms_bands or None, output, quicklook=quicklook, **options) as plan,
     ):
         print_plan(plan, progress)
         progress.note(f"Backend: {sharpener.network(plan.bundle).describe()}")

@@ -56,7 +56,7 @@ def test_options_reach_the_run(make_pair, tmp_path):
         (["run", "pan.tif", "ms.tif", "--co", "A"], "'A' is not of the form KEY=VALUE"),
         (["run", "pan.tif", "ms.tif", "--steps", "0"], "0 steps were asked for"),
         (["run", "pan.tif", "ms.tif", "--bundle", "x"], "x is not a bundle"),
-        (["run", "pan.tif"], "Missing argument 'MS'"),
+        (["run", "pan.tif"], "MS is missing, and pan.tif is not a product"),
         (["sharpen"], "No such command 'sharpen'"),
         (["info", "nothing"], "nothing is not a bundle"),
     ],
