@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION
 from ssdiff_trt.runtime.options import ReadOptions
-from ssdiff_trt.runtime.raster.image import Holes, mirrored
+from ssdiff_trt.runtime.raster.image import Holes, band_numbers, mirrored
 from ssdiff_trt.runtime.raster.output import count_clipped, encode, holds
 from ssdiff_trt.runtime.raster.placement import Placed, Placement, from_corners, place
 from ssdiff_trt.runtime.raster.scene import choose_holes
@@ -63,7 +63,7 @@ class ArrayPair(Placed):
         options = options or ReadOptions()
         if options.pan_band is not None:
             raise InputError("A PAN array has one band.", parameter="pan_band")
-        self.bands = choose_bands(options.bands, len(ms), self.name)
+        self.bands = tuple(band_numbers(options.bands, [None] * len(ms), self.name))
         self.band_names = ("",) * len(self.bands)
         self._pan_holes, self._ms_holes = choose_holes(options)
         self._position = position
@@ -107,11 +107,6 @@ class ArrayPair(Placed):
         """As given, of MS or else of PAN."""
         given = self._ms_holes.nodata
         return self._pan_holes.nodata if given is None else given
-
-    @property
-    def masked(self) -> bool:
-        """Whether holes are declared by masks."""
-        return np.ma.isMaskedArray(self._pan) or np.ma.isMaskedArray(self._ms)
 
     @property
     def pan_values(self) -> ValueType:
@@ -204,25 +199,3 @@ class ArrayOutput:
         pixels[:, ~valid] = self._filling
         self._pixels[(..., *place)] = pixels
         self._valid[place] = valid
-
-
-def choose_bands(bands: Sequence[int | str] | None, count: int, name: str) -> tuple[int, ...]:
-    """Bands by number, counted from 1, checked to be among so many; all by default.
-
-    Raises:
-        InputError: if one is not there, or is named twice. It calls the image ``name``.
-    """
-    if bands is None:
-        return tuple(range(1, count + 1))
-    for band in bands:
-        if not str(band).isdecimal() or not 1 <= int(band) <= count:
-            raise InputError(
-                f"{name} has no band {band}; it has {count}, counted from 1.", parameter="bands"
-            )
-    chosen = tuple(map(int, bands))
-    if len(set(chosen)) < len(chosen):
-        raise InputError(
-            f"The bands {', '.join(map(str, chosen))} name one twice; name each once.",
-            parameter="bands",
-        )
-    return chosen

@@ -101,23 +101,7 @@ class PairOptions(ReadOptions):
                     f"A full scale of {value:g} does not work; give a number above 0.",
                     parameter=name,
                 )
-        if isinstance(self.shift, str) and self.shift in ("auto", "none"):
-            return
-        if (
-            isinstance(self.shift, str)
-            or len(self.shift) != 2
-            or not all(map(math.isfinite, self.shift))
-        ):
-            stated = (
-                self.shift
-                if isinstance(self.shift, str)
-                else ",".join(f"{v:g}" for v in self.shift)
-            )
-            raise InputError(
-                f"A shift of {stated} does not work; give auto, none, or two numbers, rows and "
-                "columns of PAN.",
-                parameter="shift",
-            )
+        check_shift(self.shift)
 
 
 class PairArguments(ReadArguments, total=False):
@@ -197,6 +181,9 @@ class ExecutionOptions:
             )
 
 
+EXECUTION = tuple(field.name for field in fields(ExecutionOptions))
+
+
 class ExecutionArguments(TypedDict, total=False):
     """Keyword arguments of :class:`ExecutionOptions` besides ``backend``, which may be an opened
     one where these are used."""
@@ -257,6 +244,15 @@ def take(group: type[T], arguments: dict[str, Any]) -> T:
     return group(**{name: arguments.pop(name) for name in names if name in arguments})
 
 
+def changed(options: Any) -> dict[str, Any]:
+    """The fields of a group that do not have their defaults."""
+    return {
+        field.name: value
+        for field in fields(options)
+        if (value := getattr(options, field.name)) != field.default
+    }
+
+
 def none_left(arguments: Mapping[str, Any], function: str) -> None:
     """That no argument is left, as Python does for named parameters.
 
@@ -282,6 +278,25 @@ def check_seed(seed: int) -> int:
             f"The seed {seed} does not work; give a whole number from 0 on.", parameter="seed"
         )
     return number
+
+
+def check_shift(shift: ShiftChoice) -> None:
+    """That a shift is auto, none, or two finite numbers.
+
+    Raises:
+        InputError: if not.
+    """
+    if isinstance(shift, str):
+        stated, works = str(shift), shift in ("auto", "none")
+    else:
+        stated = ",".join(f"{number:g}" for number in shift)
+        works = len(shift) == 2 and all(map(math.isfinite, shift))
+    if not works:
+        raise InputError(
+            f"A shift of {stated} does not work; give auto, none, or two numbers, rows and "
+            "columns of PAN.",
+            parameter="shift",
+        )
 
 
 def check_positive(**numbers: int | None) -> None:

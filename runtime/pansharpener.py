@@ -5,21 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 
-from ssdiff_trt.runtime.arrays import ArrayOutput, ArrayPair
+from ssdiff_trt.runtime.arrays import AnyArray, ArrayOutput, ArrayPair
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import (
+    EXECUTION,
     ExecutionOptions,
     OutputOptions,
     PairOptions,
@@ -47,7 +48,6 @@ CACHE_BYTES = 64 << 20
 """Bytes of decoded and unwritten blocks that GDAL keeps; its own default grows with the machine."""
 DEFAULT = "default"
 """Stands for the shipped bundle that fits the number of bands."""
-AnyArray = NDArray[Any]
 
 
 class Pansharpener:
@@ -114,15 +114,8 @@ class Pansharpener:
             return self._networks[bundle.sha256]
 
     def _open(self, execution: ExecutionOptions, bundle: Bundle) -> Backend:
-        return open_backend(
-            execution.backend,
-            bundle,
-            precision=execution.precision,
-            device=execution.device,
-            threads=execution.threads,
-            batch=execution.batch,
-            progress=self._progress,
-        )
+        arguments = asdict(execution)
+        return open_backend(arguments.pop("backend"), bundle, progress=self._progress, **arguments)
 
     @overload
     def __call__(
@@ -184,12 +177,11 @@ class Pansharpener:
                 leaving an output.
         """
         progress = progress or self._progress
-        with self.plan(pan, ms, output, quicklook=quicklook, **options) as plan:
+        pair = self.plan(pan, ms, output, quicklook=quicklook, progress=progress, **options)
+        with pair as plan:
             for warning in plan.warnings:
                 progress.warn(warning)
             result = self.run(plan, progress)
-            if quicklook:
-                result = replace(result, quicklook=draw_quicklook(result))
         for warning in result.run_warnings():
             progress.warn(warning)
         return plan.sink.image if isinstance(plan.sink, ArrayOutput) else result
@@ -202,6 +194,7 @@ class Pansharpener:
         output: str | Path | None = None,
         *,
         quicklook: bool = False,
+        progress: Progress | None = None,
         **options: Unpack[RunArguments],
     ) -> Iterator[Plan]:
         """Open a pair and decide everything about its run; parameters are those of a call.
@@ -214,7 +207,7 @@ class Pansharpener:
             product = read_product(pan)
             pan, ms = product.pan.path, product.ms.path
             arguments = product.options(arguments)
-            self._progress.note(product.describe())
+            (progress or self._progress).note(product.describe())
         pair = take(PairOptions, arguments)
         sampling = take(SamplingOptions, arguments)
         writing = take(OutputOptions, arguments)
@@ -224,6 +217,7 @@ class Pansharpener:
             source: Source
             sink: Sink
             path: Path | None = None
+            picture: Path | None = None
             if isinstance(pan, np.ndarray) and isinstance(ms, np.ndarray):
                 if output is not None or quicklook:
                     raise InputError(
@@ -241,7 +235,7 @@ class Pansharpener:
                 scene = stack.enter_context(Scene(pan, ms, pair))
                 source, sink = scene, RasterOutput(path, scene, writing)
                 if quicklook:
-                    quicklook_path(path, scene, writing.overwrite)
+                    picture = quicklook_path(path, scene, writing.overwrite)
             yield make_plan(
                 source,
                 self._bundle,
@@ -249,11 +243,12 @@ class Pansharpener:
                 sampling,
                 sink=sink,
                 output=path,
+                quicklook=picture,
                 window=writing.window,
                 precision=self._precision(),
             )
 
-    def _precision(self) -> Any:
+    def _precision(self) -> Precision | None:
         """Precision of the network, where it is known before it is opened."""
         if self._opened is not None:
             return self._opened.precision
@@ -262,7 +257,7 @@ class Pansharpener:
     def run(self, plan: Plan, progress: Progress | None = None) -> Result:
         """Carry out a plan of :meth:`plan`, while its context is open."""
         backend, lock = self._network(plan.bundle)
-        in_turn = lock if getattr(backend, "device", "cpu") == "gpu" else nullcontext()
+        in_turn = lock if backend.device == "gpu" else nullcontext()
 
         def fallback() -> Backend:
             """ONNX Runtime on the CPU, where it is installed."""
@@ -272,7 +267,10 @@ class Pansharpener:
             return self._open(replace(self._execution, backend=name, precision="fp32"), plan.bundle)
 
         with in_turn:
-            return run(plan, backend, fallback, progress or self._progress, self._execution.batch)
+            result = run(plan, backend, fallback, progress or self._progress, self._execution.batch)
+        if plan.quicklook:
+            draw_quicklook(plan, plan.quicklook)
+        return result
 
 
 def pansharpen(
@@ -291,10 +289,6 @@ def pansharpen(
     Args:
         options: fields of all groups of :mod:`ssdiff_trt.runtime.options`.
     """
-    execution = {
-        name: options.pop(name)
-        for name in ("precision", "device", "threads", "batch")
-        if name in options
-    }
+    execution = {name: options.pop(name) for name in EXECUTION if name in options}
     with Pansharpener(bundle, backend=backend, progress=progress, **execution) as sharpener:
         return sharpener(pan, ms, output, quicklook=quicklook, **options)

@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from ssdiff_trt.runtime.errors import OutputError, counted
 from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.interpolator import RATIO, interpolate_with_halo
-from ssdiff_trt.runtime.plan.result import Result
+from ssdiff_trt.runtime.plan.plan import Plan
 from ssdiff_trt.runtime.raster.scene import Scene
 
 if TYPE_CHECKING:
@@ -105,12 +105,11 @@ def quicklook_path(output: Path, scene: Scene, overwrite: bool) -> Path:
     return path
 
 
-def draw_quicklook(result: Result) -> Path:
-    """Draw PAN, interpolated MS and the result beside the result, while its pair is open.
+def draw_quicklook(plan: Plan, path: Path) -> None:
+    """Draw PAN, interpolated MS and the result, while the pair is open.
 
     It shows the part of the scene with the most valid pixels among nine, at full resolution.
     """
-    plan = result.plan
     source, names = plan.source, plan.bundle.manifest.sensor.bands
     assert plan.output is not None
     rows, cols = source.output
@@ -141,10 +140,8 @@ def draw_quicklook(result: Result) -> Path:
         strict=True,
     ):
         show(panel, shown, title)
-    path = plan.output.with_suffix(".png")
     with atomic_write(path) as unfinished:
         drawing.savefig(unfinished)
-    return path
 
 
 def _best_window(image: rasterio.DatasetReader) -> tuple[Window, NDArray[np.bool_]]:

@@ -70,7 +70,7 @@ def open_variant(name, bundle, **options):
 
 def check_backend(bundle, name, precision):
     """Parity; for TensorRT also agreement of graph and loop, and propagation of NaN."""
-    verification = verify(str(bundle.path), name, precision, Lines())
+    verification = verify(str(bundle.path), name, precision, progress=Lines())
     trajectories = verification.parity.trajectories
     steps = [step for trajectory in trajectories for step in trajectory.steps]
     deviations = [deviation for step in steps for deviation in step.deviations.values()]

@@ -113,9 +113,8 @@ class OnnxRuntime:
             inputs["coefficients"] = CLAMPED_RESIDUAL
         (residual,) = self._session.run(None, inputs)
         if self.precision != "fp32":
-            residual[~np.isfinite(residual)] = (
-                np.nan
-            )  # the clamp to 0..1 would turn infinity into 1
+            # The clamp to 0..1 would turn infinity into 1.
+            residual[~np.isfinite(residual)] = np.nan
         return residual
 
     def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:

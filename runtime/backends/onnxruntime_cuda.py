@@ -84,10 +84,8 @@ class OnnxRuntimeCuda:
     def _run(self, tiles: Tiles, steps: Iterable[tuple[float, Array]]) -> Array:
         """Run steps, each a timestep and its three coefficients, and return the last state."""
         binding = self._session.io_binding()
-        state, next_state = (
-            self._to_device(tiles.noise),
-            self._to_device(np.empty_like(tiles.noise)),
-        )
+        state = self._to_device(tiles.noise)
+        next_state = self._to_device(np.empty_like(tiles.noise))
         for name, array in (("pan", tiles.pan), ("lms", tiles.lms), ("ms", tiles.ms)):
             binding.bind_ortvalue_input(name, self._to_device(array))
         for t, coefficients in steps:

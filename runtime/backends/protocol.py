@@ -1,4 +1,4 @@
-"""The interface of inference backends, and their names."""
+"""The interface of inference backends."""
 
 from __future__ import annotations
 

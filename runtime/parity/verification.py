@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
@@ -9,7 +11,7 @@ from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.bundle.manifest import Parity, Trajectory
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.options import PrecisionChoice
+from ssdiff_trt.runtime.options import ExecutionOptions, PrecisionChoice
 from ssdiff_trt.runtime.parity.ladder import LIMITS, compare, faults, trajectories, walk
 from ssdiff_trt.runtime.progress import Progress
 
@@ -47,21 +49,22 @@ def verify(
 
     Args:
         bundle: directory of a bundle, or name of a shipped one.
-        backend: a name of :data:`ssdiff_trt.runtime.backends.protocol.BACKENDS`.
-        precision: precision of the network.
-        device: GPU to use, counted from 0; default: the first.
-        threads: CPU threads; default: all usable ones.
+        backend, precision, device, threads: see
+            :class:`ssdiff_trt.runtime.options.ExecutionOptions`.
         progress: receives progress updates.
 
     Raises:
         SSDiffError: if the bundle or the backend cannot be used, or the backend is the reference.
     """
     progress = progress or Progress()
+    # Checks its fields, as for a run.
+    execution = ExecutionOptions(
+        backend=backend, precision=precision, device=device, threads=threads
+    )
+    arguments = asdict(execution)
     opened = open_bundle(bundle)
     reference = OnnxRuntime(opened, form="portable", threads=threads)
-    verified = open_backend(
-        backend, opened, precision=precision, device=device, threads=threads, progress=progress
-    )
+    verified = open_backend(arguments.pop("backend"), opened, progress=progress, **arguments)
     if verified.describe() == reference.describe():
         raise InputError(
             f"{verified.describe()} is the reference of the verification; choose another "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -12,12 +11,7 @@ from ssdiff_trt.runtime.interpolator import GROUND_POSITION
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.raster.checks import check_band_order, check_values
 from ssdiff_trt.runtime.raster.radiometry import Scale, choose_scales
-from ssdiff_trt.runtime.raster.registration import (
-    LEAST_SHARE,
-    Shift,
-    choose_shift,
-    offset,
-)
+from ssdiff_trt.runtime.raster.registration import Shift, choose_shift, shift_warnings
 from ssdiff_trt.runtime.sources import Source
 
 AnySource = TypeVar("AnySource", bound=Source)
@@ -61,20 +55,14 @@ def assume(
         SSDiffError: when bundle and pair do not fit, or the values need a stated full scale.
     """
     opened = bundle_for(len(source.bands), bundle)
-    pan_scale, ms_scale = choose_scales(
-        source.pan_values,
-        source.ms_values,
-        sensor_scale(opened),
-        full_scale=options.full_scale,
-        pan_full_scale=options.pan_full_scale,
-    )
+    pan_scale, ms_scale = choose_scales(source, options, sensor_scale(opened))
     shift, measured = choose_shift(options.shift, source)
     if any(shift):
         source = source.moved(*shift)
     warnings = [
         *check_band_order(source.band_names, opened.manifest.sensor.bands),
         *check_values(source, pan_scale, ms_scale),
-        *_shift_warnings(shift, measured),
+        *shift_warnings(shift, measured),
     ]
     return Assumptions(source, opened, pan_scale, ms_scale, shift, measured, tuple(warnings))
 
@@ -83,22 +71,3 @@ def misfit(source: Source) -> tuple[float, float]:
     """Rows and columns of PAN by which MS lies off PAN's grid, without any shift."""
     row, col = (position - GROUND_POSITION for position in source.position)
     return row, col
-
-
-def _shift_warnings(shift: tuple[float, float], measured: Shift | None) -> list[str]:
-    if any(shift) or measured is None or math.isinf(measured.error):
-        return []
-    if measured.share <= LEAST_SHARE:
-        return [
-            f"the bands of MS explain {measured.share:.0%} of the variance of blurred PAN, where "
-            f"more than {LEAST_SHARE:.0%} is usual; the two may show different places or dates, or "
-            "be displaced by far (GCPs and RPCs do not place MS)"
-        ]
-    if measured.length <= 1:
-        return []
-    reason = "too far to be sure" if measured.seen else "too uncertain"
-    return [
-        f"MS seems to lie {offset(measured.rounded)} off its georeferencing "
-        f"(±{measured.error:.2f}), {reason} to move it; where that is so, state it with `shift`, "
-        "else expect coloured fringes"
-    ]

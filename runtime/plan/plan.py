@@ -32,6 +32,8 @@ class Plan:
     sink: Sink
     output: Path | None
     """File of the result; None for arrays."""
+    quicklook: Path | None
+    """Picture to draw of the result, if any."""
     window: int
     """Pixels on a side that are read and written at a time."""
     precision: Precision | None
@@ -99,6 +101,7 @@ def make_plan(
     *,
     sink: Sink,
     output: Path | None = None,
+    quicklook: Path | None = None,
     window: int = 768,
     precision: Precision | None = None,
 ) -> Plan:
@@ -124,6 +127,7 @@ def make_plan(
         cols=cols,
         sink=sink,
         output=output,
+        quicklook=quicklook,
         window=window,
         precision=precision,
     )

@@ -56,13 +56,16 @@ class Result:
     precision: Precision
     """Precision of the network."""
     seconds: float
-    quicklook: Path | None = None
-    """Picture of the run, if one was drawn."""
 
     @property
     def output(self) -> Path | None:
         """File of the result; None for arrays."""
         return self.plan.output
+
+    @property
+    def quicklook(self) -> Path | None:
+        """Picture of the run, if one was asked for."""
+        return self.plan.quicklook
 
     @property
     def size(self) -> tuple[int, int]:

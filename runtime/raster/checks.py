@@ -89,7 +89,9 @@ def partly_zero(
     ms: NDArray[np.float32], valid: NDArray[np.bool_], values: ValueType
 ) -> NDArray[np.bool_]:
     """Valid pixels of MS ``[C, h, w]`` with a band at 0, where 0 means no data."""
-    return np.asarray((ms == 0).any(axis=0) & valid & values.zero_is_nodata)
+    if not values.zero_is_nodata:
+        return np.zeros_like(valid)
+    return np.asarray((ms == 0).any(axis=0) & valid)
 
 
 def partly_zero_warning(count: int) -> Iterator[str]:

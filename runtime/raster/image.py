@@ -63,14 +63,18 @@ class Holes:
 
         They have that value in any band, but in all bands where it is 0: one band at 0 is dark.
         """
-        absent = np.zeros(values.shape, bool)
         stated = declared if self.nodata is None else [self.nodata] * len(values)
-        for band, value in enumerate(stated):
-            if value is not None:
-                with np.errstate(over="ignore"):  # float32 values equal no larger one
-                    absent[band] = values[band] == value
-        alone = [value != 0 or self.zero_bands == "any" for value in stated]
-        return np.asarray(absent.all(axis=0) | absent[alone].any(axis=0))
+        in_any = np.zeros(values.shape[1:], bool)
+        in_all = np.full(values.shape[1:], None not in stated)
+        for band, value in zip(values, stated, strict=True):
+            if value is None:
+                continue
+            with np.errstate(over="ignore"):  # float32 values equal no larger one
+                absent = band == value
+            in_all &= absent
+            if value != 0 or self.zero_bands == "any":
+                in_any |= absent
+        return in_any | in_all
 
 
 def name_of(raster: Raster | BandFiles | WarpedVRT) -> str:
@@ -213,7 +217,8 @@ def alpha_band(dataset: DatasetReader | WarpedVRT) -> int | None:
 
 def colour_bands(dataset: DatasetReader) -> list[int]:
     """All bands but alpha."""
-    return [i for i in dataset.indexes if i != alpha_band(dataset)]
+    alpha = alpha_band(dataset)
+    return [band for band in dataset.indexes if band != alpha]
 
 
 def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
@@ -272,28 +277,44 @@ def choose_bands(image: DatasetReader, bands: Bands | None) -> list[int]:
         )
     if bands is None:
         return colour_bands(image)
-    chosen = [_band_number(image, band) for band in bands]
+    return band_numbers(bands, image.descriptions, name_of(image))
+
+
+def band_numbers(bands: Bands | None, descriptions: Sequence[str | None], image: str) -> list[int]:
+    """Numbers of bands.
+
+    Args:
+        bands: by number or name; None for all.
+        descriptions: names of all bands of the image.
+        image: its name, for messages.
+
+    Raises:
+        InputError: if one is not there, or is named twice.
+    """
+    if bands is None:
+        return list(range(1, len(descriptions) + 1))
+    names = [(name or "").lower() for name in descriptions]
+    chosen = [_band_number(band, names, image) for band in bands]
     if len(set(chosen)) < len(chosen):
-        names = ", ".join(map(str, bands))
-        raise InputError(f"The bands {names} name one twice; name each once.", parameter="bands")
+        given = ", ".join(map(str, bands))
+        raise InputError(f"The bands {given} name one twice; name each once.", parameter="bands")
     return chosen
 
 
-def _band_number(image: DatasetReader, band: int | str) -> int:
+def _band_number(band: int | str, names: list[str], image: str) -> int:
     if isinstance(band, str) and not band.isdecimal():
-        names = [(name or "").lower() for name in image.descriptions]
         if (count := names.count(band.lower())) != 1:
             named = ", ".join(filter(None, names)) or "none"
             raise InputError(
-                f"{count or 'No'} band{'s' * (count > 1)} of {name_of(image)} "
+                f"{count or 'No'} band{'s' * (count > 1)} of {image} "
                 f"{'are' if count > 1 else 'is'} named {band!r}; the names are: {named}. "
                 "Choose bands by number.",
                 parameter="bands",
             )
         return names.index(band.lower()) + 1
-    if int(band) not in image.indexes:
+    if not 1 <= int(band) <= len(names):
         raise InputError(
-            f"{name_of(image)} has no band {band}; it has {image.count}.", parameter="bands"
+            f"{image} has no band {band}; it has {len(names)}, counted from 1.", parameter="bands"
         )
     return int(band)
 

@@ -322,3 +322,29 @@ def _weighted_median(values: Image, weights: Image) -> Image:
 def offset(shift: tuple[float, float]) -> str:
     """A shift as text, such as "+0.40 rows and -1.30 columns of PAN"."""
     return f"{shift[0]:+.2f} rows and {shift[1]:+.2f} columns of PAN"
+
+
+def moved_by(shift: tuple[float, float], measured: Shift | None) -> str:
+    """That MS is moved, and why so far."""
+    how = f"measured, ±{measured.error:.2f}" if measured else "as stated"
+    return f"MS is moved by {offset(shift)} ({how})"
+
+
+def shift_warnings(shift: tuple[float, float], measured: Shift | None) -> list[str]:
+    """Why MS is not moved, where that is worth a warning."""
+    if any(shift) or measured is None or math.isinf(measured.error):
+        return []
+    if measured.share <= LEAST_SHARE:
+        return [
+            f"the bands of MS explain {measured.share:.0%} of the variance of blurred PAN, where "
+            f"more than {LEAST_SHARE:.0%} is usual; the two may show different places or dates, or "
+            "be displaced by far (GCPs and RPCs do not place MS)"
+        ]
+    if measured.length <= 1:
+        return []
+    reason = "too far to be sure" if measured.seen else "too uncertain"
+    return [
+        f"MS seems to lie {offset(measured.rounded)} off its georeferencing "
+        f"(±{measured.error:.2f}), {reason} to move it; where that is so, state it with `shift`, "
+        "else expect coloured fringes"
+    ]

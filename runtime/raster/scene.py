@@ -104,11 +104,11 @@ class Scene(Placed):
     def band_names(self) -> tuple[str, ...]:
         return tuple(self.ms.descriptions[band - 1] or "" for band in self.bands)
 
-    @property
+    @cached_property
     def pan_values(self) -> ValueType:
         return self._values("PAN", self.pan, (self.pan_band,), self.pan_holes)
 
-    @property
+    @cached_property
     def ms_values(self) -> ValueType:
         return self._values("MS", self.ms, self.bands, self.ms_holes)
 

@@ -13,12 +13,19 @@ from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.quality.checks import fit_sensor
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate
-from ssdiff_trt.runtime.options import OutputOptions, ReadOptions, ShiftChoice, none_left, take
+from ssdiff_trt.runtime.options import (
+    OutputOptions,
+    ReadOptions,
+    ShiftChoice,
+    check_shift,
+    none_left,
+    take,
+)
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.checks import partly_zero, partly_zero_warning
 from ssdiff_trt.runtime.raster.image import BandFiles, Raster, name_of
 from ssdiff_trt.runtime.raster.output import RasterOutput
-from ssdiff_trt.runtime.raster.registration import choose_shift, offset
+from ssdiff_trt.runtime.raster.registration import choose_shift, moved_by, shift_warnings
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.tiles.inputs import fill
 
@@ -69,6 +76,7 @@ def fuse(
         SSDiffError: when the input cannot be used; without leaving an output.
     """
     progress, method = progress or Progress(), find_method(method)
+    check_shift(shift)
     arguments: dict[str, Any] = dict(options)
     reading, writing = take(ReadOptions, arguments), take(OutputOptions, arguments)
     none_left(arguments, "fuse")
@@ -84,9 +92,10 @@ def fuse(
                 f"{method} takes the whole scene at once, about {memory / 1e9:.0f} GB of memory"
             )
         moved, measured = choose_shift(shift, scene)
+        for warning in shift_warnings(moved, measured):
+            progress.warn(warning)
         if any(moved):
-            how = f"measured, ±{measured.error:.2f}" if measured else "as stated"
-            progress.note(f"MS is moved by {offset(moved)} ({how})")
+            progress.note(moved_by(moved, measured))
             scene = scene.moved(*moved)
         pixels = scene.read(scene.rows, scene.cols)
         inner = np.s_[..., HALO:-HALO, HALO:-HALO]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssdiff_ref.evaluation.candidates import BundleMethod, choose_candidates
+from ssdiff_ref.evaluation.fused import open_fused
 from ssdiff_ref.evaluation.judging import (
     Evaluation,
+    score_fused,
     score_methods,
-    score_products,
     smallest_size,
 )
 from ssdiff_ref.evaluation.picture import Gallery
-from ssdiff_ref.evaluation.products import open_products
 from ssdiff_ref.evaluation.report import as_json, write_csv
 from ssdiff_ref.protocol.alignment import align
 from ssdiff_ref.protocol.array_files import SUFFIXES, open_arrays
@@ -24,7 +25,7 @@ from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import (
     ExecutionOptions,
     PairOptions,
-    ShiftChoice,
+    changed,
     none_left,
     take,
 )
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ssdiff_trt.runtime.options import EvaluateArguments
+
+
+_OF_FUSING = ("bundle", "method", "precision", "shift")
+"""Options without effect on fused rasters."""
+_OF_A_PAIR = ("pan_band", "pan_full_scale", "pan_nodata", "ms_nodata", "zero_bands")
+"""Options of PAN and MS as rasters."""
 
 
 def evaluate(
@@ -102,20 +109,13 @@ def evaluate(
     _check_options(
         inputs,
         reference,
-        fusing={
+        {
+            **changed(pair),
+            **changed(execution),
             "bundle": bundles,
             "method": methods,
-            "precision": None if execution.precision == "auto" else execution.precision,
+            "shift": None if pair.shift == "none" else pair.shift,
         },
-        pair={
-            "pan_band": pair.pan_band,
-            "pan_full_scale": pair.pan_full_scale,
-            "pan_nodata": pair.pan_nodata,
-            "ms_nodata": pair.ms_nodata,
-            "zero_bands": None if pair.zero_bands == "all" else pair.zero_bands,
-        },
-        rasters={"nodata": pair.nodata},
-        shift=pair.shift,
     )
     targets = {
         option: Path(path)
@@ -129,17 +129,11 @@ def evaluate(
     settings: dict[str, Any] = {
         "inputs": [str(path) for path in inputs],
         "reference": str(reference) if reference else None,
-        "bands": list(pair.bands) if pair.bands else None,
-        "pan_band": pair.pan_band,
-        "nodata": pair.nodata,
-        "pan_nodata": pair.pan_nodata,
-        "ms_nodata": pair.ms_nodata,
-        "zero_bands": pair.zero_bands,
-        "shift": pair.shift,
+        **asdict(pair),
         "precision": execution.precision,
     }
     if reference is not None:
-        products = open_products(
+        rasters = open_fused(
             inputs,
             reference,
             sensor,
@@ -147,10 +141,10 @@ def evaluate(
             nodata=pair.nodata,
             full_scale=pair.full_scale,
         )
-        share = products.valid.mean()
-        progress.note(f"Full scale {products.scale}; {share:.1%} of the pixels are valid in all")
-        gallery = Gallery(products.sensor) if picture is not None else None
-        evaluation = score_products(products, crop=crop, gallery=gallery)
+        share = rasters.valid.mean()
+        progress.note(f"Full scale {rasters.scale}; {share:.1%} of the pixels are valid in all")
+        gallery = Gallery(rasters.sensor) if picture is not None else None
+        evaluation = score_fused(rasters, crop=crop, gallery=gallery)
     else:
         dataset = (
             open_arrays(inputs[0], sensor, bands=pair.bands, full_scale=pair.full_scale)
@@ -199,28 +193,24 @@ def evaluate(
 def _check_options(
     inputs: Sequence[str | Path],
     reference: str | Path | None,
-    *,
-    fusing: Mapping[str, object],
-    pair: Mapping[str, object],
-    rasters: Mapping[str, object],
-    shift: ShiftChoice,
+    stated: Mapping[str, object],
 ) -> None:
     """Raise an SSDiffError unless the inputs match one use and all options apply to that use."""
     arrays = any(Path(path).suffix.lower() in SUFFIXES for path in inputs)
-    unused: Mapping[str, object] = {}
+    use = ""
+    unused: tuple[str, ...] = ()
     if reference is not None:
-        stated_shift = None if shift == "none" else shift
-        use, unused = "`reference`", {**fusing, **pair, "shift": stated_shift}
+        use, unused = "`reference`", (*_OF_FUSING, *_OF_A_PAIR)
         if not inputs:
             raise InputError("No fused rasters were given, expected one or more; name them.")
     elif len(inputs) == 1 and arrays:
-        use, unused = str(inputs[0]), {**pair, **rasters}
+        use, unused = str(inputs[0]), (*_OF_A_PAIR, "nodata")
     elif len(inputs) != 2 or arrays:
         names = ", ".join(map(str, inputs)) or "none"
         raise InputError(
             f"The inputs are {names}, expected PAN and MS, or one .h5 or .mat file, or fused "
             "rasters with `reference`; give one of these."
         )
-    for option, value in unused.items():
-        if value not in (None, ()):
+    for option in unused:
+        if stated.get(option) not in (None, ()):
             raise InputError(f"`{option}` has no effect with {use}; leave it out.")

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ssdiff_ref.evaluation.candidates import Method
+from ssdiff_ref.evaluation.fused import FusedRasters
 from ssdiff_ref.evaluation.picture import Gallery
-from ssdiff_ref.evaluation.products import Products
 from ssdiff_ref.protocol.datasets import Dataset, Sample
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.protocol.simulation import decimation_phase
@@ -162,30 +162,30 @@ def _cases(sample: Sample, sensor: Sensor) -> Iterator[_Case]:
         yield _Case(sample.full(sensor))
 
 
-def score_products(
-    products: Products, *, crop: int = 21, gallery: Gallery | None = None
+def score_fused(
+    rasters: FusedRasters, *, crop: int = 21, gallery: Gallery | None = None
 ) -> Evaluation:
     """Score existing fused images against their reference.
 
     Args:
-        products: fused images and reference.
+        rasters: fused images and reference.
         crop: as in :func:`score_methods`; only valid pixels inside the crop count.
         gallery: receives the images.
 
     Raises:
         SSDiffError: if the images are too small, or have too few valid pixels.
     """
-    reference = products.reference
+    reference = rasters.reference
     bands, height, width = reference.shape
     check_imagery(bands, (height, width), crop)
     evaluation = Evaluation(
-        products.sensor, products.scale, crop, range(height), range(width), scenes=1
+        rasters.sensor, rasters.scale, crop, range(height), range(width), scenes=1
     )
     if gallery:
-        gallery.set_reference(reference, crop, valid=products.valid)
-    for name, fused in products.fused.items():
+        gallery.set_reference(reference, crop, valid=rasters.valid)
+    for name, fused in rasters.fused.items():
         scores = reduced_resolution_scores(
-            fused, reference, products.scale.value, crop, products.valid
+            fused, reference, rasters.scale.value, crop, rasters.valid
         )
         evaluation.add("reduced", name, scores)
         if gallery:

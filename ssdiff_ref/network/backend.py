@@ -51,10 +51,8 @@ class TorchBackend:
             torch.set_num_threads(threads)
         self.batch, self.precision = batch or 1, precision
         self.device: Device = "gpu" if torch.cuda.is_available() else "cpu"
-        self._torch_device, self._dtype = (
-            "cuda" if self.device == "gpu" else "cpu",
-            _TYPES[precision],
-        )
+        self._torch_device = "cuda" if self.device == "gpu" else "cpu"
+        self._dtype = _TYPES[precision]
         weights = load_checkpoint(bundle.path).net
         net = SSNet(weights.bands, fmim, attention)
         net.load_state_dict(weights.state_dict())

@@ -16,9 +16,9 @@ from scipy.io.matlab import MatReadError
 from ssdiff_ref.protocol.datasets import Dataset, Sample, sensor_scale
 from ssdiff_ref.quality.checks import Image, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
-from ssdiff_trt.runtime.arrays import choose_bands
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
+from ssdiff_trt.runtime.raster.image import band_numbers
 from ssdiff_trt.runtime.raster.radiometry import choose_scale
 from ssdiff_trt.runtime.sources import ValueType
 
@@ -70,7 +70,7 @@ def open_arrays(
     stacks = _open_mat(path) if path.suffix == ".mat" else _open_h5(path)
     _check_shapes(path, stacks.shapes)
     count, available = stacks.shapes["ms"][:2]
-    band_indices = [band - 1 for band in choose_bands(bands, available, path.name)]
+    band_indices = [band - 1 for band in band_numbers(bands, [None] * available, path.name)]
     optics = fit_sensor(sensor, len(band_indices))
     # Acquired pairs are cropped to whole blocks like rasters; simulated scenes are not cropped.
     multiple = 1 if "gt" in stacks.shapes else BLOCK

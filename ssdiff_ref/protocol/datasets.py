@@ -159,13 +159,7 @@ def open_pair(
     """
     with Scene(pan, ms, options) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
-        pan_scale, scale = choose_scales(
-            scene.pan_values,
-            scene.ms_values,
-            sensor_scale(optics),
-            full_scale=options.full_scale,
-            pan_full_scale=options.pan_full_scale,
-        )
+        pan_scale, scale = choose_scales(scene, options, sensor_scale(optics))
         whole = read_whole(scene)
         position, resampled = scene.position, scene.resampled
         bands_used = ",".join(map(str, scene.bands))

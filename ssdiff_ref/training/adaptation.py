@@ -34,7 +34,7 @@ from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.plan.assumptions import assume
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.radiometry import Scale
-from ssdiff_trt.runtime.raster.registration import offset
+from ssdiff_trt.runtime.raster.registration import moved_by
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import Sensor
 from ssdiff_trt.runtime.tiles.inputs import fill
@@ -112,7 +112,7 @@ def adapt_weights(
         optics = fit_sensor(sensor, len(scene.bands))
         taken = assume(scene, bundle, options)
         if any(taken.shift):
-            progress.note(f"MS is moved by {offset(taken.shift)}")
+            progress.note(moved_by(taken.shift, taken.measured_shift))
         for warning in taken.warnings:
             progress.warn(warning)
         opened, ms_scale = taken.bundle, taken.ms_scale

@@ -34,6 +34,7 @@ from ssdiff_ref.training.validation import PATCH, Validation
 from ssdiff_ref.training.widening import widen
 from ssdiff_trt.runtime.bundle.store import SHIPPED
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.files import check_target
 from ssdiff_trt.runtime.progress import Progress
 
 _VALIDATION_SEED = 20_240_411
@@ -170,8 +171,7 @@ def pack_imagery(
         SSDiffError: if the output exists and ``overwrite`` is false, or a raster cannot be read.
     """
     target = Path(output)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another name or pass `overwrite`.")
+    check_target(target, [config], overwrite)
     settings = read_config(config)
     pack(read_sources(settings.sources, Path(data)), target)
     return target

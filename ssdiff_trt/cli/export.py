@@ -102,17 +102,20 @@ def cli(
     """Export SSDiff weights as a bundle for ssdiff-trt, and check that it computes the same.
 
     Without --weights, the shipped bundles are exported again with the precisions asked for, where
-    ssdiff-trt run finds them.
+    ssdiff-trt run finds them. --json writes a list of manifests.
     """
     limit_threads(threads)
-    check_json(json, parameters["overwrite"])
+    inputs = parameters["weights"], parameters["calibration"]
+    check_json(json, parameters["overwrite"], *inputs)
     from ssdiff_trt.cli.info import describe
     from ssdiff_trt.export.command import export
 
+    manifests = []
     for bundle in export(progress=progress_for(quiet, verbose), **parameters):
-        write_json(bundle.manifest.model_dump_json(indent=2), json)
+        manifests.append(bundle.manifest.model_dump_json(indent=2))
         if not quiet and json != "-":
             describe(bundle)
+    write_json(f"[{','.join(manifests)}]", json)
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def print_plan(plan: Plan, progress: Progress) -> None:
 def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None:
     """Print full scales and the shift; warnings are left to the caller."""
     from ssdiff_trt.runtime.plan.assumptions import misfit
-    from ssdiff_trt.runtime.raster.registration import LEAST_SHARE, offset
+    from ssdiff_trt.runtime.raster.registration import LEAST_SHARE, moved_by, offset
 
     progress.note(f"Full scale: PAN {assumptions.pan_scale}, MS {assumptions.ms_scale}")
     measured, shift = assumptions.measured_shift, assumptions.shift
@@ -75,8 +75,7 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
     elif not any(shift) and max(map(abs, off := misfit(assumptions.source))) > 0.05:
         progress.note(f"MS lies {offset(off)} off PAN's grid; the interpolator corrects that")
     if any(shift):
-        how = f"measured, ±{measured.error:.2f}" if measured else "as stated"
-        progress.note(f"MS is moved by {offset(shift)} ({how})")
+        progress.note(moved_by(shift, measured))
     elif measured and math.isinf(measured.error):
         progress.detail("The shift between PAN and MS cannot be measured: too little structure")
     elif measured and measured.share > LEAST_SHARE and measured.length <= 1:

@@ -246,6 +246,9 @@ verbosity_options = together(
 )
 
 
+pair_arguments = together(click.argument("pan", type=FILE), click.argument("ms", type=FILE))
+
+
 def bundle_option(text: str, *words: str, **settings: Any) -> Decorator[Any]:
     """The option for a bundle."""
     return click.option(
@@ -258,14 +261,18 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def check_json(target: str | None, overwrite: bool) -> None:
-    """That JSON can be written there; see :func:`write_json`."""
-    if target not in (None, "-"):
-        from pathlib import Path
+def check_json(target: str | None, overwrite: bool, *others: str | None) -> None:
+    """That JSON can be written there, and is none of the command's other files."""
+    if target is None or target == "-":
+        return
+    from pathlib import Path
 
-        from ssdiff_trt.runtime.files import check_target
+    from ssdiff_trt.runtime.files import check_target
 
-        check_target(Path(target), (), overwrite, "json")
+    named = [Path(other) for other in others if other]
+    if Path(target).absolute() in (other.absolute() for other in named):
+        raise click.UsageError(f"--json {target} is another file of this command; give its own.")
+    check_target(Path(target), named, overwrite, "json")
 
 
 def write_json(text: str, target: str | None) -> None:

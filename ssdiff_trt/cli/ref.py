@@ -18,6 +18,7 @@ from ssdiff_trt.cli.options import (
     one_option,
     output_options,
     overwrite_option,
+    pair_arguments,
     sensor_option,
     verbosity_options,
     write_json,
@@ -37,8 +38,7 @@ def cli() -> None:
     "simulate",
     epilog=examples("ssdiff-ref simulate pan.tif ms.tif --sensor ge1 -o reduced/"),
 )
-@click.argument("pan", type=FILE)
-@click.argument("ms", type=FILE)
+@pair_arguments
 @click.option(
     "-o",
     "--output",
@@ -65,8 +65,7 @@ def simulate_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
         "ssdiff-ref fuse pan.tif ms.tif --method mtf-glp-fs --sensor wv2 -o fused.tif",
     ),
 )
-@click.argument("pan", type=FILE)
-@click.argument("ms", type=FILE)
+@pair_arguments
 @click.option(
     "--method", required=True, metavar="NAME", help="Classical method, such as GSA, in any case."
 )

@@ -14,6 +14,7 @@ from ssdiff_trt.cli.options import (
     examples,
     one_option,
     overwrite_option,
+    pair_arguments,
     pair_options,
     sensor_option,
     together,
@@ -137,8 +138,7 @@ def pack_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
         "ssdiff-ref adapt pan.tif ms.tif --sensor ge1 --minutes 20 -o mine.ssdiff",
     ),
 )
-@click.argument("pan", type=FILE)
-@click.argument("ms", type=FILE)
+@pair_arguments
 @click.option(
     "-o", "--output", type=FOLDER, required=True, metavar="BUNDLE", help="Bundle to write."
 )

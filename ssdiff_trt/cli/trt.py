@@ -28,11 +28,10 @@ from ssdiff_trt.cli.options import (
     write_json,
 )
 from ssdiff_trt.cli.process import share_cores_and_memory
-from ssdiff_trt.runtime.options import BACKENDS, PRECISIONS, ExecutionOptions
+from ssdiff_trt.runtime.options import BACKENDS, EXECUTION, PRECISIONS, ExecutionOptions
 
 REFERENCE = "ssdiff_ref.network.backend:open_torch"
 """The PyTorch reference, for benchmarks."""
-EXECUTION = ("backend", "precision", "device", "threads", "batch")
 
 
 @click.group(context_settings=SETTINGS)
@@ -92,18 +91,16 @@ def run_command(
     Without MS, PAN is a product of Airbus (DIMAP) or Maxar (IMD) that has both: its folder, a ZIP
     of it, or VOL_*.XML. Bands, nodata and full scale are then read from its metadata.
     """
-    from dataclasses import replace
     from json import dumps
 
     from ssdiff_trt.cli.messages import print_plan, print_result
     from ssdiff_trt.runtime.pansharpener import Pansharpener
-    from ssdiff_trt.runtime.quicklook import draw_quicklook
 
     if ms and ms_bands:
         raise click.UsageError(
             "MS and --ms were both given; give MS, or --ms for each of its bands."
         )
-    check_json(json, options["overwrite"])
+    check_json(json, options["overwrite"], pan, ms, *ms_bands, output)
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
     with (
@@ -113,8 +110,6 @@ def run_command(
         print_plan(plan, progress)
         progress.note(f"Backend: {sharpener.network(plan.bundle).describe()}")
         result = sharpener.run(plan, progress)
-        if quicklook:
-            result = replace(result, quicklook=draw_quicklook(result))
     print_result(result, progress)
     if json is not None:
         write_json(dumps(result.summary(), indent=2), json)

@@ -97,11 +97,11 @@ def test_random_rasters_are_refused(make_pair, low4, tmp_path):
     pan = {"pixels": rng.integers(0, 2047, (1, 512, 512)).astype(np.uint16)}
     pair = make_pair(512, 512, pan=pan)
     with pytest.raises(SSDiffError, match=r"correlation of adjacent pixels in pan.tif is -?0.0"):
-        collect(pair, tmp_path / "s.npz", bundle=low4)
+        collect(pair, tmp_path / "s.npz", bundle=low4, shift="none")
     assert not (tmp_path / "s.npz").exists()
     ms = {"pixels": rng.integers(0, 2047, (4, 128, 128)).astype(np.uint16)}
     with pytest.raises(SSDiffError, match=r"correlation of adjacent pixels in ms.tif is"):
-        collect(make_pair(512, 512, ms=ms), tmp_path / "s.npz", bundle=low4)
+        collect(make_pair(512, 512, ms=ms), tmp_path / "s.npz", bundle=low4, shift="none")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_invalid_options_of_collect_are_refused(low4, tmp_path, change, message)
 
 def test_a_scene_that_is_too_small_is_refused(make_pair, low4, tmp_path):
     with pytest.raises(SSDiffError, match="1 evaluation tile, expected 2 or more"):
-        collect(make_pair(128, 256), tmp_path / "s.npz", bundle=low4, tiles=9)
+        collect(make_pair(128, 256), tmp_path / "s.npz", bundle=low4, tiles=9, shift="none")
 
 
 def test_pairs_with_different_numbers_of_bands_are_refused(make_pair, low4, tmp_path):

@@ -272,3 +272,23 @@ def test_a_configuration_that_is_no_text_is_told(tmp_path, monkeypatch):
     done = call("info")
     assert done.returncode == 2
     assert "cannot be read (it is not UTF-8)" in done.stderr
+
+
+def test_json_replaces_no_other_file_of_its_command(make_pair, tmp_path):
+    pan, ms = make_pair(80, 80)
+    before = ms.read_bytes()
+    for words in ((ms, "--overwrite"), ("o.tif", "-o", "o.tif")):
+        done = call("run", pan, ms, "--json", *words, cwd=tmp_path)
+        assert (done.returncode, "is another file of this command" in done.stderr) == (2, True)
+    alias = tmp_path / "alias.json"
+    alias.symlink_to(ms)
+    done = call("run", pan, ms, "--json", alias, "--overwrite", cwd=tmp_path)
+    assert (done.returncode, "is one of the inputs" in done.stderr) == (2, True)
+    assert ms.read_bytes() == before
+    assert not (tmp_path / "o.tif").exists()
+
+
+def test_verify_refuses_what_run_refuses(bundle4):
+    done = call("verify", bundle4.path, "--threads", "0")
+    assert done.returncode == 2
+    assert "Invalid value for '--threads': 0 does not work" in done.stderr

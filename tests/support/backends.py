@@ -18,6 +18,7 @@ class StandIn:
 
     batch = 5
     precision = "fp32"
+    device = "cpu"
 
     def __init__(self, pan=0.0, noise=0.0):
         self.pan, self.noise, self.batches = pan, noise, []

@@ -422,12 +422,12 @@ def as_uint16(images):
     return [np.rint(image).astype("uint16") for image in images]
 
 
-def test_shift_is_rejected_where_the_ground_truth_is_known(tmp_path, products):
+def test_shift_is_rejected_where_the_ground_truth_is_known(tmp_path, fused_rasters):
     with pytest.raises(
         SSDiffError, match=r"`shift` has no effect on s.h5, which contains its ground truth"
     ):
         evaluate([write_h5(tmp_path / "s.h5", 1)], sensor="qb", shift="auto")
-    truth, noisy, _ = products
+    truth, noisy, _ = fused_rasters
     with pytest.raises(SSDiffError, match="`shift` has no effect with `reference`"):
         evaluate([noisy], reference=truth, sensor="qb", shift=(1.0, 0.0))
 
@@ -436,7 +436,7 @@ def test_shift_is_rejected_where_the_ground_truth_is_known(tmp_path, products):
 
 
 @pytest.fixture
-def products(tmp_path):
+def fused_rasters(tmp_path):
     reference = pair(0, 4, 96, 88)[1]
     noise = np.random.default_rng(1).integers(-20, 21, reference.shape)
     return (
@@ -446,8 +446,8 @@ def products(tmp_path):
     )
 
 
-def test_fused_rasters_are_compared_with_the_reference(tmp_path, products):
-    truth, noisy, same = products
+def test_fused_rasters_are_compared_with_the_reference(tmp_path, fused_rasters):
+    truth, noisy, same = fused_rasters
     evaluation = evaluate([noisy, same], reference=truth, sensor="qb", json=tmp_path / "s.json")
     arrays = [rasterio.open(path).read() for path in (noisy, truth)]
     expected = reduced_resolution_scores(*arrays, full_scale=2047)
@@ -458,8 +458,8 @@ def test_fused_rasters_are_compared_with_the_reference(tmp_path, products):
     assert report["full"] == {}
 
 
-def test_pixels_that_are_nodata_in_any_raster_do_not_count(tmp_path, products):
-    truth, noisy, same = products
+def test_pixels_that_are_nodata_in_any_raster_do_not_count(tmp_path, fused_rasters):
+    truth, noisy, same = fused_rasters
     before = evaluate([noisy], reference=truth, sensor="qb").mean("reduced")["noisy"]
     for path in (truth, noisy):
         with rasterio.open(path, "r+") as file:

@@ -27,7 +27,7 @@ from ssdiff_trt.runtime.sensors import Sensor
 
 
 @dataclass(frozen=True)
-class Products:
+class FusedRasters:
     """Fused images and their reference on one grid, in digital numbers, float64."""
 
     reference: Image
@@ -40,7 +40,7 @@ class Products:
     scale: Scale
 
 
-def open_products(
+def open_fused(
     fused: Sequence[str | Path],
     reference: str | Path,
     sensor: str,
@@ -48,7 +48,7 @@ def open_products(
     bands: Bands | None = None,
     nodata: float | None = None,
     full_scale: float | None = None,
-) -> Products:
+) -> FusedRasters:
     """Read fused rasters and their reference.
 
     Only pixels that are valid in all of them count, so that scores are comparable.
@@ -103,7 +103,7 @@ def open_products(
                     f"{image.name} has no valid pixel where the reference is valid, expected "
                     "images of the same area; check `nodata`."
                 )
-    return Products(values, images, valid, optics, scale)
+    return FusedRasters(values, images, valid, optics, scale)
 
 
 def _read(image: DatasetReader, bands: list[int], nodata: float | None) -> tuple[Image, Mask]:
