@@ -40,7 +40,7 @@ class ArrayPair(Placed):
         InputError: when the two do not make a pair.
     """
 
-    name = "The MS array"
+    name = "MS array"
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class ArrayPair(Placed):
             (ms[0], ms[1]),
             lambda row, col: by_corners(row, col) + offsets,
             shift,
-            ("The PAN array", self.name),
+            ("PAN array", self.name),
         )
         if placement.resampled:
             raise InputError(

@@ -88,9 +88,9 @@ def test_a_fingerprint_is_that_of_the_values(arrays):
     [
         ((1, 64, 64), (4, 16, 16), {}, r"shapes \[1, 64, 64\] and \[4, 16, 16\], expected PAN"),
         ((64, 64), (16, 16), {}, "rearrange their axes"),
-        ((64, 64), (4, 32, 32), {}, "A pixel of The MS array is 2 x 2 pixels of The PAN array"),
+        ((64, 64), (4, 32, 32), {}, "A pixel of MS array is 2 x 2 pixels of PAN array"),
         ((64, 64), (5, 16, 16), {"bands": (1, 6)}, "has no band 6; it has 5"),
-        ((64, 64), (5, 16, 16), {"bands": (1, "red")}, "has no band red"),
+        ((64, 64), (5, 16, 16), {"bands": (1, "red")}, "No band of MS array is named 'red'; the names are: none"),
         ((64, 64), (5, 16, 16), {"bands": (2, 2)}, "name one twice"),
         ((64, 64), (4, 16, 16), {"pan_band": 1}, "A PAN array has one band"),
         ((64, 64), (3, 16, 16), {}, "gives 3 bands and the bundle generic4 is for 4"),

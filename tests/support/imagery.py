@@ -86,6 +86,7 @@ class Upsampling:
 
     batch = 8
     precision = "fp32"
+    device = "cpu"
 
     def __init__(self, bundle: Bundle, threads: int | None = None):
         pass
