@@ -297,8 +297,8 @@ class _Collector:
             for grid, first in zip((scene.rows, scene.cols), block, strict=True)
         )
         pixels = scene.read(rows, cols)
-        inside = np.s_[..., HALO:-HALO, HALO:-HALO]
-        ms, ms_valid = pixels.ms[inside], pixels.ms_valid[inside]
+        part = pixels.ms_under()
+        ms, ms_valid = part.inner, part.inner_valid
         core = np.s_[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
         fine = np.s_[..., RATIO * _MARGIN : -RATIO * _MARGIN, RATIO * _MARGIN : -RATIO * _MARGIN]
         if not (ms_valid[core].all() and pixels.pan_valid[fine].all()):
@@ -307,7 +307,7 @@ class _Collector:
             fill(ms, ms_valid),
             fill(pixels.pan[None], pixels.pan_valid)[0],
             self._sensor,
-            scene.position,
+            part.position,
         )
         # The filter of these border pixels reaches beyond the pixels that were read.
         edge = REACH // RATIO
@@ -315,7 +315,7 @@ class _Collector:
         return (
             (pan_lr[core][None] / scales[0]).astype(np.float32),
             interpolate_with_halo(haloed),
-            np.ascontiguousarray(haloed[inside]),
+            np.ascontiguousarray(haloed[..., HALO:-HALO, HALO:-HALO]),
             (ms[core] / scales[1]).astype(np.float32),
         )
 

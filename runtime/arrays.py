@@ -122,9 +122,9 @@ class ArrayPair(Placed):
 
     def read(self, rows: range, cols: range) -> Pixels:
         pan, pan_valid = self._part(self._pan[None], rows, cols, self._pan_holes)
-        ms_part = self.placement.ms_part(rows, cols)
+        ms_part, axes = self.placement.ms_parts(rows, cols)
         ms, ms_valid = self._part(self._ms, *ms_part, self._ms_holes)
-        return Pixels(pan[0], pan_valid, ms, ms_valid)
+        return Pixels(pan[0], pan_valid, ms, ms_valid, axes)
 
     def _part(
         self, image: AnyArray, rows: range, cols: range, holes: Holes

@@ -66,7 +66,7 @@ def interpolation_matrix(n: int, position: float = PROTOCOL_POSITION) -> NDArray
 
     Args:
         n: number of input pixels without their halo.
-        position: position of the first pixel inside the halo on the output grid, 1..2.
+        position: position of the first pixel inside the halo on the output grid, -0.5..3.5.
     """
     impulses = np.eye(n + 2 * HALO)
     # The first doubling puts input samples on odd indices.
@@ -89,7 +89,7 @@ def interpolate_with_halo(
 
     Args:
         ms: ``[..., h + 2 HALO, w + 2 HALO]``, float32 or float64, any unit.
-        position: row and column, 1..2, of the first pixel inside the halo on the output grid.
+        position: row and column, -0.5..3.5, of the first pixel inside the halo on the output grid.
 
     Returns:
         ``[..., 4 h, 4 w]`` of the same dtype.
@@ -112,7 +112,7 @@ def interpolate(
         ms: ``[..., h, w]``, float32 or float64, any unit.
         border: extension beyond the edges, a mode of :func:`numpy.pad`: ``symmetric`` for imagery;
             the DLPan-Toolbox uses ``wrap``.
-        position: row and column, 1..2, of the first pixel on the output grid.
+        position: row and column, -0.5..3.5, of the first pixel on the output grid.
 
     Returns:
         ``[..., 4 h, 4 w]`` of the same dtype.

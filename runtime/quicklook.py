@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError, counted
 from ssdiff_trt.runtime.files import atomic_write, check_target
-from ssdiff_trt.runtime.interpolator import RATIO, interpolate_with_halo
+from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.plan.plan import Plan
 from ssdiff_trt.runtime.raster.scene import Scene
 
@@ -129,7 +130,7 @@ def draw_quicklook(plan: Plan, path: Path) -> None:
     )
     pixels = source.read(read_rows, read_cols)
     cut = np.s_[..., skip_row : skip_row + window.height, skip_col : skip_col + window.width]
-    lms = interpolate_with_halo(pixels.ms[[b - 1 for b in bands]], source.position)[cut]
+    lms = replace(pixels, ms=pixels.ms[[b - 1 for b in bands]]).lms()[cut]
     (pan,) = stretch([pixels.pan[cut][None]], valid)
     lms, image = stretch([lms, image], valid)
     drawing, panels = figure(3, window.height, window.width)

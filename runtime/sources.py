@@ -10,6 +10,7 @@ grid goes up to 3 pixels beyond PAN; those are mirrored when read, and are not p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +18,88 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ssdiff_trt.runtime.interpolator import GROUND_POSITION, HALO, RATIO, interpolate_with_halo
+
+_ROUNDING = 1e-6  # of a pixel
+_BLOCK = 64  # pixels of PAN on a side that are interpolated at one position
+
+
+@dataclass(frozen=True)
+class MSAxis:
+    """Where the pixels of MS lie along an axis of PAN."""
+
+    begin: float
+    """Row or column of PAN where the first pixel of MS begins."""
+    scale: float = RATIO
+    """Pixels of PAN in a pixel of MS: 4, or nearly so."""
+
+    def edge(self, ms: int) -> int:
+        """The edge between pixels of PAN that is nearest to where a pixel of MS begins."""
+        return math.ceil(self.begin + self.scale * ms - 0.5 - _ROUNDING)
+
+    def under(self, pan: range) -> range:
+        """The ``len(pan) / 4`` pixels of MS whose centre is nearest to that of pixels of PAN."""
+        size = len(pan) // RATIO
+        centre = (pan.start + pan.stop) / 2
+        first = round((centre - self.begin) / self.scale - size / 2)
+        return range(first, first + size)
+
+    def position(self, pan: range) -> float:
+        """Where the centre of the first of them lies, in pixels of PAN from the first of these.
+
+        Exact in the middle, rounded to 1/64; 1.5 where the two fit, -0.5 to 3.5 otherwise.
+        """
+        ms = self.under(pan)
+        middle = self.begin + self.scale * (ms.start + ms.stop) / 2
+        offset = middle - (pan.start + pan.stop) / 2
+        return round((GROUND_POSITION + offset) * 64) / 64
+
+    def with_halo(self, pan: range) -> range:
+        """Pixels of MS that the interpolator needs for any part of a range of PAN."""
+        drift = abs(self.scale / RATIO - 1) * len(pan) / RATIO
+        halo = HALO + (math.ceil(drift) + 1 if drift else 0)
+        ms = self.under(pan)
+        return range(ms.start - halo, ms.stop + halo)
+
+    def beginning_in(self, pan: range) -> range:
+        """Pixels of MS that begin in a range of PAN; adjacent ranges share none."""
+        first, last = (
+            math.ceil((edge - 0.5 - self.begin) / self.scale - _ROUNDING)
+            for edge in (pan.start, pan.stop)
+        )
+        return range(first, last)
+
+    def of_each(self, pan: range) -> NDArray[np.int64]:
+        """The pixel of MS that holds the centre of each pixel of PAN."""
+        places = (np.array(pan) + 0.5 - self.begin) / self.scale
+        return np.floor(places + _ROUNDING).astype(np.int64)
+
+    def relative(self, pan: int, ms: int) -> MSAxis:
+        """The same, counted from a pixel of PAN and a pixel of MS."""
+        return MSAxis(self.begin + self.scale * ms - pan, self.scale)
+
+
+@dataclass(frozen=True)
+class MSPart:
+    """MS under a rectangle of PAN, with the halo of the interpolator."""
+
+    values: NDArray[np.float32]
+    """``[C, h / 4 + 2 HALO, w / 4 + 2 HALO]``, digital numbers."""
+    valid: NDArray[np.bool_]
+    """``[h / 4 + 2 HALO, w / 4 + 2 HALO]``."""
+    position: tuple[float, float]
+    """Row and column of the first pixel inside the halo; see :meth:`MSAxis.position`."""
+
+    @property
+    def inner(self) -> NDArray[np.float32]:
+        """Values without the halo."""
+        return self.values[:, HALO:-HALO, HALO:-HALO]
+
+    @property
+    def inner_valid(self) -> NDArray[np.bool_]:
+        """Validity without the halo."""
+        return self.valid[HALO:-HALO, HALO:-HALO]
 
 
 @dataclass(frozen=True)
@@ -28,9 +111,45 @@ class Pixels:
     pan_valid: NDArray[np.bool_]
     """``[h, w]``."""
     ms: NDArray[np.float32]
-    """``[C, h / 4 + 2 HALO, w / 4 + 2 HALO]``."""
+    """``[C, ...]``, all that lies under PAN, and at least HALO pixels around it."""
     ms_valid: NDArray[np.bool_]
-    """``[h / 4 + 2 HALO, w / 4 + 2 HALO]``."""
+    """Likewise, without bands."""
+    axes: tuple[MSAxis, MSAxis]
+    """Where the rows and columns of :attr:`ms` lie on those of :attr:`pan`."""
+
+    def ms_under(self, rows: range | None = None, cols: range | None = None) -> MSPart:
+        """MS under a part of PAN; by default under all of it.
+
+        Args:
+            rows: rows of :attr:`pan`; their number is a multiple of 4.
+            cols: columns, likewise.
+        """
+        parts = [
+            range(size) if part is None else part
+            for part, size in zip((rows, cols), self.pan.shape, strict=True)
+        ]
+        down, across = (
+            slice(ms.start - HALO, ms.stop + HALO)
+            for ms in (axis.under(part) for axis, part in zip(self.axes, parts, strict=True))
+        )
+        row, col = (axis.position(part) for axis, part in zip(self.axes, parts, strict=True))
+        return MSPart(self.ms[:, down, across], self.ms_valid[down, across], (row, col))
+
+    def lms(self) -> NDArray[np.float32]:
+        """MS interpolated to the pixels of PAN, ``[C, h, w]``."""
+        out = np.empty((len(self.ms), *self.pan.shape), np.float32)
+        height, width = self.pan.shape
+        for top in range(0, height, _BLOCK):
+            for left in range(0, width, _BLOCK):
+                rows, cols = (
+                    range(top, min(top + _BLOCK, height)),
+                    range(left, min(left + _BLOCK, width)),
+                )
+                part = self.ms_under(rows, cols)
+                out[:, top : rows.stop, left : cols.stop] = interpolate_with_halo(
+                    part.values, part.position
+                )
+        return out
 
 
 @dataclass(frozen=True)
@@ -111,8 +230,8 @@ class Source(Protocol):
 
     @property
     def position(self) -> tuple[float, float]:
-        """Row and column of an MS pixel's centre among its 4 x 4 pixels of PAN, 1 to 2; 1.5 when
-        the two grids fit."""
+        """Row and column of an MS pixel's centre among its 4 x 4 pixels of PAN, in the middle of
+        the grid; 1.5 when the two grids fit."""
         ...
 
     @property

@@ -141,7 +141,7 @@ def test_warnings_are_python_warnings_and_part_of_the_result(make_pair, bundle4,
 
 def test_a_result_is_shown_in_one_line(make_pair, run):
     text = repr(run(make_pair()))
-    assert text.endswith("out.tif: 192 x 160, 12 tiles, 0.0 s>") or "12 tiles" in text
+    assert text.endswith("out.tif: 192 x 160, 16 tiles, 0.0 s>") or "16 tiles" in text
     assert len(text.splitlines()) == 1
 
 

@@ -26,8 +26,8 @@ FOLDERS = {
 """Packages, from the ground up, each with its folder."""
 FLOORS = {
     "ssdiff_trt.runtime": [
-        {"cpus", "errors", "interpolator", "pipeline", "sources"},
-        {"files", "options", "progress", "sensors"},
+        {"cpus", "errors", "interpolator", "pipeline"},
+        {"files", "options", "progress", "sensors", "sources"},
         {"raster", "schedule"},
         {"bundle", "tiles"},
         {"arrays", "backends", "plan"},

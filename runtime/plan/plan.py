@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.options import PairOptions, SamplingOptions
 from ssdiff_trt.runtime.plan.assumptions import Assumptions, assume
 from ssdiff_trt.runtime.schedule import Schedule, make_schedule, spaced_timesteps
@@ -116,7 +117,7 @@ def make_plan(
     if overlap is None:
         overlap = min(DEFAULT_OVERLAP, model.tile // 2)
     rows, cols = (
-        Axis(len(axis), model.tile, overlap)
+        Axis(len(axis), model.tile, overlap, margin=overlap // 2 // RATIO * RATIO)
         for axis in (assumptions.source.rows, assumptions.source.cols)
     )
     return Plan(

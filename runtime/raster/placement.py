@@ -10,16 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.interpolator import GROUND_POSITION, HALO, RATIO
+from ssdiff_trt.runtime.interpolator import HALO, RATIO
+from ssdiff_trt.runtime.sources import MSAxis
 
 RATIO_TOLERANCE = 0.02
 ON_GRID = 0.1
 """Pixels of PAN by which MS may deviate from PAN's grid and still be used without warping."""
+MAX_DRIFT = 0.006
+"""Pixels of PAN by which an MS pixel may differ from 4 and MS still be used without warping, at a
+position of its own for each tile."""
+
+_HALF = 0.5 + 1e-6
+_DIGITS = 9
+"""Decimals of a place on PAN that are not rounding errors of the georeferencing."""
 
 Points = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 """Maps rows and columns of MS to those of PAN, ``[2, n]``."""
 Size = tuple[int, int]
 """Height and width in pixels."""
+Axes = tuple[MSAxis, MSAxis]
+"""Of rows and of columns."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,8 @@ class Placement:
     """Rows and columns of PAN that the result has: the grid without what lies beyond PAN."""
     whole: tuple[range, range]
     """Rows and columns of PAN that are whole pixels of MS, inside both images."""
-    position: tuple[float, float]
-    """Row and column of an MS pixel's centre among its 4 x 4 pixels of PAN, 1 to 2."""
-    ms_origin: tuple[int, int]
-    """Row and column of PAN where the first pixel of MS, or of warped MS, begins."""
+    axes: tuple[MSAxis, MSAxis]
+    """Where rows and columns of MS, or of warped MS, lie on PAN."""
     resampled: bool
     """Whether MS has to be warped, because a shift alone does not bring it onto the grid."""
 
@@ -45,13 +53,16 @@ class Placement:
         """Height and width of MS when it is warped, with its halo."""
         return len(self.rows) // RATIO + 2 * HALO, len(self.cols) // RATIO + 2 * HALO
 
-    def ms_part(self, rows: range, cols: range) -> tuple[range, range]:
-        """Rows and columns of MS, with halo, under a rectangle of PAN."""
-        first, second = (
-            range((r.start - o) // RATIO - HALO, (r.stop - o) // RATIO + HALO)
-            for r, o in zip((rows, cols), self.ms_origin, strict=True)
+    def ms_parts(self, rows: range, cols: range) -> tuple[tuple[range, range], Axes]:
+        """What to read for a rectangle of PAN: rows and columns of MS, and how they lie on it."""
+        (row_axis, col_axis), (down, across) = (
+            self.axes,
+            (axis.with_halo(pan) for axis, pan in zip(self.axes, (rows, cols), strict=True)),
         )
-        return first, second
+        return (down, across), (
+            row_axis.relative(rows.start, down.start),
+            col_axis.relative(cols.start, across.start),
+        )
 
 
 class Placed:
@@ -77,7 +88,8 @@ class Placed:
 
     @property
     def position(self) -> tuple[float, float]:
-        return self.placement.position
+        rows, cols = self.placement.axes
+        return rows.position(self.rows), cols.position(self.cols)
 
     @property
     def resampled(self) -> bool:
@@ -109,47 +121,38 @@ def place(
     row = np.concatenate([start, end, along, along]) * ms[0]
     col = np.concatenate([along, along, start, end]) * ms[1]
     outline = to_pan(row, col)
-    strains, origins = [], []
-    for on_pan, on_ms in zip(outline, (row, col), strict=True):
-        apart = on_pan - RATIO * on_ms  # a constant if MS lies straight on PAN's grid
-        strains.append(np.ptp(apart) / 2)
-        origins.append(float(apart.min() + apart.max()) / 2)
-    resampled = bool(max(strains) > ON_GRID)
+    axes = [_fitted(on_pan, on_ms) for on_pan, on_ms in zip(outline, (row, col), strict=True)]
+    resampled = None in axes
 
-    def anchor(origin: float) -> int:
-        """A row or column of PAN where a pixel of MS begins, if MS begins at ``origin``."""
-        return 0 if resampled else math.ceil(origin - 0.5 - 1e-6)
-
-    covered, grids, anchors = [], [], []
-    for values, size, origin, move in zip(outline, pan, origins, shift, strict=True):
+    covered, grids, moved = [], [], []
+    for values, size, axis, move in zip(outline, pan, axes, shift, strict=True):
         # The output follows a move only as far as that exceeds a pixel of MS.
         far = move - min(max(move, -RATIO), RATIO)
         first, last = max(values.min() + far, 0), min(values.max() + far, size)
         if last - first < 1:
             (top, bottom), (left, right) = ((axis.min(), axis.max()) for axis in outline)
-            moved = " moved by {:g},{:g}".format(*shift) if any(shift) else ""
+            by = " moved by {:g},{:g}".format(*shift) if any(shift) else ""
             raise InputError(
                 f"{names[1]} and {names[0]} do not overlap: in pixels of PAN, MS covers rows "
-                f"{top:.0f} to {bottom:.0f} and columns {left:.0f} to {right:.0f}{moved}, PAN has "
+                f"{top:.0f} to {bottom:.0f} and columns {left:.0f} to {right:.0f}{by}, PAN has "
                 f"{pan[0]} x {pan[1]}; give images of the same place."
             )
-        # Slivers of a pixel that come from rounding do not count.
-        seen = _snapped(first + ON_GRID, last - ON_GRID, anchor(origin + far))
-        covered.append(range(max(seen.start, 0), min(seen.stop, size)))
-        anchors.append(anchor(origin + move))
-        grids.append(_snapped(covered[-1].start, covered[-1].stop, anchors[-1]))
-    down, across = GROUND_POSITION, GROUND_POSITION
-    if resampled:
-        anchors = [grid.start - RATIO * HALO for grid in grids]
-        ms = len(grids[0]) // RATIO + 2 * HALO, len(grids[1]) // RATIO + 2 * HALO
-    else:
-        down, across = (
-            _on_64ths(GROUND_POSITION + (origin + move - first))
-            for origin, move, first in zip(origins, shift, anchors, strict=True)
+        far_axis, axis = (
+            MSAxis(axis.begin + by, axis.scale) if axis and not resampled else MSAxis(0.0)
+            for by in (far, move)
         )
+        # Less than half a pixel of PAN does not count, as pixels of MS begin at its nearest edge.
+        seen = _snapped(first + _HALF, last - _HALF, far_axis)
+        covered.append(range(max(seen.start, 0), min(seen.stop, size)))
+        moved.append(axis)
+        grids.append(_snapped(covered[-1].start, covered[-1].stop, axis))
+    if resampled:
+        moved = [MSAxis(grid.start - RATIO * HALO) for grid in grids]
+        ms = len(grids[0]) // RATIO + 2 * HALO, len(grids[1]) // RATIO + 2 * HALO
     inside = []
-    for grid, begin, coarse, fine in zip(grids, anchors, ms, pan, strict=True):
-        first, last = max(grid.start, begin, 0), min(grid.stop, begin + RATIO * coarse, fine)
+    for grid, axis, coarse, fine in zip(grids, moved, ms, pan, strict=True):
+        first = max(grid.start, axis.edge(0), 0)
+        last = min(grid.stop, axis.edge(coarse), fine)
         begin = first + (grid.start - first) % RATIO
         inside.append(range(begin, begin + max(last - begin, 0) // RATIO * RATIO))
     return Placement(
@@ -157,8 +160,7 @@ def place(
         cols=grids[1],
         output=(covered[0], covered[1]),
         whole=(inside[0], inside[1]),
-        position=(down, across),
-        ms_origin=(anchors[0], anchors[1]),
+        axes=(moved[0], moved[1]),
         resampled=resampled,
     )
 
@@ -187,11 +189,19 @@ def _check_ratio(ms: Size, to_pan: Points, names: tuple[str, str]) -> None:
         )
 
 
-def _snapped(first: float, last: float, anchor: int) -> range:
-    """Whole pixels of MS that cover this part of an axis of PAN."""
+def _fitted(on_pan: NDArray[np.float64], on_ms: NDArray[np.float64]) -> MSAxis | None:
+    """How MS lies along an axis of PAN, from its outline on both; None if that takes a warp."""
+    apart = on_pan - RATIO * on_ms  # a constant if MS lies straight on PAN's grid
+    if np.ptp(apart) / 2 <= ON_GRID:
+        return MSAxis(round(float(apart.min() + apart.max()) / 2, _DIGITS))
+    slope, begin = np.polynomial.Polynomial.fit(on_ms, apart, 1).convert().coef[::-1]
+    if abs(slope) > MAX_DRIFT or np.abs(apart - begin - slope * on_ms).max() > ON_GRID:
+        return None
+    return MSAxis(round(float(begin), _DIGITS), RATIO + float(slope))
+
+
+def _snapped(first: float, last: float, axis: MSAxis) -> range:
+    """Whole pixels of MS, 4 of PAN each, that cover this part of an axis of PAN."""
+    anchor = axis.edge(math.floor((first - axis.begin) / axis.scale))
     begin, end = math.floor((first - anchor) / RATIO), math.ceil((last - anchor) / RATIO)
     return range(anchor + RATIO * begin, anchor + RATIO * end)
-
-
-def _on_64ths(position: float) -> float:
-    return round(position * 64) / 64

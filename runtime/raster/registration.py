@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdiff_trt.runtime.interpolator import HALO, PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ShiftChoice
-from ssdiff_trt.runtime.sources import Pixels, Source
+from ssdiff_trt.runtime.sources import MSAxis, Pixels, Source
 
 MAX_SHIFT = 4.0
 """Largest shift along an axis that is corrected, PAN pixels."""
@@ -137,8 +137,8 @@ def measure_source(source: Source) -> Shift:
             for pan_axis, ms in ((rows, ms_rows), (cols, ms_cols))
         )
         pixels = source.read(*fine)
-        inner = np.s_[..., HALO:-HALO, HALO:-HALO]
-        return replace(pixels, ms=pixels.ms[inner], ms_valid=pixels.ms_valid[inner])
+        ms = pixels.ms_under()
+        return replace(pixels, ms=ms.inner, ms_valid=ms.inner_valid)
 
     return _measure(read, len(rows) // RATIO, len(cols) // RATIO, source.position)
 
@@ -160,7 +160,8 @@ def measure_arrays(
         top, bottom, left, right = rows.start, rows.stop, cols.start, cols.stop
         fine = pan[RATIO * top : RATIO * bottom, RATIO * left : RATIO * right]
         coarse = ms[:, top:bottom, left:right]
-        return Pixels(fine, np.ones(fine.shape, bool), coarse, np.ones(coarse.shape[1:], bool))
+        valid = np.ones(fine.shape, bool), np.ones(coarse.shape[1:], bool)
+        return Pixels(fine, valid[0], coarse, valid[1], (MSAxis(0.0), MSAxis(0.0)))
 
     height, width = ms.shape[1:]
     return _measure(read, height, width, position)

@@ -147,7 +147,9 @@ class Scene(Placed):
                 f"{name_of(self.ms)} {self.ms.width} x {self.ms.height}; without georeferencing "
                 "PAN must be 4 times as large, to within one MS pixel."
             )
-        row, col = (o - move for o, move in zip(self.placement.ms_origin, self.shift, strict=True))
+        row, col = (
+            axis.begin - move for axis, move in zip(self.placement.axes, self.shift, strict=True)
+        )
         height, width = self.placement.warped_size
         local = None if self.pan.crs else "EPSG:3857"  # GDAL wants a name even for no projection
         return WarpedVRT(
@@ -170,13 +172,13 @@ class Scene(Placed):
 
     def read(self, rows: range, cols: range) -> Pixels:
         pan, pan_valid = read_rectangle(self.pan, [self.pan_band], rows, cols, self.pan_holes)
-        ms_part = self.placement.ms_part(rows, cols)
+        ms_part, axes = self.placement.ms_parts(rows, cols)
         if self.resampled:
             bands, holes = range(1, len(self.bands) + 1), Holes()
             ms, ms_valid = read_rectangle(self._ms_source, bands, *ms_part, holes)
         else:
             ms, ms_valid = read_rectangle(self.ms, self.bands, *ms_part, self.ms_holes)
-        return Pixels(pan[0], pan_valid, ms, ms_valid)
+        return Pixels(pan[0], pan_valid, ms, ms_valid, axes)
 
 
 def _may_have_holes(image: DatasetReader, values: ValueType) -> bool:

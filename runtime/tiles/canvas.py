@@ -48,11 +48,10 @@ class Canvas:
         width = self.cols.end(window.tile_cols[-1]) - cols.start
         self._sums = np.zeros((self.bands, height, width), np.int32)
         if window.tile_rows[0] > 0:
-            self._sums[:, : self.rows.overlap, : len(cols)] = self._below[
-                :, :, cols.start : cols.stop
-            ]
+            above = self._below[:, :height, cols.start : cols.stop]
+            self._sums[:, : above.shape[1], : len(cols)] = above
         if window.tile_cols[0] > 0:
-            self._sums[:, :, : self.cols.overlap] += self._right
+            self._sums[:, :, : self._right.shape[2]] += self._right
 
     def add(self, window: Window, i: int, j: int, image: NDArray[np.float32]) -> None:
         """Add the image of tile ``(i, j)``, ``[C, tile, tile]`` with values in 0..1."""

@@ -80,49 +80,91 @@ def prepare(
     rows = range(top + seen_rows.start, top + seen_rows.stop)
     cols = range(left + seen_cols.start, left + seen_cols.stop)
     pixels = source.read(rows, cols)
-    field = noise(seed, len(source.bands), rows, cols)
-    inner_valid = pixels.ms_valid[HALO:-HALO, HALO:-HALO]
-    valid = pixels.pan_valid & inner_valid.repeat(RATIO, axis=0).repeat(RATIO, axis=1)
+    row_axis, col_axis = pixels.axes
+    of_each = np.ix_(row_axis.of_each(range(len(rows))), col_axis.of_each(range(len(cols))))
+    valid = pixels.pan_valid & pixels.ms_valid[of_each]
 
-    tile, low = window.rows.tile, window.rows.tile // RATIO + 2 * HALO
-    places, noises, pans, coarse = [], [], [], []
+    tile = window.rows.tile
+    places, pans, coarse, positions = [], [], [], []
     for i, j in window.tiles:
-        row = window.rows.starts[i] - seen_rows.start
-        col = window.cols.starts[j] - seen_cols.start
-        fine = np.s_[row : row + tile, col : col + tile]
+        row, col = (
+            range(inside.start - seen.start, inside.stop - seen.start)
+            for inside, seen in (
+                (window.rows.inside(i), seen_rows),
+                (window.cols.inside(j), seen_cols),
+            )
+        )
+        fine = np.s_[row.start : row.stop, col.start : col.stop]
         if not valid[fine].any():
             continue
-        wide = np.s_[row // RATIO : row // RATIO + low, col // RATIO : col // RATIO + low]
+        part = pixels.ms_under(row, col)
         places.append((i, j))
-        noises.append(field[(..., *fine)])
         pans.append(fill(pixels.pan[(None, *fine)], pixels.pan_valid[fine]))
-        coarse.append(fill(pixels.ms[(..., *wide)], pixels.ms_valid[wide]))
-    shape = len(places), len(source.bands)
-    haloed = np.array(coarse, np.float32).reshape(*shape, low, low) / np.float32(ms_scale)
+        coarse.append(fill(part.values, part.valid))
+        positions.append(part.position)
+    low = tile // RATIO + 2 * HALO
+    pan = np.array(pans, np.float32).reshape(-1, 1, tile, tile) / np.float32(pan_scale)
+    haloed = np.array(coarse, np.float32).reshape(-1, len(source.bands), low, low)
+    haloed /= np.float32(ms_scale)
+    lms = np.empty((len(places), len(source.bands), tile, tile), np.float32)
+    for position in set(positions):
+        alike = [index for index, other in enumerate(positions) if other == position]
+        lms[alike] = interpolate_with_halo(haloed[alike], position)
+
+    def mirrored(images: NDArray[np.float32], ratio: int = 1) -> NDArray[np.float32]:
+        """Tiles that reach beyond the scene, from those inside it."""
+        out = np.empty_like(images)
+        for image, inside, (i, j) in zip(out, images, places, strict=True):
+            down, across = window.rows.mirrored(i), window.cols.mirrored(j)
+            image[:] = inside[:, down[::ratio, None] // ratio, across[::ratio] // ratio]
+        return out
+
     tiles = Tiles(
-        noise=np.array(noises, np.float32).reshape(*shape, tile, tile),
-        pan=np.array(pans, np.float32).reshape(-1, 1, tile, tile) / np.float32(pan_scale),
-        lms=interpolate_with_halo(haloed, source.position),
-        ms=np.ascontiguousarray(haloed[..., HALO:-HALO, HALO:-HALO]),
+        noise=_noise(seed, len(source.bands), window, places, (top, left)),
+        pan=mirrored(pan),
+        lms=mirrored(lms),
+        ms=mirrored(haloed[..., HALO:-HALO, HALO:-HALO], RATIO),
     )
 
     out_rows, out_cols = (
-        slice(w.start - s.start, w.stop - s.start)
+        range(w.start - s.start, w.stop - s.start)
         for w, s in zip(window.write, window.read, strict=True)
     )
-    coarse_rows, coarse_cols = (
-        slice(s.start // RATIO, s.stop // RATIO) for s in (out_rows, out_cols)
-    )
-    inner = pixels.ms[:, HALO:-HALO, HALO:-HALO]
-    ms_beyond = ((inner < 0) | (inner > ms_scale)).any(axis=0) & inner_valid
-    some_zero = partly_zero(inner, inner_valid, source.ms_values)
+    out = np.s_[out_rows.start : out_rows.stop, out_cols.start : out_cols.stop]
+    down, across = row_axis.beginning_in(out_rows), col_axis.beginning_in(out_cols)
+    low_out = np.s_[..., down.start : down.stop, across.start : across.stop]
+    ms, ms_valid = pixels.ms[low_out], pixels.ms_valid[low_out]
+    ms_beyond = ((ms < 0) | (ms > ms_scale)).any(axis=0) & ms_valid
     pan_beyond = ((pixels.pan < 0) | (pixels.pan > pan_scale)) & pixels.pan_valid
     return WindowInputs(
         window,
         places,
         tiles,
-        valid=valid[out_rows, out_cols],
-        beyond_pan=int(pan_beyond[out_rows, out_cols].sum()),
-        beyond_ms=int(ms_beyond[coarse_rows, coarse_cols].sum()),
-        partly_zero=int(some_zero[coarse_rows, coarse_cols].sum()),
+        valid=valid[out],
+        beyond_pan=int(pan_beyond[out].sum()),
+        beyond_ms=int(ms_beyond.sum()),
+        partly_zero=int(partly_zero(ms, ms_valid, source.ms_values).sum()),
     )
+
+
+def _noise(
+    seed: int, bands: int, window: Window, places: list[tuple[int, int]], origin: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Noise ``[N, C, tile, tile]`` of tiles of a window, a function of the pixel of PAN."""
+    rows, cols, tile = window.rows, window.cols, window.rows.tile
+    top, left = rows.starts[window.tile_rows[0]], cols.starts[window.tile_cols[0]]
+    bottom, right = (
+        rows.starts[window.tile_rows[-1]] + tile,
+        cols.starts[window.tile_cols[-1]] + tile,
+    )
+    field = noise(
+        seed,
+        bands,
+        range(origin[0] + top, origin[0] + bottom),
+        range(origin[1] + left, origin[1] + right),
+    )
+    out = np.empty((len(places), bands, tile, tile), np.float32)
+    for image, (i, j) in zip(out, places, strict=True):
+        row, col = rows.starts[i] - top, cols.starts[j] - left
+        image[:] = field[:, row : row + tile, col : col + tile]
+    return out

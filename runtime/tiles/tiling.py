@@ -4,6 +4,9 @@ Along an axis, tile ``i`` starts at ``starts[i]``. Its weight is zero before ``b
 over ``overlap`` pixels while that of its predecessor falls, and falls over the ``overlap`` pixels
 before its end. So each pixel is a sum of one or two tiles along an axis, with weights that sum to
 one.
+
+The network errs at the edges of its tiles, so the first and last tile reach beyond the scene by a
+margin, where the scene is mirrored.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ class Axis:
         size: size of the scene in pixels, a multiple of 4.
         tile: size of a tile in pixels.
         overlap: pixels over which neighbours are blended, a multiple of 4, at most half a tile.
+        margin: pixels by which tiles reach beyond the scene, a multiple of 4, at most half the
+            overlap.
 
     Raises:
         InputError: if the overlap is not possible.
@@ -34,6 +39,7 @@ class Axis:
     size: int
     tile: int
     overlap: int
+    margin: int = 0
 
     def __post_init__(self) -> None:
         if self.overlap % 4 or not 0 <= self.overlap <= self.tile // 2:
@@ -44,9 +50,10 @@ class Axis:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """First pixel of each tile. The last tile ends with the scene, unless that is smaller."""
-        last = max(self.size - self.tile, 0)
-        return (*range(0, last, self.tile - self.overlap), last)
+        """First pixel of each tile. The last tile ends with the margin, unless the scene is smaller
+        than a tile."""
+        first, last = -self.margin, max(self.size + self.margin - self.tile, -self.margin)
+        return (*range(first, last, self.tile - self.overlap), last)
 
     @cached_property
     def begins(self) -> tuple[int, ...]:
@@ -60,13 +67,23 @@ class Axis:
 
     def weights(self, i: int) -> NDArray[np.float64]:
         """Weights of tile ``i`` from ``begins[i]`` to ``end(i)``, 0..1."""
-        weights = np.ones(self.end(i) - self.begins[i])
+        weights = np.ones(self.starts[i] + self.tile - self.begins[i])
         rising = (np.arange(self.overlap) + 0.5) / max(self.overlap, 1)
         if i > 0:
             weights[: self.overlap] = rising
         if i < len(self.starts) - 1:
             weights[len(weights) - self.overlap :] = 1 - rising
-        return weights
+        return weights[: self.end(i) - self.begins[i]]
+
+    def inside(self, i: int) -> range:
+        """Pixels of the scene that tile ``i`` is made from; beyond a scene smaller than a tile."""
+        start = max(min(self.starts[i], self.size - self.tile), 0)
+        return range(start, start + self.tile)
+
+    def mirrored(self, i: int) -> NDArray[np.intp]:
+        """The pixel of :meth:`inside` that each pixel of tile ``i`` shows."""
+        places = np.arange(self.starts[i], self.starts[i] + self.tile) % (2 * self.size)
+        return np.minimum(places, 2 * self.size - 1 - places) - self.inside(i).start
 
     def groups(self, pixels: int) -> Iterator[range]:
         """Split the tiles into groups of about ``pixels`` pixels, each a range of indices."""
@@ -75,8 +92,8 @@ class Axis:
             yield range(first, min(first + count, len(self.starts)))
 
     def covered(self, tiles: range) -> range:
-        """Pixels that a group of tiles covers; may extend beyond a scene smaller than a tile."""
-        return range(self.starts[tiles[0]], self.starts[tiles[-1]] + self.tile)
+        """Pixels that a group of tiles is made from; beyond a scene smaller than a tile."""
+        return range(self.inside(tiles[0]).start, self.inside(tiles[-1]).stop)
 
     def finished(self, tiles: range) -> range:
         """Pixels that are complete once a group of tiles and those before it are added."""
@@ -94,7 +111,7 @@ class Window:
 
     @property
     def read(self) -> tuple[range, range]:
-        """Rows and columns that its tiles cover; beyond the scene if that is under a tile."""
+        """Rows and columns that its tiles are made from; beyond a scene smaller than a tile."""
         return self.rows.covered(self.tile_rows), self.cols.covered(self.tile_cols)
 
     @property

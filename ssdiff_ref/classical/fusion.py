@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ssdiff_ref.classical.baselines import METHODS, find_method
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.quality.checks import fit_sensor
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate
+from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.options import (
     OutputOptions,
     ReadOptions,
@@ -98,22 +99,27 @@ def fuse(
             progress.note(moved_by(moved, measured))
             scene = scene.moved(*moved)
         pixels = scene.read(scene.rows, scene.cols)
-        inner = np.s_[..., HALO:-HALO, HALO:-HALO]
-        some_zero = partly_zero(pixels.ms[inner], pixels.ms_valid[inner], scene.ms_values)
+        under = pixels.ms_under()
+        some_zero = partly_zero(under.inner, under.inner_valid, scene.ms_values)
         for warning in partly_zero_warning(int(some_zero.sum())):
             progress.warn(warning)
-        ms_valid = pixels.ms_valid[inner].repeat(RATIO, axis=0).repeat(RATIO, axis=1)
+        ms_valid = under.inner_valid.repeat(RATIO, axis=0).repeat(RATIO, axis=1)
         valid = pixels.pan_valid & ms_valid
         if not valid.any():
             raise InputError(
                 f"{scene.pan.name} and {scene.ms.name} have no pixel that is valid in both, "
                 "expected imagery; check `nodata`."
             )
-        with_halo = fill(pixels.ms, pixels.ms_valid).astype(np.float64)
-        # The borders of what is interpolated lie in the halo, whose neighbours are real.
-        fine = RATIO * HALO
-        lms = interpolate(with_halo, position=scene.position)[..., fine:-fine, fine:-fine]
-        pair = Pair(fill(pixels.pan[None], pixels.pan_valid)[0], with_halo[inner], lms, optics)
+        filled = replace(
+            pixels,
+            pan=fill(pixels.pan[None], pixels.pan_valid)[0],
+            ms=fill(pixels.ms, pixels.ms_valid),
+        )
+        fine, coarse, lms = (
+            image.astype(np.float64)
+            for image in (filled.pan, filled.ms_under().inner, filled.lms())
+        )
+        pair = Pair(fine, coarse, lms, optics)
         with np.errstate(divide="ignore", invalid="ignore"):
             fused = METHODS[method](pair)
         if not np.isfinite(fused[:, valid]).all():

@@ -19,7 +19,7 @@ from ssdiff_ref.protocol.simulation import align_pan_to_ms, degrade
 from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.interpolator import GROUND_POSITION, HALO, PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.placement import ON_GRID
@@ -104,6 +104,8 @@ class WholePair:
     ms: NDArray[np.float32]
     """``[C, H/4, W/4]``."""
     ms_valid: Mask
+    position: tuple[float, float]
+    """Row and column of PAN at the centre of the first MS pixel."""
     rows: range
     """Rows of PAN's file."""
     cols: range
@@ -125,9 +127,9 @@ def read_whole(scene: Scene) -> WholePair:
             "one; give a larger pair."
         )
     pixels = scene.read(rows, cols)
-    inner = np.s_[..., HALO:-HALO, HALO:-HALO]
+    ms = pixels.ms_under()
     return WholePair(
-        pixels.pan, pixels.pan_valid, pixels.ms[inner], pixels.ms_valid[inner], rows, cols
+        pixels.pan, pixels.pan_valid, ms.inner, ms.inner_valid, ms.position, rows, cols
     )
 
 
@@ -161,8 +163,9 @@ def open_pair(
         optics = fit_sensor(sensor, len(scene.bands))
         pan_scale, scale = choose_scales(scene, options, sensor_scale(optics))
         whole = read_whole(scene)
-        position, resampled = scene.position, scene.resampled
+        resampled = scene.resampled
         bands_used = ",".join(map(str, scene.bands))
+    position = whole.position
     height, width = whole.ms_valid.shape
     rows, cols = largest_rectangle(whole.valid, _MS_MULTIPLE, smallest)
     if not rows:

@@ -142,7 +142,7 @@ def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
     ms, ms_valid = whole.ms[coarse], whole.ms_valid[coarse]
     pan, pan_valid = whole.pan[fine], whole.pan_valid[fine]
     ms_lr, pan_lr = degrade(
-        fill(ms, ms_valid), fill(pan[None], pan_valid)[0], sensor, scene.position
+        fill(ms, ms_valid), fill(pan[None], pan_valid)[0], sensor, whole.position
     )
     ms_lr_valid, pan_lr_valid = _reduced_ms_valid(ms_valid), _reduced_pan_valid(pan_valid)
     if not (ms_lr_valid.any() and pan_lr_valid.any()):

@@ -182,4 +182,4 @@ def _reduce(scene: Scene, sensor: Sensor, pan_scale: Scale, ms_scale: Scale) -> 
     whole = read_whole(scene)
     pan = fill(whole.pan[None], whole.pan_valid)[0].astype(np.float64) / pan_scale.value
     ms = fill(whole.ms, whole.ms_valid).astype(np.float64) / ms_scale.value
-    return reduce_scene(pan, ms, whole.valid, sensor, scene.position)
+    return reduce_scene(pan, ms, whole.valid, sensor, whole.position)

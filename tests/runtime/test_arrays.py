@@ -90,7 +90,12 @@ def test_a_fingerprint_is_that_of_the_values(arrays):
         ((64, 64), (16, 16), {}, "rearrange their axes"),
         ((64, 64), (4, 32, 32), {}, "A pixel of MS array is 2 x 2 pixels of PAN array"),
         ((64, 64), (5, 16, 16), {"bands": (1, 6)}, "has no band 6; it has 5"),
-        ((64, 64), (5, 16, 16), {"bands": (1, "red")}, "No band of MS array is named 'red'; the names are: none"),
+        (
+            (64, 64),
+            (5, 16, 16),
+            {"bands": (1, "red")},
+            "No band of MS array is named 'red'; the names are: none",
+        ),
         ((64, 64), (5, 16, 16), {"bands": (2, 2)}, "name one twice"),
         ((64, 64), (4, 16, 16), {"pan_band": 1}, "A PAN array has one band"),
         ((64, 64), (3, 16, 16), {}, "gives 3 bands and the bundle generic4 is for 4"),

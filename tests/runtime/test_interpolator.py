@@ -32,7 +32,7 @@ def test_a_part_with_its_halo_is_the_part_of_the_whole(toolbox):
     np.testing.assert_allclose(part, lms[:, row : row + 20, col : col + 8], rtol=1e-9)
 
 
-@pytest.mark.parametrize("position", [1.0, 1.25, 1.5, 1.9, 2.0])
+@pytest.mark.parametrize("position", [-0.5, 0.25, 1.0, 1.25, 1.5, 1.9, 2.0, 2.6, 3.5])
 def test_a_smooth_image_is_found_where_its_pixels_lie(position):
     def image(row, col):
         return 3 + np.sin(row[:, None] / 11) * np.cos(col / 14)

@@ -61,6 +61,53 @@ def test_a_subpixel_shift_of_ms_is_made_up_for(make_pair, run):
     np.testing.assert_allclose(read_raster(result.output), expected, atol=1)
 
 
+class DistanceFromEdge(StandIn):
+    """A backend that returns how far each pixel is from the edge of its tile, in tiles."""
+
+    def sample(self, batches, schedule):
+        for tiles in batches:
+            count, bands, tile, _ = tiles.lms.shape
+            steps = np.minimum(np.arange(tile), np.arange(tile)[::-1]) / tile
+            shape = count, bands, tile, tile
+            yield np.broadcast_to(np.minimum.outer(steps, steps), shape).astype(np.float32)
+
+
+def test_border_pixels_lie_inside_a_tile(make_pair, run):
+    """Networks err at the edges of tiles, so the outer pixels of a scene must not be such edges."""
+    result = run(make_pair(), DistanceFromEdge(), dtype="float32", full_scale=64)
+    assert read_raster(result.output).min() >= 6
+
+
+@pytest.mark.parametrize("ratio", [4.0002, 4.003, 3.996, 4.005])
+def test_a_ratio_of_nearly_4_is_a_position_for_each_tile(make_pair, run, ratio):
+    """MS drifts from PAN's grid by up to two pixels of PAN, and is used without resampling."""
+
+    def ground(rows, cols):
+        row, col = np.meshgrid(rows, cols, indexing="ij")
+        return 1000 + 500 * np.sin(row / 23) + 300 * np.cos(col / 31)
+
+    first = 7.3, 4.8  # row and column of PAN where MS begins
+    starts = [
+        first[axis] + ratio * (np.arange(size) + 0.5) - 0.5 for axis, size in ((0, 420), (1, 60))
+    ]
+    pair = make_pair(
+        pan={"pixels": np.ones((1, 1700, 260), np.uint16)},
+        ms={
+            "pixels": np.stack([ground(*starts)] * 4).astype(np.float32),
+            "transform": PAN_GRID * Affine.translation(first[1], first[0]) * Affine.scale(ratio),
+        },
+    )
+    result = run(pair, dtype="float32", shift="none")
+    assert not result.plan.source.resampled
+    rows, cols = result.plan.source.output
+    assert (rows.start, cols.start) == (7, 5)
+    inner = np.s_[40:-40, 40:-40]
+    image = read_raster(result.output)
+    np.testing.assert_allclose(image[(0, *inner)], ground(rows[inner[0]], cols[inner[1]]), atol=1.5)
+    again = run(pair, dtype="float32", shift="none", window=100, name="again.tif")
+    np.testing.assert_array_equal(read_raster(again.output), image)
+
+
 def test_pan_smaller_than_the_ms_pixels_it_touches_gives_an_output_of_its_size(make_pair, run):
     pair = make_pair(pan={"pixels": smooth((1, 158, 190))})
     result = run(pair)
@@ -116,8 +163,8 @@ def test_seeds_differ_and_repeat(make_pair, run):
 def test_every_tile_is_run_once_and_batches_are_as_asked(make_pair, run):
     backend = StandIn()
     result = run(make_pair(), backend, batch=4)
-    assert result.counts.tiles == 3 * 4
-    assert backend.batches == [4, 4, 4]
+    assert result.counts.tiles == 4 * 4
+    assert backend.batches == [4, 4, 4, 4]
 
 
 @pytest.mark.parametrize(
@@ -189,8 +236,8 @@ def test_holes_of_pan_count_too_and_empty_tiles_are_skipped(make_pair, run):
         assert file.nodata == 0
         mask = file.dataset_mask() > 0
     np.testing.assert_array_equal(mask, np.arange(192) < 100 + np.zeros((160, 1)))
-    assert result.counts.empty_tiles == 3  # those from column 128 on
-    assert result.counts.tiles == 9
+    assert result.counts.empty_tiles == 4  # those from column 136 on
+    assert result.counts.tiles == 12
 
 
 def test_a_valid_pixel_never_gets_the_nodata_value(make_pair, run):

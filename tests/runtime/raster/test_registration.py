@@ -122,10 +122,7 @@ def test_the_output_keeps_its_size_when_ms_is_moved(make_pair, move, size):
         if move == (0, 0):
             assert scene.rows == rows
         # Where the first pixel of MS lies on PAN, whole pixels and fraction together.
-        found = [
-            origin + position - 1.5
-            for origin, position in zip(scene.placement.ms_origin, scene.position, strict=True)
-        ]
+        found = [axis.begin for axis in scene.placement.axes]
         assert found == pytest.approx(move, abs=1 / 128)
 
 

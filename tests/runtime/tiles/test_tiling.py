@@ -12,14 +12,16 @@ from ssdiff_trt.runtime.tiles.tiling import Axis, windows
 SIZES = [4, 40, 64, 68, 100, 112, 116, 256, 700]
 
 
-@pytest.mark.parametrize("overlap", [0, 8, 12, 32])
+@pytest.mark.parametrize(
+    ("overlap", "margin"), [(0, 0), (8, 0), (8, 4), (12, 0), (16, 8), (32, 0), (32, 16)]
+)
 @pytest.mark.parametrize("size", SIZES)
-def test_weights_along_an_axis_sum_to_one(size, overlap):
-    axis = Axis(size, 64, overlap)
+def test_weights_along_an_axis_sum_to_one(size, overlap, margin):
+    axis = Axis(size, 64, overlap, margin)
     total = np.zeros(size)
     for i, start in enumerate(axis.starts):
         assert start % 4 == 0
-        assert start + 64 <= max(size, 64)
+        assert -margin <= start <= max(size + margin - 64, -margin)
         total[axis.begins[i] : axis.end(i)] += axis.weights(i)
     np.testing.assert_allclose(total, 1, atol=1e-12)
 
@@ -27,6 +29,17 @@ def test_weights_along_an_axis_sum_to_one(size, overlap):
 def test_a_scene_of_256_pixels_has_5_tiles_per_axis():
     axis = Axis(256, 64, 16)
     assert axis.starts == (0, 48, 96, 144, 192)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_mirror_the_scene_beyond_its_border(size):
+    axis = Axis(size, 64, 16, margin=8)
+    scene = np.pad(np.arange(size), 64, mode="symmetric")
+    for i, start in enumerate(axis.starts):
+        inside = axis.inside(i)
+        assert 0 <= inside.start and inside.stop <= max(size, 64)
+        shown = np.array(inside)[axis.mirrored(i)]
+        np.testing.assert_array_equal(shown, scene[64 + start : 128 + start])
 
 
 def blend(rows, cols, tiles, pixels):
@@ -45,9 +58,12 @@ def blend(rows, cols, tiles, pixels):
 
 
 @pytest.mark.parametrize("height", SIZES)
-@pytest.mark.parametrize(("width", "overlap"), [(40, 16), (180, 16), (320, 32), (320, 0)])
-def test_the_result_does_not_depend_on_the_windows(height, width, overlap):
-    rows, cols = Axis(height, 64, overlap), Axis(width, 64, overlap)
+@pytest.mark.parametrize(
+    ("width", "overlap", "margin"),
+    [(40, 16, 0), (180, 16, 0), (180, 16, 8), (320, 32, 16), (320, 0, 0)],
+)
+def test_the_result_does_not_depend_on_the_windows(height, width, overlap, margin):
+    rows, cols = Axis(height, 64, overlap, margin), Axis(width, 64, overlap, margin)
     rng = np.random.default_rng(1)
     shape = len(rows.starts), len(cols.starts), 2, 64, 64
     tiles = rng.random(shape, np.float32)
