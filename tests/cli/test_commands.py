@@ -236,7 +236,7 @@ def test_a_run_gives_its_result_as_json(make_pair, tmp_path):
     assert result["output"] == "deep/er/o.tif"
     assert result["size"] == {"height": 64, "width": 64}
     assert result["full_scale"] == {"pan": 2047, "ms": 2047}
-    assert result["counts"]["tiles"] == 1
+    assert result["counts"]["tiles"] == 4
     assert result["tags"]["SSDIFF_SEED"] == "0"
     assert (tmp_path / "deep/er/o.tif").exists()
 
