@@ -2,15 +2,18 @@
 
 Real pairs are offset by fractions of a PAN pixel to a few PAN pixels, as PAN and MS are acquired by
 different detector lines a moment apart. PAN, blurred by the MTF of MS and sampled at the MS pixels,
-should be a weighted sum of the bands plus a constant. Each block of the scene is therefore fitted
-by least squares with
+should be a weighted sum of the bands plus a constant. The shift in whole MS pixels is the one at
+which the bands explain PAN best. From there, each block of the scene is fitted by weighted least
+squares with
 
     P = sum_b w_b ms_b + c - e_row dP/drow - e_col dP/dcol
 
 where ``P`` is PAN, blurred and sampled at the current estimate of the shift, and ``e`` the
-correction of that estimate (Lucas & Kanade, 1981, with the band weights as further unknowns). The
-estimate of the scene is the mean of the blocks, weighted by their information matrices, without
-outliers such as blocks with moving objects or relief.
+correction of that estimate (Lucas & Kanade, 1981, with the band weights as further unknowns).
+Pixels that do not fit, such as those of clouds, which PAN and MS see in different places, lose
+their weight from one iteration to the next. The estimate of the scene is the mean of the blocks,
+weighted by their information matrices, without outliers such as blocks with moving objects or
+relief.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ShiftChoice
 from ssdiff_trt.runtime.sources import MSAxis, Pixels, Source
 
-MAX_SHIFT = 4.0
+MAX_SHIFT = 16.0
 """Largest shift along an axis that is corrected, PAN pixels."""
 MIN_SHIFT = 0.1
 """Smallest shift that is corrected, PAN pixels."""
@@ -36,17 +39,23 @@ LEAST_SHARE = 0.5
 """Share of the variance of PAN that the MS bands must explain for a shift to be valid, 0..1."""
 MIN_STANDARD_ERRORS = 3.0
 """Smallest significant ratio of a shift to its standard error."""
+MAX_ERROR = 0.25
+"""Largest standard error of a shift that is corrected, PAN pixels."""
 
 _MTF_GAIN = 0.3  # at the Nyquist frequency of MS; the DLPan-Toolbox's default for unlisted sensors
 _SIGMA = RATIO * math.sqrt(2 * math.log(1 / _MTF_GAIN)) / math.pi
 _MAX_SIDE, _MIN_SIDE = 64, 16  # side of a block, MS pixels
 _MAX_BLOCKS = 32
 _MARGIN = 3  # margin of a block for the blur at any shift, MS pixels
-_MAX_SEARCH = 5.0  # largest shift that the iteration can reach, PAN pixels
+_SEARCH = 5  # largest shift that the search by whole MS pixels can find, MS pixels
+_MAX_STEP = 5.0  # farthest that the iteration can go from there, PAN pixels
 _MIN_PIXELS = _MIN_SIDE**2 // 2
 _ITERATIONS = 10
 _DAMPING = 0.7  # factor on corrections, which are too large where MS is sharper than assumed
 _OUTLIER = 1.0  # deviation from the median beyond which a block is ignored, PAN pixels
+_NOISE = 4.0  # residuals beyond which weights fall, multiples of the 60 % quantile of residuals
+_LOCAL = 2.0  # displacement that a pixel may have by relief without losing weight, PAN pixels
+_START_ITERATIONS = 4  # iterations of the weights before the first fit
 _RELIEF = 0.1  # standard deviation of the true shift between blocks, e.g. by relief, PAN pixels
 
 Image = NDArray[np.float64]
@@ -71,6 +80,9 @@ class Shift:
     """Standard error of both, PAN pixels; infinite if nothing could be measured."""
     share: float
     """Share of the variance of blurred PAN that the MS bands explain (R squared), 0..1."""
+    spread: float = 0.0
+    """Range that holds 90 % of the shifts of parts of the scene, along the axis where it is larger,
+    PAN pixels."""
 
     @property
     def length(self) -> float:
@@ -86,7 +98,8 @@ class Shift:
     def seen(self) -> bool:
         """Whether PAN and MS correlate, and the shift is significant and large enough to matter."""
         min_length = max(MIN_SHIFT, MIN_STANDARD_ERRORS * self.error)
-        return self.share > LEAST_SHARE and self.length > min_length
+        certain = self.share > LEAST_SHARE and self.error <= MAX_ERROR
+        return certain and self.length > min_length
 
     @property
     def reliable(self) -> bool:
@@ -168,22 +181,62 @@ def measure_arrays(
 
 
 def _measure(read: Read, height: int, width: int, position: tuple[float, float]) -> Shift:
-    extents = _block_extents(height - 2 * _MARGIN, width - 2 * _MARGIN)
-    blocks = [block for extent in extents if (block := _block(read(*extent)))]
-    shift, measured = np.zeros(2), UNMEASURED
+    whole = _search(read, height, width, position)
+    down, across = whole
+    extents = _block_extents(height - abs(down), width - abs(across), _MARGIN)
+    pixels = (_displaced(read, *extent, whole) for extent in extents)
+    blocks = [block for part in pixels if (block := _block(part, position))]
+    start = shift = RATIO * np.array(whole, np.float64)
+    measured = UNMEASURED
     for _ in range(_ITERATIONS):
-        fits = [fit for block in blocks if (fit := block.fit(position, shift))]
+        fits = [fit for block in blocks if (fit := block.fit(position, shift - start))]
         if not fits:
             return UNMEASURED
         correction, error = _combined(fits)
         share = 1 - sum(fit.unexplained for fit in fits) / sum(fit.variation for fit in fits)
-        shift = np.clip(shift + _DAMPING * correction, -_MAX_SEARCH, _MAX_SEARCH)
-        measured = Shift(float(shift[0]), float(shift[1]), error, float(share))
+        shift = np.clip(shift + _DAMPING * correction, start - _MAX_STEP, start + _MAX_STEP)
+        error = max(error, float(np.abs(correction).max()))  # of what did not converge
+        measured = Shift(float(shift[0]), float(shift[1]), error, float(share), _spread(fits))
     return measured
 
 
-def _block_extents(height: int, width: int) -> Iterator[tuple[range, range]]:
+def _search(
+    read: Read, height: int, width: int, position: tuple[float, float]
+) -> tuple[int, int]:
+    """Rows and columns, in whole MS pixels, at which the bands explain PAN best.
+
+    Each block counts by its likelihood, so that a few with strong contrast, such as those with
+    clouds, do not outvote the others. Scenes too small for the search are taken as they lie.
+    """
+    steps = 2 * _SEARCH + 1
+    cost = np.zeros((steps, steps))
+    for extent in _block_extents(height, width, _MARGIN + _SEARCH):
+        if (misfits := _misfits(read(*extent), position)) is not None:
+            cost += misfits
+    row, col = np.unravel_index(np.argmin(cost), cost.shape) if cost.any() else (_SEARCH, _SEARCH)
+    return int(row) - _SEARCH, int(col) - _SEARCH
+
+
+def _displaced(read: Read, rows: range, cols: range, whole: tuple[int, int]) -> Pixels:
+    """Read MS, and PAN a number of whole MS pixels further; rows and columns start at 0."""
+    (ms_rows, pan_rows), (ms_cols, pan_cols) = (
+        (slice(max(-by, 0), max(-by, 0) + len(axis)), slice(max(by, 0), max(by, 0) + len(axis)))
+        for axis, by in zip((rows, cols), whole, strict=True)
+    )
+    down, across = map(abs, whole)
+    pixels = read(range(rows.start, rows.stop + down), range(cols.start, cols.stop + across))
+    fine = tuple(slice(RATIO * axis.start, RATIO * axis.stop) for axis in (pan_rows, pan_cols))
+    return Pixels(
+        pixels.pan[fine],
+        pixels.pan_valid[fine],
+        pixels.ms[:, ms_rows, ms_cols],
+        pixels.ms_valid[ms_rows, ms_cols],
+    )
+
+
+def _block_extents(height: int, width: int, margin: int) -> Iterator[tuple[range, range]]:
     """MS rows and columns of the blocks with their margins, spread evenly over the scene."""
+    height, width = height - 2 * margin, width - 2 * margin
     if min(height, width) < _MIN_SIDE:
         return
     # A small scene is divided into several blocks too, so that outliers can be recognised.
@@ -195,8 +248,8 @@ def _block_extents(height: int, width: int) -> Iterator[tuple[range, range]]:
     for row in np.linspace(0, height - side, down).astype(int):
         for col in np.linspace(0, width - side, across).astype(int):
             yield (
-                range(int(row), int(row) + side + 2 * _MARGIN),
-                range(int(col), int(col) + side + 2 * _MARGIN),
+                range(int(row), int(row) + side + 2 * margin),
+                range(int(col), int(col) + side + 2 * margin),
             )
 
 
@@ -214,7 +267,7 @@ class _Fit:
     """Sum of squares of blurred PAN about its mean."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Block:
     """A block of the scene for one fit."""
 
@@ -224,45 +277,148 @@ class _Block:
     """Valid MS pixels ``[h, w]``."""
     bands: Image
     """Orthonormal basis ``[n, C + 1]`` of the bands and a constant in the n valid pixels."""
+    weights: Image
+    """Weights ``[n]`` of these pixels, 0..1, from the last fit."""
+
+    def sampled(self, position: tuple[float, float]) -> Image:
+        """Blurred and sampled PAN ``[n, 3]``, and its derivatives along rows and columns."""
+        height, width = self.valid.shape
+        rows, rows_slope = _sampling(height, position[0])
+        cols, cols_slope = _sampling(width, position[1])
+        blurred, blurred_slope = rows @ self.pan, rows_slope @ self.pan
+        images = (blurred @ cols.T, blurred_slope @ cols.T, blurred @ cols_slope.T)
+        return np.stack([image[self.valid] for image in images], axis=1)
 
     def fit(self, position: tuple[float, float], shift: Image) -> _Fit | None:
         """Fit the block with PAN sampled at a shift; None if PAN has too little structure."""
-        height, width = self.valid.shape
-        rows, rows_slope = _sampling(height, position[0] + shift[0])
-        cols, cols_slope = _sampling(width, position[1] + shift[1])
-        blurred, blurred_slope = rows @ self.pan, rows_slope @ self.pan
-        # Blurred and sampled PAN, and its derivatives along rows and columns.
-        sampled = (blurred @ cols.T, blurred_slope @ cols.T, blurred @ cols_slope.T)
-        columns = np.stack([image[self.valid] for image in sampled], axis=1)
-        variation = float(((columns[:, 0] - columns[:, 0].mean()) ** 2).sum())
-        columns -= self.bands @ (self.bands.T @ columns)  # projects the bands out
+        columns = self.sampled((position[0] + shift[0], position[1] + shift[1]))
+        all_slopes = columns[:, 1:]
+        pan, count = columns[:, 0], self.weights.sum()
+        variation = float(self.weights @ (pan - self.weights @ pan / count) ** 2)
+        if not variation > 1e-9 * float((self.pan**2).mean()) * count:
+            return None
+        columns = _residual(columns, self.bands, self.weights)  # projects the bands out
         residual, slopes = columns[:, 0], columns[:, 1:]
-        gram = slopes.T @ slopes
-        degrees_of_freedom = len(residual) - self.bands.shape[1] - 2
-        if not variation > 1e-9 * float((self.pan**2).mean()) * len(residual):
+        weighted_slopes = slopes * self.weights[:, None]
+        information = slopes.T @ weighted_slopes
+        if not np.linalg.eigvalsh(information)[0] > 1e-9 * variation:
             return None
-        if not np.linalg.eigvalsh(gram)[0] > 1e-9 * variation:
-            return None
-        correction: Image = -np.asarray(np.linalg.solve(gram, slopes.T @ residual), np.float64)
-        error = float(((residual + slopes @ correction) ** 2).sum()) + 1e-12 * variation
-        covariance: Image = np.linalg.inv(gram) * (error / degrees_of_freedom)
-        return _Fit(correction, covariance, float(residual @ residual), variation)
+        inverse = np.linalg.inv(information)
+        correction: Image = -(inverse @ (weighted_slopes.T @ residual))
+        unexplained = float(self.weights @ residual**2)
+        residual = residual + slopes @ correction
+        covariance: Image = inverse * (
+            (float(self.weights @ residual**2) + 1e-12 * variation)
+            / (count - self.bands.shape[1] - 2)
+        )
+        self.weights = _robust_weights(residual, all_slopes)
+        return _Fit(correction, covariance, unexplained, variation)
 
 
-def _block(pixels: Pixels) -> _Block | None:
-    """Prepare a block for fitting; None if it has too few valid pixels."""
-    height, width = pixels.ms_valid.shape
-    pan_valid = pixels.pan_valid.reshape(height, RATIO, width, RATIO).all(axis=(1, 3))
-    span = 2 * _MARGIN + 1
-    inner = np.s_[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
-    around = np.lib.stride_tricks.sliding_window_view(pan_valid, (span, span)).all(axis=(-2, -1))
-    valid = around & pixels.ms_valid[inner]
+def _robust_weights(residual: Image, slopes: Image) -> Image:
+    """Weights ``[n]`` of pixels by their residuals, 0..1.
+
+    A residual counts relative to the noise and to what relief would explain.
+    """
+    noise = _NOISE * np.quantile(np.abs(residual), 0.6)
+    scale = noise**2 + _LOCAL**2 * (slopes**2).sum(axis=1)
+    weights: Image = 1 / (1 + residual**2 / np.maximum(scale, 1e-300)) ** 2
+    return weights
+
+
+def _misfits(pixels: Pixels, position: tuple[float, float]) -> Image | None:
+    """Negative log likelihood of each shift by whole MS pixels, ``[2 s + 1, 2 s + 1]``.
+
+    Only detail is compared, because clouds have little of it. None if there are too few valid
+    pixels.
+    """
+    margin = _MARGIN + _SEARCH
+    inner = np.s_[..., margin:-margin, margin:-margin]
+    near = slice(margin - 1, 1 - margin)
+    valid = _valid(pixels, margin) & _around(pixels.ms_valid[near, near], 1)
     if valid.sum() < _MIN_PIXELS:
         return None
-    bands = pixels.ms[inner][:, valid].astype(np.float64)
-    bands -= bands.mean(axis=1, keepdims=True)
-    basis = np.linalg.qr(np.concatenate([np.ones((1, bands.shape[1])), bands]).T)[0]
-    return _Block(np.where(pixels.pan_valid, pixels.pan, 0).astype(np.float64), valid, basis)
+    height, width = pixels.ms_valid.shape
+    rows = _sampling(height - 2 * _MARGIN, position[0])[0]
+    cols = _sampling(width - 2 * _MARGIN, position[1])[0]
+    pan = np.where(pixels.pan_valid, pixels.pan, 0).astype(np.float64)
+    pan = _detail(rows @ pan @ cols.T)
+    pan = _moderate(pan.reshape(-1)).reshape(pan.shape)
+    bands = _moderate(_detail(pixels.ms.astype(np.float64))[inner][:, valid])
+    targets = np.lib.stride_tricks.sliding_window_view(pan, valid.shape)[..., valid]
+    targets = targets - targets.mean(axis=-1, keepdims=True)
+    variation = (targets**2).sum(axis=-1)
+    explained = ((targets @ _basis(bands)) ** 2).sum(axis=-1)
+    share = explained / np.where(variation > 0, variation, 1)
+    misfits: Image = len(bands.T) / 2 * np.log1p(1e-9 - np.minimum(share, 1))
+    return misfits
+
+
+def _block(pixels: Pixels, position: tuple[float, float]) -> _Block | None:
+    """Prepare a block for fitting; None if it has too few valid pixels."""
+    valid = _valid(pixels, _MARGIN)
+    if valid.sum() < _MIN_PIXELS:
+        return None
+    height, width = valid.shape
+    bands = pixels.ms[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN][:, valid].astype(np.float64)
+    pan = np.where(pixels.pan_valid, pixels.pan, 0).astype(np.float64)
+    block = _Block(pan, valid, _basis(bands), np.ones(bands.shape[1]))
+    columns = block.sampled(position)
+    target, basis = _moderate(columns[:, 0]), _basis(_moderate(bands))
+    for _ in range(_START_ITERATIONS):
+        residual = _residual(target, basis, block.weights)
+        block.weights = _robust_weights(residual, columns[:, 1:])
+    return block
+
+
+def _residual(values: Image, basis: Image, weights: Image) -> Image:
+    """What remains of values ``[n]`` or ``[n, k]`` after the weighted fit of a basis ``[n, m]``."""
+    weighted = basis * weights[:, None]
+    gram = np.linalg.pinv(basis.T @ weighted, rcond=1e-10, hermitian=True)
+    residual: Image = values - basis @ (gram @ (weighted.T @ values))
+    return residual
+
+
+def _valid(pixels: Pixels, margin: int) -> Mask:
+    """MS pixels, without margin, that are valid and have valid PAN within the margin.
+
+    Pixels of MS that are 0 in all bands are taken for holes, and so is PAN where it is 0 over a
+    whole pixel of MS: files do not always declare them.
+    """
+    height, width = pixels.ms_valid.shape
+    fine = pixels.pan.reshape(height, RATIO, width, RATIO)
+    pan_valid = pixels.pan_valid.reshape(fine.shape).all(axis=(1, 3)) & fine.any(axis=(1, 3))
+    ms_valid = pixels.ms_valid & pixels.ms.any(axis=0)
+    return _around(pan_valid, margin) & ms_valid[margin:-margin, margin:-margin]
+
+
+def _around(mask: Mask, margin: int) -> Mask:
+    """Where a mask is true within a margin, ``[h - 2 margin, w - 2 margin]``."""
+    span = 2 * margin + 1
+    windows = np.lib.stride_tricks.sliding_window_view(mask, (span, span))
+    return np.asarray(windows.all(axis=(-2, -1)))
+
+
+def _basis(bands: Image) -> Image:
+    """Orthonormal basis ``[n, C + 1]`` of bands ``[C, n]`` and a constant."""
+    centred = bands - bands.mean(axis=1, keepdims=True)
+    return np.linalg.qr(np.concatenate([np.ones((1, bands.shape[1])), centred]).T)[0]
+
+
+def _detail(image: Image) -> Image:
+    """Difference of each pixel of ``[..., h, w]`` from its four neighbours, 0 at the edges."""
+    detail = np.zeros_like(image)
+    inner = image[..., 1:-1, 1:-1]
+    beside = image[..., 1:-1, :-2] + image[..., 1:-1, 2:]
+    detail[..., 1:-1, 1:-1] = inner - (beside + image[..., :-2, 1:-1] + image[..., 2:, 1:-1]) / 4
+    return detail
+
+
+def _moderate(values: Image) -> Image:
+    """Values ``[..., n]`` limited to Tukey's fences, so that clouds do not outweigh the ground."""
+    low, high = np.quantile(values, [0.25, 0.75], axis=-1, keepdims=True)
+    reach = 1.5 * (high - low)
+    return np.clip(values, low - reach, high + reach)
 
 
 @cache
@@ -309,6 +465,20 @@ def _combined(fits: Sequence[_Fit]) -> tuple[Image, float]:
     fit_covariance = np.linalg.inv(sum(np.linalg.inv(fit.covariance) for fit in fits))
     fit_error = np.sqrt(np.diag(fit_covariance))
     return mean, float(np.maximum(scatter / np.sqrt(effective_count), fit_error).max())
+
+
+def _spread(fits: Sequence[_Fit]) -> float:
+    """Range of 90 % of the corrections of blocks whose own error is small, the larger axis."""
+    certain = [
+        fit.correction
+        for fit in fits
+        if np.diag(fit.covariance).max() <= MAX_ERROR**2
+        and fit.unexplained < (1 - LEAST_SHARE) * fit.variation
+    ]
+    if not certain:
+        return 0.0
+    low, high = np.quantile(certain, [0.05, 0.95], axis=0)
+    return float((high - low).max())
 
 
 def _weighted_median(values: Image, weights: Image) -> Image:
