@@ -200,9 +200,7 @@ def _measure(read: Read, height: int, width: int, position: tuple[float, float])
     return measured
 
 
-def _search(
-    read: Read, height: int, width: int, position: tuple[float, float]
-) -> tuple[int, int]:
+def _search(read: Read, height: int, width: int, position: tuple[float, float]) -> tuple[int, int]:
     """Rows and columns, in whole MS pixels, at which the bands explain PAN best.
 
     Each block counts by its likelihood, so that a few with strong contrast, such as those with
@@ -318,10 +316,11 @@ class _Block:
 def _robust_weights(residual: Image, slopes: Image) -> Image:
     """Weights ``[n]`` of pixels by their residuals, 0..1.
 
-    A residual counts relative to the noise and to what relief would explain.
+    A residual counts relative to the noise and to what relief would explain, except at the
+    strongest slopes, which are often the rims of clouds.
     """
     noise = _NOISE * np.quantile(np.abs(residual), 0.6)
-    scale = noise**2 + _LOCAL**2 * (slopes**2).sum(axis=1)
+    scale = noise**2 + (_LOCAL * _moderate(np.hypot(*slopes.T))) ** 2
     weights: Image = 1 / (1 + residual**2 / np.maximum(scale, 1e-300)) ** 2
     return weights
 
@@ -359,7 +358,6 @@ def _block(pixels: Pixels, position: tuple[float, float]) -> _Block | None:
     valid = _valid(pixels, _MARGIN)
     if valid.sum() < _MIN_PIXELS:
         return None
-    height, width = valid.shape
     bands = pixels.ms[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN][:, valid].astype(np.float64)
     pan = np.where(pixels.pan_valid, pixels.pan, 0).astype(np.float64)
     block = _Block(pan, valid, _basis(bands), np.ones(bands.shape[1]))
@@ -367,7 +365,7 @@ def _block(pixels: Pixels, position: tuple[float, float]) -> _Block | None:
     target, basis = _moderate(columns[:, 0]), _basis(_moderate(bands))
     for _ in range(_START_ITERATIONS):
         residual = _residual(target, basis, block.weights)
-        block.weights = _robust_weights(residual, columns[:, 1:])
+        block.weights = _robust_weights(residual, np.zeros_like(columns[:, 1:]))
     return block
 
 
@@ -387,7 +385,9 @@ def _valid(pixels: Pixels, margin: int) -> Mask:
     """
     height, width = pixels.ms_valid.shape
     fine = pixels.pan.reshape(height, RATIO, width, RATIO)
-    pan_valid = pixels.pan_valid.reshape(fine.shape).all(axis=(1, 3)) & fine.any(axis=(1, 3))
+    pan_valid = np.asarray(
+        pixels.pan_valid.reshape(fine.shape).all(axis=(1, 3)) & fine.any(axis=(1, 3))
+    )
     ms_valid = pixels.ms_valid & pixels.ms.any(axis=0)
     return _around(pan_valid, margin) & ms_valid[margin:-margin, margin:-margin]
 

@@ -58,7 +58,8 @@ def align(dataset: Dataset, shift: ShiftChoice, progress: Progress) -> Dataset:
             progress.note(f"{scene}MS is shifted by {description}; PAN is moved")
             return rows, cols
         progress.note(
-            f"{scene}MS seems shifted by {description}, too small or uncertain; PAN is not moved"
+            f"{scene}MS seems shifted by {description}, too small, too large or "
+            "too uncertain; PAN is not moved"
         )
         return None
 

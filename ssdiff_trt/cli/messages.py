@@ -83,6 +83,8 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
             f"MS lies {offset(measured.rounded)} off its georeferencing (±{measured.error:.2f}); "
             "it is not moved"
         )
+    if measured and measured.spread:
+        progress.detail(f"The shifts of parts of the scene differ by {measured.spread:.2f} pixels")
 
 
 def print_result(result: Result, progress: Progress) -> None:

@@ -8,15 +8,16 @@ import pytest
 import rasterio
 from click.testing import CliRunner
 from rasterio.transform import Affine
+from scipy.ndimage import gaussian_filter
 
 from ssdiff_trt.cli.messages import print_plan
 from ssdiff_trt.cli.trt import cli
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.options import ReadOptions
-from ssdiff_trt.runtime.raster.registration import measure_arrays, measure_source
+from ssdiff_trt.runtime.raster.registration import Shift, measure_arrays, measure_source
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.backends import StandIn
-from tests.support.displaced import EDGE, displaced, ground, through_optics, write_displaced
+from tests.support.displaced import EDGE, SIGMA, displaced, ground, through_optics, write_displaced
 from tests.support.imagery import write_raster
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import PAN_GRID, read_raster
@@ -46,7 +47,14 @@ def test_it_is_measured_from_where_ms_is_thought_to_lie():
     assert (found.rows, found.cols) == pytest.approx((-0.1, -0.8), abs=0.02)
 
 
-@pytest.mark.parametrize("shift", [(5.5, 0), (8, -6), (20, 3)])
+@pytest.mark.parametrize("shift", [(5.5, 0), (-8, 6.3), (15.5, -15.5)])
+def test_a_shift_by_several_pixels_of_ms_is_found(shift):
+    found = measure_arrays(*displaced(shift), (1.5, 1.5))
+    assert (found.rows, found.cols) == pytest.approx(shift, abs=0.05)
+    assert found.reliable
+
+
+@pytest.mark.parametrize("shift", [(17, 0), (20, 3)])
 def test_what_is_too_far_is_not_taken_for_reliable(shift):
     assert not measure_arrays(*displaced(shift), (1.5, 1.5)).reliable
 
@@ -102,6 +110,41 @@ def test_what_the_georeferencing_says_is_not_part_of_it(tmp_path, said, expected
     with Scene(*paths) as scene:
         found = measure_source(scene)
     assert (found.rows, found.cols) == pytest.approx(expected, abs=0.05)
+
+
+def test_clouds_elsewhere_in_pan_than_in_ms_do_not_move_a_pair():
+    pan, ms = displaced((0, 0), 160, 160)
+    rng = np.random.default_rng(0)
+    field = gaussian_filter(rng.standard_normal(pan.shape), 12)
+    cloud = np.clip((field - np.quantile(field, 0.96)) / (0.3 * field.std()), 0, 1)
+    pan += np.roll(cloud, (7, 9), (0, 1)) * (3000 - pan)
+    ms += gaussian_filter(cloud, SIGMA[0.3])[1::4, 1::4] * (3000 - ms)
+    found = measure_arrays(pan, ms, (1.5, 1.5))
+    assert (found.rows, found.cols) == pytest.approx((0, 0), abs=0.1)
+    assert not found.reliable
+
+
+def test_holes_that_are_not_declared_do_not_count():
+    pan, ms = displaced((0.4, -1.3), 90, 80)
+    ms[:, :30] = 0
+    pan[:128] = 0  # up to the same place, but for a part of the shift
+    found = measure_arrays(pan, ms, (1.5, 1.5))
+    assert (found.rows, found.cols) == pytest.approx((0.4, -1.3), abs=0.05)
+    assert found.share > 0.95
+
+
+def test_what_is_measured_too_coarsely_is_not_reliable():
+    assert Shift(0.3, 2.55, 0.2, 0.9).reliable
+    assert not Shift(0.3, 2.55, 0.74, 0.9).reliable
+
+
+def test_the_shifts_of_parts_are_told():
+    pan, ms = displaced((0, 0), 160, 160)
+    assert measure_arrays(pan, ms, (1.5, 1.5)).spread < 0.05
+    _, other = displaced((0, 1.5), 160, 160)
+    ms[:, :, 80:] = other[:, :, 80:]
+    found = measure_arrays(pan, ms, (1.5, 1.5))
+    assert found.spread == pytest.approx(1.5, abs=0.2)
 
 
 # Scenes that are moved
@@ -208,10 +251,10 @@ def test_what_is_warped_is_moved_too(tmp_path, run):
 
 def test_a_shift_that_is_too_large_is_told_and_not_made_up_for(tmp_path, run):
     progress = RecordingProgress(verbose=True)
-    result = run(write_displaced(tmp_path, (4.6, 0)), progress=progress)
+    result = run(write_displaced(tmp_path, (17.6, 0)), progress=progress)
     assert result.plan.assumptions.shift == (0, 0)
     (warning,) = [text for text in progress.warnings if "too far to be sure" in text]
-    assert warning.startswith("MS seems to lie +4.6")
+    assert warning.startswith("MS seems to lie +17.6")
     assert "state it with `shift`" in warning
 
 
