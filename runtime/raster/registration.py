@@ -2,9 +2,9 @@
 
 Real pairs are offset by fractions of a PAN pixel to a few PAN pixels, as PAN and MS are acquired by
 different detector lines a moment apart. PAN, blurred by the MTF of MS and sampled at the MS pixels,
-should be a weighted sum of the bands plus a constant. The shift in whole MS pixels is the one at
-which the bands explain PAN best. From there, each block of the scene is fitted by weighted least
-squares with
+should be a weighted sum of the bands plus a constant. A search by whole MS pixels finds where the
+bands explain PAN best. From there, and from no shift, each block of the scene is fitted by weighted
+least squares with
 
     P = sum_b w_b ms_b + c - e_row dP/drow - e_col dP/dcol
 
@@ -13,14 +13,14 @@ correction of that estimate (Lucas & Kanade, 1981, with the band weights as furt
 Pixels that do not fit, such as those of clouds, which PAN and MS see in different places, lose
 their weight from one iteration to the next. The estimate of the scene is the mean of the blocks,
 weighted by their information matrices, without outliers such as blocks with moving objects or
-relief.
+relief. Of the two, the one counts that explains more of PAN.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ShiftChoice
-from ssdiff_trt.runtime.sources import MSAxis, Pixels, Source
+from ssdiff_trt.runtime.sources import Source
 
 MAX_SHIFT = 16.0
 """Largest shift along an axis that is corrected, PAN pixels."""
@@ -56,12 +56,30 @@ _OUTLIER = 1.0  # deviation from the median beyond which a block is ignored, PAN
 _NOISE = 4.0  # residuals beyond which weights fall, multiples of the 60 % quantile of residuals
 _LOCAL = 2.0  # displacement that a pixel may have by relief without losing weight, PAN pixels
 _START_ITERATIONS = 4  # iterations of the weights before the first fit
+_COMMON = 0.2  # error that all blocks may share, e.g. by clouds, in ranges of local shifts
+_LEAST_ERROR = 0.02  # of a shift, by what the model leaves out, PAN pixels
 _RELIEF = 0.1  # standard deviation of the true shift between blocks, e.g. by relief, PAN pixels
 
 Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Read = Callable[[range, range], Pixels]
-"""Reads rows and columns of MS, without halo, and the PAN pixels that they cover."""
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Pixels of MS, and the 4 x 4 pixels of PAN of each."""
+
+    pan: NDArray[Any]
+    """``[4 h, 4 w]``."""
+    pan_valid: Mask
+    ms: NDArray[Any]
+    """``[C, h, w]``."""
+    ms_valid: Mask
+    position: tuple[float, float]
+    """Row and column of PAN at the centre of the first MS pixel, without any shift."""
+
+
+Read = Callable[[range, range], _Pixels]
+"""Reads rows and columns of MS, and the PAN pixels that they cover."""
 
 
 @dataclass(frozen=True)
@@ -144,16 +162,16 @@ def measure_source(source: Source) -> Shift:
     """
     rows, cols = source.whole
 
-    def read(ms_rows: range, ms_cols: range) -> Pixels:
+    def read(ms_rows: range, ms_cols: range) -> _Pixels:
         fine = (
             range(pan_axis.start + RATIO * ms.start, pan_axis.start + RATIO * ms.stop)
             for pan_axis, ms in ((rows, ms_rows), (cols, ms_cols))
         )
         pixels = source.read(*fine)
         ms = pixels.ms_under()
-        return replace(pixels, ms=ms.inner, ms_valid=ms.inner_valid)
+        return _Pixels(pixels.pan, pixels.pan_valid, ms.inner, ms.inner_valid, ms.position)
 
-    return _measure(read, len(rows) // RATIO, len(cols) // RATIO, source.position)
+    return _measure(read, len(rows) // RATIO, len(cols) // RATIO)
 
 
 def measure_arrays(
@@ -169,38 +187,49 @@ def measure_arrays(
         position: assumed row and column of the first MS pixel on the grid of PAN.
     """
 
-    def read(rows: range, cols: range) -> Pixels:
+    def read(rows: range, cols: range) -> _Pixels:
         top, bottom, left, right = rows.start, rows.stop, cols.start, cols.stop
         fine = pan[RATIO * top : RATIO * bottom, RATIO * left : RATIO * right]
         coarse = ms[:, top:bottom, left:right]
         valid = np.ones(fine.shape, bool), np.ones(coarse.shape[1:], bool)
-        return Pixels(fine, valid[0], coarse, valid[1], (MSAxis(0.0), MSAxis(0.0)))
+        return _Pixels(fine, valid[0], coarse, valid[1], position)
 
     height, width = ms.shape[1:]
-    return _measure(read, height, width, position)
+    return _measure(read, height, width)
 
 
-def _measure(read: Read, height: int, width: int, position: tuple[float, float]) -> Shift:
-    whole = _search(read, height, width, position)
+def _measure(read: Read, height: int, width: int) -> Shift:
+    """Shift by the fit that explains PAN better, started at no shift or where the search ends."""
+    starts = sorted({(0, 0), _search(read, height, width)})
+    return max((_fit(read, height, width, start) for start in starts), key=lambda fit: fit.share)
+
+
+def _fit(read: Read, height: int, width: int, whole: tuple[int, int]) -> Shift:
+    """Shift by a fit of the blocks that is started at a shift by whole MS pixels."""
     down, across = whole
     extents = _block_extents(height - abs(down), width - abs(across), _MARGIN)
     pixels = (_displaced(read, *extent, whole) for extent in extents)
-    blocks = [block for part in pixels if (block := _block(part, position))]
+    blocks = [block for part in pixels if (block := _block(part))]
     start = shift = RATIO * np.array(whole, np.float64)
     measured = UNMEASURED
     for _ in range(_ITERATIONS):
-        fits = [fit for block in blocks if (fit := block.fit(position, shift - start))]
+        fits = [fit for block in blocks if (fit := block.fit(shift - start))]
         if not fits:
             return UNMEASURED
         correction, error = _combined(fits)
         share = 1 - sum(fit.unexplained for fit in fits) / sum(fit.variation for fit in fits)
         shift = np.clip(shift + _DAMPING * correction, start - _MAX_STEP, start + _MAX_STEP)
-        error = max(error, float(np.abs(correction).max()))  # of what did not converge
-        measured = Shift(float(shift[0]), float(shift[1]), error, float(share), _spread(fits))
+        spread = _spread(fits)
+        error = math.hypot(
+            max(error, np.abs(correction).max()),  # of what did not converge
+            _COMMON * spread,
+            _LEAST_ERROR,
+        )
+        measured = Shift(float(shift[0]), float(shift[1]), error, float(share), spread)
     return measured
 
 
-def _search(read: Read, height: int, width: int, position: tuple[float, float]) -> tuple[int, int]:
+def _search(read: Read, height: int, width: int) -> tuple[int, int]:
     """Rows and columns, in whole MS pixels, at which the bands explain PAN best.
 
     Each block counts by its likelihood, so that a few with strong contrast, such as those with
@@ -209,13 +238,13 @@ def _search(read: Read, height: int, width: int, position: tuple[float, float]) 
     steps = 2 * _SEARCH + 1
     cost = np.zeros((steps, steps))
     for extent in _block_extents(height, width, _MARGIN + _SEARCH):
-        if (misfits := _misfits(read(*extent), position)) is not None:
+        if (misfits := _misfits(read(*extent))) is not None:
             cost += misfits
     row, col = np.unravel_index(np.argmin(cost), cost.shape) if cost.any() else (_SEARCH, _SEARCH)
     return int(row) - _SEARCH, int(col) - _SEARCH
 
 
-def _displaced(read: Read, rows: range, cols: range, whole: tuple[int, int]) -> Pixels:
+def _displaced(read: Read, rows: range, cols: range, whole: tuple[int, int]) -> _Pixels:
     """Read MS, and PAN a number of whole MS pixels further; rows and columns start at 0."""
     (ms_rows, pan_rows), (ms_cols, pan_cols) = (
         (slice(max(-by, 0), max(-by, 0) + len(axis)), slice(max(by, 0), max(by, 0) + len(axis)))
@@ -224,11 +253,12 @@ def _displaced(read: Read, rows: range, cols: range, whole: tuple[int, int]) -> 
     down, across = map(abs, whole)
     pixels = read(range(rows.start, rows.stop + down), range(cols.start, cols.stop + across))
     fine = tuple(slice(RATIO * axis.start, RATIO * axis.stop) for axis in (pan_rows, pan_cols))
-    return Pixels(
+    return _Pixels(
         pixels.pan[fine],
         pixels.pan_valid[fine],
         pixels.ms[:, ms_rows, ms_cols],
         pixels.ms_valid[ms_rows, ms_cols],
+        pixels.position,
     )
 
 
@@ -277,19 +307,21 @@ class _Block:
     """Orthonormal basis ``[n, C + 1]`` of the bands and a constant in the n valid pixels."""
     weights: Image
     """Weights ``[n]`` of these pixels, 0..1, from the last fit."""
+    position: tuple[float, float]
+    """Row and column of PAN at the centre of the first MS pixel, without any shift."""
 
-    def sampled(self, position: tuple[float, float]) -> Image:
+    def sampled(self, shift: Image) -> Image:
         """Blurred and sampled PAN ``[n, 3]``, and its derivatives along rows and columns."""
         height, width = self.valid.shape
-        rows, rows_slope = _sampling(height, position[0])
-        cols, cols_slope = _sampling(width, position[1])
+        rows, rows_slope = _sampling(height, self.position[0] + shift[0])
+        cols, cols_slope = _sampling(width, self.position[1] + shift[1])
         blurred, blurred_slope = rows @ self.pan, rows_slope @ self.pan
         images = (blurred @ cols.T, blurred_slope @ cols.T, blurred @ cols_slope.T)
         return np.stack([image[self.valid] for image in images], axis=1)
 
-    def fit(self, position: tuple[float, float], shift: Image) -> _Fit | None:
+    def fit(self, shift: Image) -> _Fit | None:
         """Fit the block with PAN sampled at a shift; None if PAN has too little structure."""
-        columns = self.sampled((position[0] + shift[0], position[1] + shift[1]))
+        columns = self.sampled(shift)
         all_slopes = columns[:, 1:]
         pan, count = columns[:, 0], self.weights.sum()
         variation = float(self.weights @ (pan - self.weights @ pan / count) ** 2)
@@ -325,7 +357,7 @@ def _robust_weights(residual: Image, slopes: Image) -> Image:
     return weights
 
 
-def _misfits(pixels: Pixels, position: tuple[float, float]) -> Image | None:
+def _misfits(pixels: _Pixels) -> Image | None:
     """Negative log likelihood of each shift by whole MS pixels, ``[2 s + 1, 2 s + 1]``.
 
     Only detail is compared, because clouds have little of it. None if there are too few valid
@@ -338,8 +370,8 @@ def _misfits(pixels: Pixels, position: tuple[float, float]) -> Image | None:
     if valid.sum() < _MIN_PIXELS:
         return None
     height, width = pixels.ms_valid.shape
-    rows = _sampling(height - 2 * _MARGIN, position[0])[0]
-    cols = _sampling(width - 2 * _MARGIN, position[1])[0]
+    rows = _sampling(height - 2 * _MARGIN, pixels.position[0])[0]
+    cols = _sampling(width - 2 * _MARGIN, pixels.position[1])[0]
     pan = np.where(pixels.pan_valid, pixels.pan, 0).astype(np.float64)
     pan = _detail(rows @ pan @ cols.T)
     pan = _moderate(pan.reshape(-1)).reshape(pan.shape)
@@ -353,15 +385,15 @@ def _misfits(pixels: Pixels, position: tuple[float, float]) -> Image | None:
     return misfits
 
 
-def _block(pixels: Pixels, position: tuple[float, float]) -> _Block | None:
+def _block(pixels: _Pixels) -> _Block | None:
     """Prepare a block for fitting; None if it has too few valid pixels."""
     valid = _valid(pixels, _MARGIN)
     if valid.sum() < _MIN_PIXELS:
         return None
     bands = pixels.ms[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN][:, valid].astype(np.float64)
     pan = np.where(pixels.pan_valid, pixels.pan, 0).astype(np.float64)
-    block = _Block(pan, valid, _basis(bands), np.ones(bands.shape[1]))
-    columns = block.sampled(position)
+    block = _Block(pan, valid, _basis(bands), np.ones(bands.shape[1]), pixels.position)
+    columns = block.sampled(np.zeros(2))
     target, basis = _moderate(columns[:, 0]), _basis(_moderate(bands))
     for _ in range(_START_ITERATIONS):
         residual = _residual(target, basis, block.weights)
@@ -377,7 +409,7 @@ def _residual(values: Image, basis: Image, weights: Image) -> Image:
     return residual
 
 
-def _valid(pixels: Pixels, margin: int) -> Mask:
+def _valid(pixels: _Pixels, margin: int) -> Mask:
     """MS pixels, without margin, that are valid and have valid PAN within the margin.
 
     Pixels of MS that are 0 in all bands are taken for holes, and so is PAN where it is 0 over a
@@ -502,8 +534,15 @@ def moved_by(shift: tuple[float, float], measured: Shift | None) -> str:
 
 
 def shift_warnings(shift: tuple[float, float], measured: Shift | None) -> list[str]:
-    """Why MS is not moved, where that is worth a warning."""
-    if any(shift) or measured is None or math.isinf(measured.error):
+    """What is not corrected, and why, where that is worth a warning."""
+    if measured is None or math.isinf(measured.error):
+        return []
+    if measured.error <= MAX_ERROR and measured.spread > 1:
+        return [
+            f"the shifts of parts of the scene differ by {measured.spread:.1f} pixels of PAN, and "
+            "all of MS is moved alike: expect coloured fringes, or orthorectify both images first"
+        ]
+    if any(shift):
         return []
     if measured.share <= LEAST_SHARE:
         return [
