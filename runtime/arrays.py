@@ -41,6 +41,7 @@ class ArrayPair(Placed):
     """
 
     name = "MS array"
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -23,6 +23,8 @@ PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[PrecisionChoice, ...] = get_args(PrecisionChoice)
 ZeroBands = Literal["all", "any"]
 ZERO_BANDS: tuple[ZeroBands, ...] = get_args(ZeroBands)
+Georeferencing = Literal["files", "corners"]
+GEOREFERENCING: tuple[Georeferencing, ...] = get_args(Georeferencing)
 ShiftChoice = Literal["auto", "none"] | tuple[float, float]
 """What to do about a shift between PAN and MS; rows and columns of PAN state it."""
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
@@ -60,9 +62,15 @@ class ReadOptions:
         "Where 0 means no data: the bands of an MS pixel that have to be 0 to make it a hole; all, "
         "since some are 0 on dark water, or any.",
     )
+    georeferencing: Georeferencing = option(
+        "files",
+        "Placement of MS on PAN; files: by their georeferencing; corners: both images show the "
+        "same ground from corner to corner, whatever the files say.",
+    )
 
     def __post_init__(self) -> None:
         check_choice("zero_bands", self.zero_bands, ZERO_BANDS)
+        check_choice("georeferencing", self.georeferencing, GEOREFERENCING)
 
 
 class ReadArguments(TypedDict, total=False):
@@ -74,6 +82,7 @@ class ReadArguments(TypedDict, total=False):
     pan_nodata: float | None
     ms_nodata: float | None
     zero_bands: ZeroBands
+    georeferencing: Georeferencing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,6 +189,11 @@ class Source(Protocol):
         ...
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may be wrong with how MS lies on PAN."""
+        ...
+
+    @property
     def bands(self) -> tuple[int, ...]:
         """Bands of MS in use, counted from 1, in the order of the network."""
         ...

@@ -60,6 +60,7 @@ def assume(
     if any(shift):
         source = source.moved(*shift)
     warnings = [
+        *source.warnings,
         *check_band_order(source.band_names, opened.manifest.sensor.bands),
         *check_values(source, pan_scale, ms_scale),
         *shift_warnings(shift, measured),

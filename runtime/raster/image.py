@@ -8,16 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
-from xml.sax.saxutils import escape
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio._path import _parse_path, _vsi_path
-from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.io import DatasetReader, MemoryFile
-from rasterio.transform import Affine
+from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
@@ -32,8 +29,6 @@ BandFiles: TypeAlias = Sequence[str | Path]
 Bands: TypeAlias = Sequence[int | str]
 """Bands by number, counted from 1, or by name."""
 
-_SIDE = 1024
-"""Pixels on a side of what is read at a time to find all holes of an image."""
 _TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
@@ -124,13 +119,14 @@ def _stacked(files: BandFiles, role: str) -> str:
     Raises:
         InputError: if they have several bands, masks, or different grids.
     """
-    bands = []
-    first = None
+    stack: Element | None = None
+    grid: bytes | None = None
     for number, file in enumerate(files, start=1):
         with open_raster(file, role) as image:
-            grid = (image.shape, image.crs, image.transform, image.dtypes[0])
-            first = first or grid
-            if image.count != 1 or grid != first:
+            own = _virtual(image)
+            own_grid = tostring(own) + image.dtypes[0].encode()
+            stack, grid = stack or own, grid or own_grid
+            if image.count != 1 or own_grid != grid:
                 raise InputError(
                     f"{name_of(file)} has {image.count} bands, {image.width} x {image.height} "
                     f"pixels of {image.dtypes[0]}, expected one band on the grid and in the type "
@@ -141,70 +137,42 @@ def _stacked(files: BandFiles, role: str) -> str:
                     f"{name_of(file)} declares a mask, expected nodata values at most; stack the "
                     "bands into one file with gdal_merge.py -separate, or gdalbuildvrt -separate."
                 )
-            name = image.descriptions[0] or Path(file).stem
-            nodata = image.nodatavals[0]
-            texts = f"<Description>{escape(name)}</Description>"
-            if nodata is not None:
+            band = SubElement(
+                stack, "VRTRasterBand", dataType=_TYPES[image.dtypes[0]], band=str(number)
+            )
+            _add(band, "Description", image.descriptions[0] or Path(file).stem)
+            if (nodata := image.nodatavals[0]) is not None:
                 digits = f"{nodata:.0f}" if float(nodata).is_integer() else repr(nodata)
-                texts += f"<NoDataValue>{digits}</NoDataValue>"
-            bands.append(_virtual_band(number, image.dtypes[0], os.path.abspath(file), 1, texts))
-            shape, transform, crs = image.shape, image.transform, image.crs
-    return _virtual(shape, transform, crs, "".join(bands))
+                _add(band, "NoDataValue", digits)
+            source = SubElement(band, "SimpleSource")
+            _add(source, "SourceFilename", os.path.abspath(file), relativeToVRT="0")
+            _add(source, "SourceBand", "1")
+    return "" if stack is None else tostring(stack, encoding="unicode")
 
 
-def _virtual(
-    shape: tuple[int, int], transform: Affine, crs: CRS | None, bands: str, mask: str = ""
-) -> str:
-    """A GDAL virtual dataset of bands and perhaps a mask, as XML."""
-    place = "" if transform.is_identity else ", ".join(map(repr, transform.to_gdal()))
-    return (
-        f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">'
-        + (f"<SRS>{escape(crs.to_wkt())}</SRS>" if crs else "")
-        + (f"<GeoTransform>{place}</GeoTransform>" if place else "")
-        + bands
-        + (f"<MaskBand>{mask}</MaskBand>" if mask else "")
-        + "</VRTDataset>"
-    )
+def _virtual(image: DatasetReader) -> Element:
+    """A GDAL virtual dataset without bands: size and georeferencing of an image."""
+    root = Element("VRTDataset", rasterXSize=str(image.width), rasterYSize=str(image.height))
+    if image.crs:
+        _add(root, "SRS", image.crs.to_wkt())
+    if not image.transform.is_identity:
+        _add(root, "GeoTransform", ", ".join(map(repr, image.transform.to_gdal())))
+    points, crs = image.gcps
+    if points:
+        listed = SubElement(root, "GCPList", Projection=crs.to_wkt() if crs else "")
+        for point in points:
+            places = {"Pixel": point.col, "Line": point.row, "X": point.x, "Y": point.y}
+            places["Z"] = point.z or 0.0
+            SubElement(listed, "GCP", {key: repr(value) for key, value in places.items()})
+    if rpcs := image.tags(ns="RPC"):
+        metadata = SubElement(root, "Metadata", domain="RPC")
+        for key, value in sorted(rpcs.items()):
+            _add(metadata, "MDI", value, key=key)
+    return root
 
 
-def _virtual_band(number: int | None, dtype: str, file: str, band: int, texts: str = "") -> str:
-    """A band of a virtual dataset, read from that of a file; a mask has no number."""
-    place = f' band="{number}"' if number else ""
-    return (
-        f'<VRTRasterBand dataType="{_TYPES[dtype]}"{place}>{texts}<SimpleSource>'
-        f'<SourceFilename relativeToVRT="0">{escape(file)}</SourceFilename>'
-        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
-    )
-
-
-@contextmanager
-def with_mask(
-    image: DatasetReader, bands: Sequence[int], holes: Holes | None
-) -> Iterator[DatasetReader]:
-    """Some bands of an image whose only mask is what :func:`read_rectangle` gives, so that GDAL
-    sees the same holes; with None there is none."""
-    source = _vsi_path(_parse_path(image.name))
-    layers = "".join(
-        _virtual_band(number, image.dtypes[band - 1], source, band)
-        for number, band in enumerate(bands, start=1)
-    )
-    with MemoryFile(ext=".tif") as memory, without_georeferencing_warnings():
-        mask = ""
-        if holes is not None:
-            profile = {"tiled": True, "compress": "deflate", "dtype": "uint8", "count": 1}
-            with memory.open(
-                driver="GTiff", height=image.height, width=image.width, **profile
-            ) as file:
-                for top in range(0, image.height, _SIDE):
-                    for left in range(0, image.width, _SIDE):
-                        rows = range(top, min(top + _SIDE, image.height))
-                        cols = range(left, min(left + _SIDE, image.width))
-                        _, valid = read_rectangle(image, bands, rows, cols, holes)
-                        window = Window.from_slices(*(slice(r.start, r.stop) for r in (rows, cols)))
-                        file.write(valid.astype(np.uint8) * 255, 1, window=window)
-            mask = _virtual_band(None, "uint8", memory.name, 1)
-        with rasterio.open(_virtual(image.shape, image.transform, None, layers, mask)) as virtual:
-            yield virtual
+def _add(parent: Element, name: str, text: str, **attributes: str) -> None:
+    SubElement(parent, name, attributes).text = text
 
 
 def alpha_band(dataset: DatasetReader | WarpedVRT) -> int | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.interpolator import HALO, RATIO
+from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.sources import MSAxis
 
 RATIO_TOLERANCE = 0.02
@@ -24,12 +25,61 @@ _HALF = 0.5 + 1e-6
 _DIGITS = 9
 """Decimals of a place on PAN that are not rounding errors of the georeferencing."""
 
-Points = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+AnyScalar = TypeVar("AnyScalar", bound=np.generic)
+Coordinates = NDArray[np.float64]
+Points = Callable[[Coordinates, Coordinates], Coordinates]
 """Maps rows and columns of MS to those of PAN, ``[2, n]``."""
 Size = tuple[int, int]
 """Height and width in pixels."""
 Axes = tuple[MSAxis, MSAxis]
 """Of rows and of columns."""
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How an image is read so that its rows and columns run like those of PAN: transposed, then
+    reversed."""
+
+    transposed: bool = False
+    reversed: tuple[bool, bool] = (False, False)
+    """Whether the rows and the columns are, after the transposition."""
+
+    def size(self, native: Size) -> Size:
+        """Size of the image as it is read."""
+        return (native[1], native[0]) if self.transposed else native
+
+    def native(self, rows: range, cols: range, size: Size) -> tuple[range, range]:
+        """Rows and columns in the file, of an image of that size as it is read."""
+        rows, cols = (
+            range(whole - part.stop, whole - part.start) if turned else part
+            for part, whole, turned in zip((rows, cols), size, self.reversed, strict=True)
+        )
+        return (cols, rows) if self.transposed else (rows, cols)
+
+    def places(self, row: Coordinates, col: Coordinates, size: Size) -> Coordinates:
+        """Places ``[2, n]`` in the file, of an image of that size as it is read."""
+        row, col = (
+            whole - part if turned else part
+            for part, whole, turned in zip((row, col), size, self.reversed, strict=True)
+        )
+        return np.stack([col, row] if self.transposed else [row, col])
+
+    def apply(self, native: NDArray[AnyScalar]) -> NDArray[AnyScalar]:
+        """Turn values ``[..., h, w]`` as they are in the file."""
+        values = native.swapaxes(-1, -2) if self.transposed else native
+        rows, cols = (slice(None, None, -1 if turned else None) for turned in self.reversed)
+        return values[..., rows, cols]
+
+
+def orient(ms: Size, to_pan: Points) -> Orientation:
+    """The orientation in which an image lies most nearly like PAN, by its middle."""
+    row, col = np.array(ms) / 2
+    here, below, right = to_pan(np.array([row, row + 1, row]), np.array([col, col, col + 1])).T
+    steps = np.stack([below - here, right - here])  # in PAN, along rows and columns of the file
+    transposed = bool(abs(steps[0, 1]) + abs(steps[1, 0]) > abs(steps[0, 0]) + abs(steps[1, 1]))
+    if transposed:
+        steps = steps[::-1]
+    return Orientation(transposed, (bool(steps[0, 0] < 0), bool(steps[1, 1] < 0)))
 
 
 @dataclass(frozen=True)
@@ -47,11 +97,6 @@ class Placement:
     """Where rows and columns of MS, or of warped MS, lie on PAN."""
     resampled: bool
     """Whether MS has to be warped, because a shift alone does not bring it onto the grid."""
-
-    @property
-    def warped_size(self) -> Size:
-        """Height and width of MS when it is warped, with its halo."""
-        return len(self.rows) // RATIO + 2 * HALO, len(self.cols) // RATIO + 2 * HALO
 
     def ms_parts(self, rows: range, cols: range) -> tuple[tuple[range, range], Axes]:
         """What to read for a rectangle of PAN: rows and columns of MS, and how they lie on it."""
@@ -137,18 +182,17 @@ def place(
                 f"{top:.0f} to {bottom:.0f} and columns {left:.0f} to {right:.0f}{by}, PAN has "
                 f"{pan[0]} x {pan[1]}; give images of the same place."
             )
-        far_axis, axis = (
-            MSAxis(axis.begin + by, axis.scale) if axis and not resampled else MSAxis(0.0)
-            for by in (far, move)
-        )
+        if axis is None or resampled:  # warped MS begins where MS does
+            axis = MSAxis(round(float(values.min()), _DIGITS))
+        far_axis, axis = (MSAxis(axis.begin + by, axis.scale) for by in (far, move))
         # Less than half a pixel of PAN does not count, as pixels of MS begin at its nearest edge.
         seen = _snapped(first + _HALF, last - _HALF, far_axis)
         covered.append(range(max(seen.start, 0), min(seen.stop, size)))
         moved.append(axis)
         grids.append(_snapped(covered[-1].start, covered[-1].stop, axis))
     if resampled:
-        moved = [MSAxis(grid.start - RATIO * HALO) for grid in grids]
-        ms = len(grids[0]) // RATIO + 2 * HALO, len(grids[1]) // RATIO + 2 * HALO
+        spans = [round(float(np.ptp(values)), _DIGITS) for values in outline]
+        ms = math.ceil(spans[0] / RATIO), math.ceil(spans[1] / RATIO)
     inside = []
     for grid, axis, coarse, fine in zip(grids, moved, ms, pan, strict=True):
         first = max(grid.start, axis.edge(0), 0)

@@ -548,7 +548,7 @@ def shift_warnings(shift: tuple[float, float], measured: Shift | None) -> list[s
         return [
             f"the bands of MS explain {measured.share:.0%} of the variance of blurred PAN, where "
             f"more than {LEAST_SHARE:.0%} is usual; the two may show different places or dates, or "
-            "be displaced by far (GCPs and RPCs do not place MS)"
+            "be displaced by far"
         ]
     if measured.length <= 1:
         return []

@@ -6,16 +6,15 @@ import copy
 from contextlib import ExitStack
 from functools import cached_property
 
-from rasterio.enums import Resampling
+import numpy as np
+from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
-from rasterio.vrt import WarpedVRT
 
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.raster.fingerprint import fingerprint
-from ssdiff_trt.runtime.raster.georeferencing import is_georeferenced, ms_to_pan
+from ssdiff_trt.runtime.raster.georeferencing import HOW_PLACED, is_georeferenced, map_pair
 from ssdiff_trt.runtime.raster.image import (
     BandFiles,
     Holes,
@@ -27,9 +26,15 @@ from ssdiff_trt.runtime.raster.image import (
     name_of,
     open_raster,
     read_rectangle,
-    with_mask,
 )
-from ssdiff_trt.runtime.raster.placement import Placed, place
+from ssdiff_trt.runtime.raster.placement import (
+    Coordinates,
+    Orientation,
+    Placed,
+    orient,
+    place,
+)
+from ssdiff_trt.runtime.raster.warp import read_warped
 from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
 
 
@@ -54,7 +59,9 @@ class Scene(Placed):
         pan_holes: values that mean no data in PAN.
         ms_holes: values that mean no data in MS.
         shift: rows and columns of PAN by which MS is moved; see :meth:`moved`.
-        placement: how MS lies on PAN.
+        map: the places of MS on PAN, by the files, without the shift.
+        orientation: how MS is turned for its rows and columns to run like those of PAN.
+        placement: how MS, turned, lies on PAN.
     """
 
     def __init__(
@@ -77,7 +84,8 @@ class Scene(Placed):
             check_nodata(options.pan_nodata, "pan_nodata", self.pan)
             check_nodata(options.ms_nodata, "ms_nodata", self.ms)
             self.pan_holes, self.ms_holes = choose_holes(options)
-            self._stack = stack
+            self.map = map_pair(self.pan, self.ms, corners=options.georeferencing == "corners")
+            self.orientation = orient(self.ms.shape, self.map.to_pan)
             self._place((0.0, 0.0))
             self._stack = stack.pop_all()
 
@@ -98,7 +106,18 @@ class Scene(Placed):
         return name_of(self.ms)
 
     def describe(self) -> str:
-        return describe_sizes(self.pan.shape, self.ms.shape)
+        placed = HOW_PLACED.get(self.map.kind, "")
+        return describe_sizes(self.pan.shape, self.ms.shape) + placed
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        named = [name_of(image) for image in (self.pan, self.ms) if is_georeferenced(image)]
+        if self.map.kind != "corners" or not named:
+            return ()
+        return (
+            f"the georeferencing of {' and '.join(named)} is ignored: PAN and MS are taken to show "
+            "the same ground from corner to corner",
+        )
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -131,54 +150,53 @@ class Scene(Placed):
         return fingerprint(self.pan, self.ms)
 
     def _place(self, shift: tuple[float, float]) -> None:
-        """Set the grid for a shift, and what MS is read from."""
+        """Set the grid for a shift."""
         self.shift = shift
-        to_pan = ms_to_pan(self.pan, self.ms)
+        size, turn = self.orientation.size(self.ms.shape), self.orientation
         names = name_of(self.pan), name_of(self.ms)
-        self.placement = place(self.pan.shape, self.ms.shape, to_pan, shift, names)
-        if self.placement.resampled:
-            self._ms_source: WarpedVRT = self._stack.enter_context(self._warped())
-
-    def _warped(self) -> WarpedVRT:
-        """MS on PAN's grid divided by 4, with its halo."""
-        if not is_georeferenced(self.pan):
+        self.placement = place(
+            self.pan.shape,
+            size,
+            lambda row, col: self.map.to_pan(*turn.places(row, col, size)),
+            shift,
+            names,
+        )
+        if self.placement.resampled and self.map.kind == "corners":
             raise InputError(
-                f"{name_of(self.pan)} is {self.pan.width} x {self.pan.height} pixels and "
-                f"{name_of(self.ms)} {self.ms.width} x {self.ms.height}; without georeferencing "
-                "PAN must be 4 times as large, to within one MS pixel."
+                f"{names[0]} is {self.pan.width} x {self.pan.height} pixels and {names[1]} "
+                f"{self.ms.width} x {self.ms.height}; without georeferencing PAN must be 4 times "
+                "as large, to within one MS pixel."
             )
-        row, col = (
-            axis.begin - move for axis, move in zip(self.placement.axes, self.shift, strict=True)
-        )
-        height, width = self.placement.warped_size
-        local = None if self.pan.crs else "EPSG:3857"  # GDAL wants a name even for no projection
-        return WarpedVRT(
-            self._ms_with_mask,
-            src_crs=self.ms.crs or local,
-            crs=self.pan.crs or local,
-            transform=self.pan.transform * Affine.translation(col, row) * Affine.scale(RATIO),
-            height=height,
-            width=width,
-            resampling=Resampling.cubic,
-            tolerance=1e-6,  # of a pixel; 0 is refused
-            add_alpha=True,
-        )
 
-    @cached_property
-    def _ms_with_mask(self) -> DatasetReader:
-        """The bands of MS in use, with a mask of all their holes if there may be any."""
-        holes = self.ms_holes if _may_have_holes(self.ms, self.ms_values) else None
-        return self._stack.enter_context(with_mask(self.ms, self.bands, holes))
+    @property
+    def ms_transform(self) -> Affine | None:
+        """Geotransform of MS in the CRS of PAN, if the pixels that are read are on it."""
+        plain = self.orientation == Orientation() and not self.resampled
+        same = self.map.kind in ("map", "local") and self.ms.crs == self.pan.crs
+        return self.ms.transform if plain and same else None
 
     def read(self, rows: range, cols: range) -> Pixels:
         pan, pan_valid = read_rectangle(self.pan, [self.pan_band], rows, cols, self.pan_holes)
         ms_part, axes = self.placement.ms_parts(rows, cols)
         if self.resampled:
-            bands, holes = range(1, len(self.bands) + 1), Holes()
-            ms, ms_valid = read_rectangle(self._ms_source, bands, *ms_part, holes)
+            ms, ms_valid = read_warped(self._read_ms, self.ms.shape, self._places, *ms_part)
         else:
-            ms, ms_valid = read_rectangle(self.ms, self.bands, *ms_part, self.ms_holes)
+            turn, size = self.orientation, self.orientation.size(self.ms.shape)
+            values, valid = self._read_ms(*turn.native(*ms_part, size))
+            ms, ms_valid = turn.apply(values), turn.apply(valid)
         return Pixels(pan[0], pan_valid, ms, ms_valid, axes)
+
+    def _read_ms(self, rows: range, cols: range) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """MS as it is in the file."""
+        return read_rectangle(self.ms, self.bands, rows, cols, self.ms_holes)
+
+    def _places(self, row: Coordinates, col: Coordinates) -> Coordinates:
+        """Places in MS of places in warped MS."""
+        pan_row, pan_col = (
+            axis.begin - move + axis.scale * place
+            for axis, move, place in zip(self.placement.axes, self.shift, (row, col), strict=True)
+        )
+        return self.map.to_ms(pan_row, pan_col)
 
 
 def _may_have_holes(image: DatasetReader, values: ValueType) -> bool:

@@ -85,7 +85,7 @@ def fuse(
     with Scene(pan, ms, reading) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
         target = RasterOutput(path, scene, writing)
-        for warning in target.warnings:
+        for warning in (*scene.warnings, *target.warnings):
             progress.warn(warning)
         memory = 8 * _IMAGES * len(scene.bands) * len(scene.rows) * len(scene.cols)
         if memory > _LARGE:

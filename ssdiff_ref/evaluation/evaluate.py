@@ -40,7 +40,14 @@ if TYPE_CHECKING:
 
 _OF_FUSING = ("bundle", "method", "precision", "shift")
 """Options without effect on fused rasters."""
-_OF_A_PAIR = ("pan_band", "pan_full_scale", "pan_nodata", "ms_nodata", "zero_bands")
+_OF_A_PAIR = (
+    "pan_band",
+    "pan_full_scale",
+    "pan_nodata",
+    "ms_nodata",
+    "zero_bands",
+    "georeferencing",
+)
 """Options of PAN and MS as rasters."""
 
 

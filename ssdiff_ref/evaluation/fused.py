@@ -13,6 +13,7 @@ from rasterio.io import DatasetReader
 from ssdiff_ref.protocol.datasets import sensor_scale
 from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.raster.georeferencing import crs_name
 from ssdiff_trt.runtime.raster.image import (
     Bands,
     Holes,
@@ -128,8 +129,8 @@ def _check_grid(image: DatasetReader, reference: DatasetReader) -> None:
         return
     if image.crs != reference.crs:
         raise InputError(
-            f"{image.name} is in {image.crs}, expected {reference.crs} as {reference.name}; warp "
-            "it to that grid."
+            f"{image.name} is in {crs_name(image.crs)}, expected {crs_name(reference.crs)} as "
+            f"{reference.name}; warp it to that grid."
         )
     to_reference = ~reference.transform * image.transform
     corners = ((0, 0), (image.width, 0), (0, image.height), (image.width, image.height))

@@ -164,6 +164,8 @@ def open_pair(
         pan_scale, scale = choose_scales(scene, options, sensor_scale(optics))
         whole = read_whole(scene)
         resampled = scene.resampled
+        for warning in scene.warnings:
+            progress.warn(warning)
         bands_used = ",".join(map(str, scene.bands))
     position = whole.position
     height, width = whole.ms_valid.shape
@@ -186,8 +188,8 @@ def open_pair(
         )
     if resampled:
         progress.warn(
-            "MS has to be warped to PAN's grid (cubic), and the warped MS is evaluated; for scores "
-            "comparable with others, give a pair on aligned grids"
+            "MS has to be warped to PAN's grid (Lanczos), and the warped MS is evaluated; for "
+            "scores comparable with others, give a pair on aligned grids"
         )
     down, right = (p - GROUND_POSITION for p in position)
     if max(abs(down), abs(right)) > ON_GRID:

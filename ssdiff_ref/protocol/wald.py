@@ -81,6 +81,8 @@ def simulate(
     progress, folder = progress or Progress(), Path(output)
     _check_folder(folder, (pan, ms), overwrite)
     with Scene(pan, ms, ReadOptions(**reading)) as scene:
+        for warning in scene.warnings:
+            progress.warn(warning)
         optics = fit_sensor(sensor, len(scene.bands))
         layers = _degrade(scene, optics)
         tags = {
@@ -105,7 +107,7 @@ def simulate(
                 os.rename(staging, folder)
     progress.note(f"MTF of {optics.name}: {optics.mtf_source}")
     if scene.resampled:
-        progress.warn("MS had to be warped to PAN's grid (cubic); the reference is the warped MS")
+        progress.warn("MS had to be warped to PAN's grid (Lanczos); the reference is the warped MS")
     for layer in layers:
         height, width = layer.valid.shape
         nodata_share = "" if layer.valid.all() else f", {1 - layer.valid.mean():.1%} nodata"
@@ -165,12 +167,12 @@ def _ms_grid(scene: Scene, row: int, col: int) -> Affine:
     """Transform of MS starting at a row and column of PAN, in the CRS of PAN."""
     down, right = (position - GROUND_POSITION for position in scene.position)
     corner = scene.pan.transform * Affine.translation(col + right, row + down)
-    if scene.resampled or scene.ms.crs != scene.pan.crs or scene.ms.transform.is_identity:
+    if scene.ms_transform is None:
         # Without georeferencing the unit is pixels of PAN: the transform still has to state the
         # half-pixel offset between the reduced grids.
         return corner * Affine.scale(RATIO)
-    ms_col, ms_row = ~scene.ms.transform * (corner * (0, 0))
-    return scene.ms.transform * Affine.translation(round(ms_col), round(ms_row))
+    ms_col, ms_row = ~scene.ms_transform * (corner * (0, 0))
+    return scene.ms_transform * Affine.translation(round(ms_col), round(ms_row))
 
 
 def _check_folder(folder: Path, sources: Sequence[str | Path], overwrite: bool) -> None:

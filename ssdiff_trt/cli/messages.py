@@ -71,7 +71,7 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
     progress.note(f"Full scale: PAN {assumptions.pan_scale}, MS {assumptions.ms_scale}")
     measured, shift = assumptions.measured_shift, assumptions.shift
     if assumptions.source.resampled:
-        progress.note("MS is warped onto PAN's grid (cubic)")
+        progress.note("MS is warped onto PAN's grid (Lanczos)")
     elif not any(shift) and max(map(abs, off := misfit(assumptions.source))) > 0.05:
         progress.note(f"MS lies {offset(off)} off PAN's grid; the interpolator corrects that")
     if any(shift):

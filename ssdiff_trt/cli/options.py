@@ -148,6 +148,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "pan_nodata": {"type": float, "metavar": "VALUE"},
     "ms_nodata": {"type": float, "metavar": "VALUE"},
     "zero_bands": {"type": click.Choice(groups.ZERO_BANDS)},
+    "georeferencing": {"type": click.Choice(groups.GEOREFERENCING)},
     "full_scale": {"type": float, "metavar": "DN"},
     "pan_full_scale": {"type": float, "metavar": "DN"},
     "shift": {"callback": shift_choice, "metavar": "auto|none|ROWS,COLS"},

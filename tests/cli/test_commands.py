@@ -13,7 +13,15 @@ import pytest
 import rasterio
 
 from ssdiff_trt.cli.trt import cli
-from ssdiff_trt.runtime.options import BACKENDS, DRIVERS, DTYPES, PRECISIONS, SAMPLERS, ZERO_BANDS
+from ssdiff_trt.runtime.options import (
+    BACKENDS,
+    DRIVERS,
+    DTYPES,
+    GEOREFERENCING,
+    PRECISIONS,
+    SAMPLERS,
+    ZERO_BANDS,
+)
 from tests.support.commands import call
 
 
@@ -160,6 +168,7 @@ def test_choices_on_the_command_line_are_those_of_the_library():
         "dtype": DTYPES,
         "driver": DRIVERS,
         "zero_bands": ZERO_BANDS,
+        "georeferencing": GEOREFERENCING,
     }
 
 
