@@ -73,7 +73,7 @@ class SensorScale(_Strict):
     name: str
     bands: tuple[str, ...]
     """Band names in the order that the network expects."""
-    full_scale: float = Field(gt=0)
+    full_scale: float = Field(gt=0, allow_inf_nan=False)
     """Digital number that corresponds to 1; inputs of the network are divided by it."""
 
 

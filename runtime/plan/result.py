@@ -28,7 +28,7 @@ class Counts:
     beyond_pan: int = 0
     """Valid PAN pixels below 0 or above full scale."""
     beyond_ms: int = 0
-    """Valid MS pixels likewise; the result is within 0 and full scale."""
+    """Valid MS pixels likewise."""
     partly_zero: int = 0
     """Valid MS pixels with a band at 0, where 0 means no data."""
     clipped: int = 0
@@ -80,15 +80,16 @@ class Result:
     def run_warnings(self) -> Iterator[str]:
         """Warnings that only the run could give."""
         counts, taken = self.counts, self.plan.assumptions
-        for role, beyond, scale in (
-            ("PAN", counts.beyond_pan, taken.pan_scale),
-            ("MS", counts.beyond_ms, taken.ms_scale),
-        ):
+        limits = (
+            (counts.beyond_pan, "PAN", taken.pan_scale, "detail is limited to that range"),
+            (counts.beyond_ms, "MS", taken.ms_scale, "the rest of them is MS, interpolated"),
+        )
+        for beyond, role, scale, effect in limits:
             if beyond:
                 yield (
                     f"{counted(beyond, 'valid pixel')} of {role} below 0 or above full scale "
-                    f"{scale.value:g}; the result is limited to that range; if the data has a "
-                    "larger one, pass `full_scale`"
+                    f"{scale.value:g}: {effect}; if the data has a larger full scale, pass "
+                    "`full_scale`"
                 )
         yield from partly_zero_warning(counts.partly_zero)
         if counts.clipped:

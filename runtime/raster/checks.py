@@ -17,6 +17,10 @@ from ssdiff_trt.runtime.interpolator import HALO, RATIO
 from ssdiff_trt.runtime.raster.radiometry import STATED, Scale
 from ssdiff_trt.runtime.sources import Source, ValueType
 
+_USUAL = (1, 255, 1023, 2047, 4095, 10000, 16383, 65535)
+"""Full scales of reflectance, of 8, 10, 11 and 12 bits, of reflectance times 10000, of 14 and 16
+bits."""
+_PARAMETERS = {"PAN": "pan_full_scale", "MS": "full_scale"}
 _PATCHES = 5
 """Patches along each axis."""
 _SIDE = 64
@@ -29,6 +33,10 @@ class Survey:
 
     largest: float
     """Largest value; 0 if no pixel of the sample is valid."""
+    middle: float
+    """Median of the largest values of the pixels."""
+    upper: float
+    """95 % quantile of these."""
     zeros: float
     """Share of the valid pixels that are exactly 0 in every band, 0..1."""
 
@@ -37,7 +45,7 @@ def check_values(source: Source, pan_scale: Scale, ms_scale: Scale) -> list[str]
     """Warnings where a sample of the pixels contradicts the assumed full scale or nodata.
 
     Raises:
-        InputError: if the values are reflectance in 0..1 and no full scale was stated.
+        InputError: if the values cannot be meant for that full scale.
     """
     pan, ms = survey(source)
     return [
@@ -46,7 +54,7 @@ def check_values(source: Source, pan_scale: Scale, ms_scale: Scale) -> list[str]
             (source.pan_values, pan, pan_scale),
             (source.ms_values, ms, ms_scale),
         )
-        for check in (_undeclared_holes, _implausible_scale)
+        for check in (_undeclared_holes, _wrong_scale, _implausible_scale)
         for warning in check(values, sample, scale)
     ]
 
@@ -68,6 +76,20 @@ def _undeclared_holes(values: ValueType, sample: Survey, scale: Scale) -> Iterat
             f"{sample.zeros:.0%} of the sampled {values.role} pixels are 0 and no nodata is "
             f"declared; if these pixels are empty, pass `{values.role.lower()}_nodata=0`"
         )
+
+
+def _wrong_scale(values: ValueType, sample: Survey, scale: Scale) -> Iterator[str]:
+    """Refuse values most of which lie beyond a stated full scale, or many beyond an assumed one."""
+    stated = scale.reason == STATED
+    if (sample.middle if stated else sample.upper) > scale.value:
+        share = "half" if stated else "5 %"
+        fits = next((usual for usual in _USUAL if usual >= sample.largest), sample.largest)
+        raise InputError(
+            f"More than {share} of the sampled {values.role} pixels lie above full scale {scale}, "
+            f"up to {sample.largest:.4g}, so the result would be capped; state the full scale of "
+            f"{values.role}, such as `{_PARAMETERS[values.role]}={fits:g}`."
+        )
+    yield from ()
 
 
 def _implausible_scale(values: ValueType, sample: Survey, scale: Scale) -> Iterator[str]:
@@ -128,5 +150,8 @@ def _spread(grid: range) -> list[range]:
 def _survey(values: NDArray[np.float32]) -> Survey:
     """A survey of valid pixels ``[C, n]``."""
     if not values.size:
-        return Survey(0, 0)
-    return Survey(float(values.max()), float(np.mean((values == 0).all(axis=0))))
+        return Survey(0, 0, 0, 0)
+    largest = values.max(axis=0)
+    middle, upper = np.quantile(largest, [0.5, 0.95])
+    zeros = np.mean((values == 0).all(axis=0))
+    return Survey(float(largest.max()), float(middle), float(upper), float(zeros))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.sources import Source, ValueType
 
@@ -41,9 +42,23 @@ def choose_scale(values: ValueType, stated: float | None, default: Scale) -> Sca
 
 
 def choose_scales(source: Source, options: PairOptions, default: Scale) -> tuple[Scale, Scale]:
-    """Full scales of PAN and MS of a source; see :func:`choose_scale`."""
+    """Full scales of PAN and MS of a source; see :func:`choose_scale`.
+
+    Bits that one of the images declares count for both.
+
+    Raises:
+        InputError: if the two differ and were neither stated nor declared.
+    """
     of_pan = options.full_scale if options.pan_full_scale is None else options.pan_full_scale
-    return (
-        choose_scale(source.pan_values, of_pan, default),
-        choose_scale(source.ms_values, options.full_scale, default),
-    )
+    pan_values, ms_values = source.pan_values, source.ms_values
+    pan_default = choose_scale(ms_values, None, default) if ms_values.bits else default
+    ms_default = choose_scale(pan_values, None, default) if pan_values.bits else default
+    pan = choose_scale(pan_values, of_pan, pan_default)
+    ms = choose_scale(ms_values, options.full_scale, ms_default)
+    known = of_pan is not None or (pan_values.bits and ms_values.bits)
+    if pan.value != ms.value and not known:
+        raise InputError(
+            f"The full scale of PAN would be {pan} and that of MS {ms}, and one product has one; "
+            "state `full_scale`, and `pan_full_scale` if that of PAN does differ."
+        )
+    return pan, ms

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.tiles.batch import Tiles
-from ssdiff_trt.runtime.tiles.canvas import Canvas
+from ssdiff_trt.runtime.tiles.canvas import LIMIT, Canvas
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs
 
 
@@ -18,7 +18,8 @@ class Assembly:
 
     Args:
         canvas: blends images of tiles.
-        finish: receives each complete window, and its pixels ``[C, rows, cols]``, 0..1.
+        finish: receives each complete window, and its pixels ``[C, rows, cols]`` in units of full
+            scale.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Assembly:
         assert places is not None
         self._begin(inputs)
         for (i, j), image in zip(places, images, strict=True):
+            if (excess := inputs.excess.get((i, j))) is not None:
+                image = (image + excess).clip(-LIMIT, LIMIT)
             self._canvas.add(inputs.window, i, j, image)
         self._close()
 

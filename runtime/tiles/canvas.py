@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.tiles.tiling import Axis, Window
 
-_ONE = 1 << 28  # 1.0 in fixed point; the sum of four tiles of value 1 still fits into int32
+LIMIT = 7.9
+"""Largest magnitude of values that can be blended."""
+_ONE = 1 << 28  # 1.0 in fixed point, so that values below 8 fit into int32
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Canvas:
             self._sums[:, :, : self._right.shape[2]] += self._right
 
     def add(self, window: Window, i: int, j: int, image: NDArray[np.float32]) -> None:
-        """Add the image of tile ``(i, j)``, ``[C, tile, tile]`` with values in 0..1."""
+        """Add the image of tile ``(i, j)``, ``[C, tile, tile]`` with values up to ``LIMIT``."""
         rows = slice(self.rows.begins[i], self.rows.end(i))
         cols = slice(self.cols.begins[j], self.cols.end(j))
         weights = np.outer(self.rows.weights(i), self.cols.weights(j) * _ONE).astype(np.float32)
@@ -68,7 +70,7 @@ class Canvas:
         ] += np.rint(values * weights).astype(np.int32)
 
     def close(self, window: Window) -> NDArray[np.float32]:
-        """Finish a window and return its pixels ``[C, rows, cols]``, 0..1."""
+        """Finish a window and return its pixels ``[C, rows, cols]``."""
         rows, cols = window.write
         self._right = self._sums[:, :, len(cols) :]
         self._below[:, :, cols.start : cols.stop] = 0

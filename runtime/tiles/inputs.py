@@ -38,6 +38,9 @@ class WindowInputs:
     """Valid MS pixels likewise."""
     partly_zero: int
     """Valid MS pixels with a band at 0, where 0 means no data."""
+    excess: dict[tuple[int, int], NDArray[np.float32]]
+    """Of tiles with MS below 0 or above full scale, which the network's images cannot be: that part
+    of MS, interpolated, ``[C, tile, tile]`` in units of full scale; 0 elsewhere."""
 
     def without_tiles(self) -> WindowInputs:
         """The rest, once the tiles are sent: they are nearly all of its memory."""
@@ -106,10 +109,16 @@ def prepare(
     pan = np.array(pans, np.float32).reshape(-1, 1, tile, tile) / np.float32(pan_scale)
     haloed = np.array(coarse, np.float32).reshape(-1, len(source.bands), low, low)
     haloed /= np.float32(ms_scale)
-    lms = np.empty((len(places), len(source.bands), tile, tile), np.float32)
-    for position in set(positions):
-        alike = [index for index, other in enumerate(positions) if other == position]
-        lms[alike] = interpolate_with_halo(haloed[alike], position)
+    outside = haloed - haloed.clip(0, 1)
+    concerned = np.flatnonzero(outside.any(axis=(1, 2, 3)))
+
+    def interpolated(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Tiles of MS on PAN's grid, ``[N, C, tile, tile]``."""
+        lms = np.empty((len(places), len(source.bands), tile, tile), np.float32)
+        for position in set(positions):
+            alike = [index for index, other in enumerate(positions) if other == position]
+            lms[alike] = interpolate_with_halo(images[alike], position)
+        return mirrored(lms)
 
     def mirrored(images: NDArray[np.float32], ratio: int = 1) -> NDArray[np.float32]:
         """Tiles that reach beyond the scene, from those inside it."""
@@ -122,9 +131,11 @@ def prepare(
     tiles = Tiles(
         noise=_noise(seed, len(source.bands), window, places, (top, left)),
         pan=mirrored(pan),
-        lms=mirrored(lms),
+        lms=interpolated(haloed),
         ms=mirrored(haloed[..., HALO:-HALO, HALO:-HALO], RATIO),
     )
+
+    excess = interpolated(outside) if concerned.size else tiles.lms
 
     out_rows, out_cols = (
         range(w.start - s.start, w.stop - s.start)
@@ -144,6 +155,7 @@ def prepare(
         beyond_pan=int(pan_beyond[out].sum()),
         beyond_ms=int(ms_beyond.sum()),
         partly_zero=int(partly_zero(ms, ms_valid, source.ms_values).sum()),
+        excess={places[index]: excess[index] for index in concerned},
     )
 
 

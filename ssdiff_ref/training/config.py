@@ -32,7 +32,7 @@ class Source(_Strict):
     """Bands to use, counted from 1; all by default."""
     pan: str | None = None
     """Raster of real PAN, resampled to the grid of the bands; PAN is simulated by default."""
-    full_scale: float | None = Field(default=None, gt=0)
+    full_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Digital number that PanCollection files are divided by; 2047 by default."""
     decimations: tuple[int, ...] = (1,)
     """Factors by which the source is decimated to give the ground truth, 1 to 8.

@@ -74,7 +74,10 @@ class DistanceFromEdge(StandIn):
 
 def test_border_pixels_lie_inside_a_tile(make_pair, run):
     """Networks err at the edges of tiles, so the outer pixels of a scene must not be such edges."""
-    result = run(make_pair(), DistanceFromEdge(), dtype="float32", full_scale=64)
+    pair = make_pair(
+        pan={"pixels": smooth((1, 160, 192)) // 32}, ms={"pixels": smooth((4, 40, 48)) // 32}
+    )
+    result = run(pair, DistanceFromEdge(), dtype="float32", full_scale=64)
     assert read_raster(result.output).min() >= 6
 
 
@@ -275,10 +278,53 @@ def test_values_beyond_full_scale_are_counted(make_pair, run):
     pixels[1, 3, 5:8] = 3000
     result = run(make_pair(ms={"pixels": pixels}))
     assert (result.counts.beyond_pan, result.counts.beyond_ms) == (0, 3)
-    assert read_raster(result.output).max() == 2047
+    assert (np.argwhere(read_raster(result.output)[[0, 2, 3]] > 2047)).size == 0
+    assert read_raster(result.output)[1, 12:16, 20:32].max() > 2900
     result = run(make_pair(ms={"pixels": pixels}), name="other.tif", full_scale=4095)
     assert result.counts.beyond_ms == 0
     assert read_raster(result.output).max() > 2900
+
+
+@pytest.mark.parametrize("overlap", [16, 32])
+def test_what_the_network_cannot_be_is_that_of_ms(make_pair, run, overlap):
+    """Negative reflectance, and clouds above full scale; elsewhere nothing changes."""
+    plain = (smooth((4, 60, 80), seed=2) / 2047).astype(np.float32)
+    beyond = plain.copy()
+    beyond[:, 10:20, 10:20], beyond[2, 30:40, 50:60] = -0.05, 1.37
+    results = []
+    for name, pixels in (("plain.tif", plain), ("beyond.tif", beyond)):
+        pan = {"pixels": (smooth((1, 240, 320)) / 2047).astype(np.float32)}
+        pair = make_pair(240, 320, pan=pan, ms={"pixels": pixels})
+        options = {"full_scale": 1, "shift": "none", "tile_overlap": overlap}
+        results.append(read_raster(run(pair, name=name, **options).output))
+    np.testing.assert_allclose(results[1][:, 52:68, 52:68], -0.05, atol=1e-3)
+    np.testing.assert_allclose(results[1][2, 132:148, 212:228], 1.37, atol=6e-3)
+    far = np.s_[:, 200:, :120]
+    np.testing.assert_array_equal(results[0][far], results[1][far])
+
+
+@pytest.mark.parametrize(
+    ("of_pan", "of_ms", "options", "sentence"),
+    [
+        (30, 30, {}, "More than 5 % of the sampled PAN .* up to 54000.* `pan_full_scale=65535`"),
+        (1, 30, {}, "More than 5 % of the sampled MS .* `full_scale=65535`"),
+        (
+            1,
+            1,
+            {"full_scale": 1},
+            "More than half of the sampled PAN pixels lie above full scale 1",
+        ),
+        (1, 1, {"full_scale": 1, "pan_full_scale": 2047}, "More than half of the sampled MS"),
+    ],
+)
+def test_a_full_scale_that_would_cap_much_is_refused(
+    make_pair, run, of_pan, of_ms, options, sentence
+):
+    pair = make_pair(
+        pan={"pixels": smooth((1, 160, 192)) * of_pan}, ms={"pixels": smooth((4, 40, 48)) * of_ms}
+    )
+    with pytest.raises(SSDiffError, match=sentence):
+        run(pair, **options)
 
 
 def test_full_scale_comes_from_the_user_the_file_or_the_sensor(make_pair, run):
@@ -291,10 +337,12 @@ def test_full_scale_comes_from_the_user_the_file_or_the_sensor(make_pair, run):
     result = run(make_pair(ms={"nbits": 12}), name="nbits.tif")
     assert (result.plan.assumptions.ms_scale.value, result.plan.assumptions.pan_scale.value) == (
         4095,
-        2047,
+        4095,
     )
     eight = {"pixels": (smooth((4, 40, 48)) // 8).astype(np.uint8)}
-    result = run(make_pair(ms=eight), name="eight.tif", bands=(1, 2, 3, 4))
+    with pytest.raises(SSDiffError, match=r"PAN would be 2047 .* of MS 255 .* state `full_scale`"):
+        run(make_pair(ms=eight), name="eight.tif", bands=(1, 2, 3, 4))
+    result = run(make_pair(ms=eight), name="eight.tif", bands=(1, 2, 3, 4), pan_full_scale=2047)
     assert (result.plan.assumptions.ms_scale.value, result.plan.assumptions.pan_scale.value) == (
         255,
         2047,

@@ -123,7 +123,7 @@ def test_a_fourth_byte_band_that_gdal_calls_alpha_can_be_chosen(make_pair, run):
         assert file.colorinterp[3] == ColorInterp.alpha
     with pytest.raises(SSDiffError, match="four 8-bit bands and the last is marked as alpha"):
         run(pair)
-    result = run(pair, bands=(1, 2, 3, 4))
+    result = run(pair, bands=(1, 2, 3, 4), full_scale=255, pan_full_scale=2047)
     with rasterio.open(result.output) as file:
         assert ColorInterp.alpha not in file.colorinterp
         assert file.count == 4
@@ -186,7 +186,8 @@ def test_what_looks_wrong_is_told_before_or_after(make_pair, run):
     assert "named red, green, blue, nir and the bundle expects blue, green" in progress.warnings[0]
     assert "did not fit into the data type of the result" in progress.warnings[1]
     progress = RecordingProgress()
-    pixels = smooth((1, 160, 192)) * 3
+    pixels = smooth((1, 160, 192))
+    pixels[:, 50:60, 50:60] = 5400
     pixels[:, :40] = 0
     pair = make_pair(pan={"pixels": pixels}, ms={"nodata": 65535})
     run(pair, name="b.tif", progress=progress, shift="none")  # these show different places

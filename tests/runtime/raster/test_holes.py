@@ -290,13 +290,14 @@ def test_nodata_that_compression_would_change_becomes_a_mask(
     pixels[:, ~valid[::4, ::4]] = nodata
     colours = [ColorInterp.gray] + [ColorInterp.undefined] * 3
     pair = make_pair(ms={"pixels": pixels, "nodata": nodata, "colorinterp": colours})
-    result = run(pair, name="lossy.tif", driver=driver, creation_options=compression)
+    scales = {"full_scale": 255, "pan_full_scale": 2047}
+    result = run(pair, name="lossy.tif", driver=driver, creation_options=compression, **scales)
     check_seen(result.output, valid)
     (warning,) = result.plan.warnings
     assert f"this compression changes values, and with them nodata {nodata}" in warning
     with rasterio.open(result.output) as file:
         assert file.nodata is None
-    plain = run(pair, name="plain.tif", driver=driver)
+    plain = run(pair, name="plain.tif", driver=driver, **scales)
     with rasterio.open(plain.output) as file:
         assert file.nodata == nodata
     assert not plain.plan.warnings
@@ -398,7 +399,7 @@ def test_every_command_asks_whether_a_fourth_8_bit_band_is_alpha(make_pair, run,
     pair = make_pair(ms={"pixels": pixels})
     fused, folder = tmp_path / "fused.tif", tmp_path / "reduced"
     for command in (
-        lambda **options: run(pair, **options),
+        lambda **options: run(pair, full_scale=255, pan_full_scale=2047, **options),
         lambda **options: fuse(*pair, fused, method="EXP", **options),
         lambda **options: simulate(*pair, folder, **options),
     ):
