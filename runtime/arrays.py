@@ -66,6 +66,7 @@ class ArrayPair(Placed):
             raise InputError("A PAN array has one band.", parameter="pan_band")
         self.bands = tuple(band_numbers(options.bands, [None] * len(ms), self.name))
         self.band_names = ("",) * len(self.bands)
+        self.file_order = tuple(range(len(self.bands)))
         self._pan_holes, self._ms_holes = choose_holes(options)
         self._position = position
         self._pan, self._ms = pan, ms[[band - 1 for band in self.bands]]
@@ -96,7 +97,7 @@ class ArrayPair(Placed):
 
     def describe(self) -> str:
         (height, width), (low, narrow) = self._pan.shape, self._ms.shape[1:]
-        return describe_sizes((height, width), (low, narrow))
+        return describe_sizes((height, width), (low, narrow), self.bands)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -116,8 +116,9 @@ def draw_quicklook(plan: Plan, path: Path) -> None:
     rows, cols = source.output
     with rasterio.open(plan.output) as fused:
         window, valid = _best_window(fused)
-        bands = [b + 1 for b in colour_bands(names)]
-        image = fused.read(bands, window=window, out_dtype=np.float32)
+        shown = colour_bands(names)
+        places = [1 + source.file_order.index(band) for band in shown]
+        image = fused.read(places, window=window, out_dtype=np.float32)
     top, left = rows.start + window.row_off, cols.start + window.col_off
     # The source is read on its own grid: begin at a whole MS pixel and cut what is too much.
     skip_row, skip_col = (top - source.rows.start) % RATIO, (left - source.cols.start) % RATIO
@@ -130,17 +131,17 @@ def draw_quicklook(plan: Plan, path: Path) -> None:
     )
     pixels = source.read(read_rows, read_cols)
     cut = np.s_[..., skip_row : skip_row + window.height, skip_col : skip_col + window.width]
-    lms = replace(pixels, ms=pixels.ms[[b - 1 for b in bands]]).lms()[cut]
+    lms = replace(pixels, ms=pixels.ms[shown]).lms()[cut]
     (pan,) = stretch([pixels.pan[cut][None]], valid)
     lms, image = stretch([lms, image], valid)
     drawing, panels = figure(3, window.height, window.width)
-    for panel, shown, title in zip(
+    for panel, picture, title in zip(
         panels,
         (pan, lms, np.where(valid, image, 1)),
         ("PAN", "MS, interpolated", f"SSDiff, {counted(len(plan.schedule.steps), 'step')}"),
         strict=True,
     ):
-        show(panel, shown, title)
+        show(panel, picture, title)
     with atomic_write(path) as unfinished:
         drawing.savefig(unfinished)
 

@@ -11,7 +11,7 @@ grid goes up to 3 pixels beyond PAN; those are mirrored when read, and are not p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -168,9 +168,10 @@ class ValueType:
     """Whether 0 means no data."""
 
 
-def describe_sizes(pan: tuple[int, int], ms: tuple[int, int]) -> str:
-    """Sizes of PAN and MS, given as height and width."""
-    return f"PAN {pan[1]} x {pan[0]}, MS {ms[1]} x {ms[0]}"
+def describe_sizes(pan: tuple[int, int], ms: tuple[int, int], bands: Sequence[int]) -> str:
+    """Sizes of PAN and MS, given as height and width, and the bands in use."""
+    numbers = ",".join(map(str, bands))
+    return f"PAN {pan[1]} x {pan[0]}, MS {ms[1]} x {ms[0]}, bands {numbers}"
 
 
 Self = TypeVar("Self")
@@ -185,7 +186,7 @@ class Source(Protocol):
         ...
 
     def describe(self) -> str:
-        """One line: the sizes of PAN and MS."""
+        """One line: the sizes of PAN and MS, and the bands in use."""
         ...
 
     @property
@@ -201,6 +202,12 @@ class Source(Protocol):
     @property
     def band_names(self) -> tuple[str, ...]:
         """Names of these bands, empty where there is none."""
+        ...
+
+    @property
+    def file_order(self) -> tuple[int, ...]:
+        """The bands of the result, as indices of :attr:`bands`: in the order of the file, unless
+        another order was stated."""
         ...
 
     @property

@@ -86,7 +86,7 @@ def _wrong_scale(values: ValueType, sample: Survey, scale: Scale) -> Iterator[st
         fits = next((usual for usual in _USUAL if usual >= sample.largest), sample.largest)
         raise InputError(
             f"More than {share} of the sampled {values.role} pixels lie above full scale {scale}, "
-            f"up to {sample.largest:.4g}, so the result would be capped; state the full scale of "
+            f"up to {sample.largest:.6g}, so the result would be capped; state the full scale of "
             f"{values.role}, such as `{_PARAMETERS[values.role]}={fits:g}`."
         )
     yield from ()

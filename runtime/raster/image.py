@@ -189,12 +189,6 @@ def colour_bands(dataset: DatasetReader) -> list[int]:
     return [band for band in dataset.indexes if band != alpha]
 
 
-def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
-    """Colours of bands that are used as such, so none is alpha."""
-    marked = [image.colorinterp[band - 1] for band in used]
-    return [ColorInterp.undefined if mark == ColorInterp.alpha else mark for mark in marked]
-
-
 def has_mask(image: DatasetReader, used: Sequence[int]) -> bool:
     """Whether an image has a mask, or alpha beside the bands that are used."""
     alpha = alpha_band(image)

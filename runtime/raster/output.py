@@ -21,8 +21,8 @@ from rasterio.windows import Window
 from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import check_target, scratch_folder
 from ssdiff_trt.runtime.options import OutputOptions
+from ssdiff_trt.runtime.raster.bands import colours
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete, strict_options
-from ssdiff_trt.runtime.raster.image import colours
 from ssdiff_trt.runtime.raster.scene import Scene
 
 _LAYOUT = {
@@ -156,7 +156,7 @@ class RasterOutput:
         self._options = {key.upper(): value for key, value in options.creation_options.items()}
         if odd := sorted(key for key in self._options if key.lower() in _NO_OPTIONS):
             raise OutputError(f"{odd[0]} is no creation option of {self._driver}; leave it out.")
-        self._dtype = np.dtype(options.dtype or scene.ms.dtypes[scene.bands[0] - 1])
+        self._dtype = np.dtype(options.dtype or scene.ms.dtypes[scene.output_bands[0] - 1])
         self._bits = self._check_bits()
         self.warnings: tuple[str, ...] = ()
         self._nodata = self._choose_nodata()
@@ -184,7 +184,7 @@ class RasterOutput:
         bands.
         """
         scene = self._scene
-        ms = scene.ms_holes.nodata, scene.ms.nodatavals[scene.bands[0] - 1]
+        ms = scene.ms_holes.nodata, scene.ms.nodatavals[scene.output_bands[0] - 1]
         pan = scene.pan_holes.nodata, scene.pan.nodatavals[scene.pan_band - 1]
         candidates = [value for value in (*ms, *pan) if value is not None]
         fitting = [float(v) for v in candidates if holds(self._dtype, v, self._bits)]
@@ -240,7 +240,7 @@ class RasterOutput:
         values = np.full((bands, 64, 64), 100, np.float32)  # small when compressed
         with strict_options(self._driver):
             with rasterio.open(trial, "w", driver="GTiff", **profile) as file:
-                file.colorinterp = colours(self._scene.ms, self._scene.bands)
+                file.colorinterp = colours(self._scene.ms, self._scene.output_bands)
                 file.write(encode(values, valid, self._dtype, nodata, self._bits))
             try:
                 finished = self._finished(trial, change)
@@ -276,8 +276,8 @@ class RasterOutput:
             profile["transform"] = scene.pan.transform * Affine.translation(cols.start, rows.start)
         with strict_options(self._driver):
             file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
-        file.colorinterp = colours(scene.ms, scene.bands)
-        for index, band in enumerate(scene.bands, start=1):
+        file.colorinterp = colours(scene.ms, scene.output_bands)
+        for index, band in enumerate(scene.output_bands, start=1):
             if name := scene.ms.descriptions[band - 1]:
                 file.set_band_description(index, name)
         if scene.pan.rpcs:
@@ -299,6 +299,7 @@ class RasterOutput:
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Writer`."""
+        values = values[list(self._scene.file_order)]
         self.clipped += count_clipped(values, valid, self._dtype, self._bits)
         pixels = encode(values, valid, self._dtype, self._nodata, self._bits)
         top, left = (r.start for r in self._extent)

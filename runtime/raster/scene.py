@@ -13,6 +13,7 @@ from rasterio.transform import Affine
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.bands import band_order
 from ssdiff_trt.runtime.raster.fingerprint import fingerprint
 from ssdiff_trt.runtime.raster.georeferencing import HOW_PLACED, is_georeferenced, map_pair
 from ssdiff_trt.runtime.raster.image import (
@@ -80,6 +81,9 @@ class Scene(Placed):
             )
             self.pan_band = _choose_pan_band(self.pan, options.pan_band, self.ms)
             self.bands = tuple(choose_bands(self.ms, options.bands))
+            self._order = band_order(self.ms) if options.bands is None else None
+            if self._order:
+                self.bands = self._order.bands
             check_nodata(options.nodata, "nodata", self.pan, self.ms)
             check_nodata(options.pan_nodata, "pan_nodata", self.pan)
             check_nodata(options.ms_nodata, "ms_nodata", self.ms)
@@ -107,7 +111,20 @@ class Scene(Placed):
 
     def describe(self) -> str:
         placed = HOW_PLACED.get(self.map.kind, "")
-        return describe_sizes(self.pan.shape, self.ms.shape) + placed
+        order = self._order
+        which = f" ({', '.join(order.names)}, {order.reason})" if order else ""
+        return describe_sizes(self.pan.shape, self.ms.shape, self.bands) + which + placed
+
+    @property
+    def file_order(self) -> tuple[int, ...]:
+        if self._order is None:
+            return tuple(range(len(self.bands)))
+        return tuple(sorted(range(len(self.bands)), key=self.bands.__getitem__))
+
+    @property
+    def output_bands(self) -> tuple[int, ...]:
+        """Bands of MS in the order of the result."""
+        return tuple(self.bands[index] for index in self.file_order)
 
     @property
     def warnings(self) -> tuple[str, ...]:

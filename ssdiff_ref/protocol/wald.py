@@ -25,8 +25,9 @@ from ssdiff_trt.runtime.files import check_target, scratch_folder
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.raster.bands import colours
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete
-from ssdiff_trt.runtime.raster.image import Holes, colours
+from ssdiff_trt.runtime.raster.image import Holes
 from ssdiff_trt.runtime.raster.output import encode, holds
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import Sensor
@@ -155,11 +156,12 @@ def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
     grid = _ms_grid(scene, whole.rows.start, whole.cols.start)
     half = PROTOCOL_POSITION - GROUND_POSITION
     coarse_grid = grid * Affine.translation(half, half) * Affine.scale(RATIO)
-    pan_bands, of_ms = [scene.pan_band], (scene.ms, scene.ms_holes, scene.bands)
+    order = list(scene.file_order)
+    pan_bands, of_ms = [scene.pan_band], (scene.ms, scene.ms_holes, scene.output_bands)
     return [
         _Layer("pan.tif", scene.pan, scene.pan_holes, pan_bands, grid, pan_lr[None], pan_lr_valid),
-        _Layer("ms.tif", *of_ms, coarse_grid, ms_lr, ms_lr_valid),
-        _Layer("reference.tif", *of_ms, grid, ms, ms_valid),
+        _Layer("ms.tif", *of_ms, coarse_grid, ms_lr[order], ms_lr_valid),
+        _Layer("reference.tif", *of_ms, grid, ms[order], ms_valid),
     ]
 
 

@@ -45,8 +45,7 @@ def print_plan(plan: Plan, progress: Progress) -> None:
     from ssdiff_trt.runtime.bundle.store import SHIPPED
 
     height, width = plan.size
-    bands = ",".join(map(str, plan.source.bands))
-    progress.note(f"{plan.source.describe()}, bands {bands}; output {width} x {height}")
+    progress.note(f"{plan.source.describe()}; output {width} x {height}")
     print_assumptions(plan.assumptions, progress)
     schedule = plan.schedule
     steps = counted(len(schedule.steps), "step")

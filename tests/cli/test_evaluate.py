@@ -45,7 +45,7 @@ def test_the_three_commands_work_together(tmp_path, monkeypatch, capsys):
 def test_a_mistake_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys):
     inputs = write_pair(tmp_path, *pair(0, 4, 80, 80))
     for arguments in (
-        ("evaluate", *inputs, "--sensor", "wv3"),
+        ("evaluate", *inputs, "--sensor", "wv3", "--bands", "1,2,3"),
         ("fuse", *inputs, "--method", "best"),
         ("simulate", *inputs, "-o", inputs[0]),
         ("evaluate", *inputs),

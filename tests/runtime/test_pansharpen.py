@@ -12,7 +12,7 @@ from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from ssdiff_ref.classical.fusion import fuse
-from ssdiff_trt import Pansharpener
+from ssdiff_trt import Pansharpener, SSDiffError
 from ssdiff_trt.runtime.raster.output import convert
 from tests.support.backends import StandIn
 from tests.support.imagery import make_bundle

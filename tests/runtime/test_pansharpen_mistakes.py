@@ -182,7 +182,8 @@ def test_a_result_that_appears_meanwhile_is_kept(make_pair, run, tmp_path):
 def test_what_looks_wrong_is_told_before_or_after(make_pair, run):
     names = ("red", "green", "blue", "nir")
     progress = RecordingProgress()
-    run(make_pair(ms={"descriptions": names}), progress=progress, dtype="uint8")
+    pair = make_pair(ms={"descriptions": names})
+    run(pair, progress=progress, dtype="uint8", bands=(1, 2, 3, 4))
     assert "named red, green, blue, nir and the bundle expects blue, green" in progress.warnings[0]
     assert "did not fit into the data type of the result" in progress.warnings[1]
     progress = RecordingProgress()

@@ -1,0 +1,109 @@
+"""Which band of an image is which: by its name, colour interpretation or wavelength."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rasterio.enums import ColorInterp
+from rasterio.io import DatasetReader
+
+from ssdiff_trt.runtime.raster.image import colour_bands
+from ssdiff_trt.runtime.sensors import BGRN, WV8
+
+ORDERS = (BGRN, WV8)
+"""Bands that networks are made for, in the order that they expect."""
+_COLOURS = {
+    ColorInterp.red: "red",
+    ColorInterp.green: "green",
+    ColorInterp.blue: "blue",
+    ColorInterp.nir: "nir",
+}
+_SYNONYMS = {
+    **{"b": "blue", "g": "green", "r": "red", "n": "nir"},
+    **{"near infrared": "nir", "near ir": "nir", "infrared": "nir", "ir": "nir"},
+    **{"coastal blue": "coastal", "coastal aerosol": "coastal", "rededge": "red edge"},
+    **{"near infrared 1": "nir1", "near infrared 2": "nir2"},
+}
+_RANGES = {"blue": (0.43, 0.53), "green": (0.5, 0.61), "red": (0.6, 0.71), "nir": (0.71, 1.1)}
+"""Wavelengths of the four usual bands in micrometres; where two overlap, the order decides."""
+
+
+@dataclass(frozen=True)
+class BandOrder:
+    """Bands in the order that networks expect."""
+
+    bands: tuple[int, ...]
+    """Counted from 1."""
+    names: tuple[str, ...]
+    reason: str
+    """What tells which is which."""
+
+
+def band_order(image: DatasetReader) -> BandOrder | None:
+    """The bands of an image without alpha in the order of blue, green, red and nir, or that of
+    WorldView's eight; None where nothing tells which is which."""
+    bands = colour_bands(image)
+    for names, reason in _identified(image, bands):
+        for order in ORDERS:
+            if sorted(names) == sorted(order):
+                places = tuple(bands[names.index(name)] for name in order)
+                return BandOrder(places, order, reason)
+    return None
+
+
+def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
+    """Colour interpretations of bands that are used as colours: those of the file, else those of
+    their names; never alpha."""
+    by_name = {name: colour for colour, name in _COLOURS.items()}
+    found = []
+    for band in used:
+        colour = image.colorinterp[band - 1]
+        if colour in (ColorInterp.undefined, ColorInterp.gray, ColorInterp.alpha):
+            name = _plain(image.descriptions[band - 1] or "")
+            other = ColorInterp.undefined if colour == ColorInterp.alpha else colour
+            colour = by_name.get(name, other)
+        found.append(colour)
+    return found
+
+
+def _identified(image: DatasetReader, bands: Sequence[int]) -> Iterator[tuple[list[str], str]]:
+    """Names of bands by each of the ways to tell them apart."""
+    yield [_plain(image.descriptions[band - 1] or "") for band in bands], "as they are named"
+    colours = [_COLOURS.get(image.colorinterp[band - 1], "") for band in bands]
+    if len(bands) == len(BGRN) and colours.count("") == 1:
+        colours[colours.index("")] = next(iter(set(BGRN) - set(colours)))
+    yield colours, "by colour interpretation"
+    wavelengths = [_wavelength(image, band) for band in bands]
+    known = [value for value in wavelengths if value]
+    for order in ORDERS:
+        if len(known) == len(bands) == len(order) == len(set(known)):
+            ranked = sorted(known)
+            names = [order[ranked.index(value)] for value in known]
+            if order == WV8 or all(
+                _fits(name, value) for name, value in zip(names, known, strict=True)
+            ):
+                yield names, "by wavelength"
+
+
+def _plain(name: str) -> str:
+    """A band's name in the words of :mod:`ssdiff_trt.runtime.sensors`."""
+    text = re.sub(r"[\s_-]+", " ", name.strip().lower())
+    return _SYNONYMS.get(text, text)
+
+
+def _wavelength(image: DatasetReader, band: int) -> float | None:
+    """Central wavelength of a band in micrometres, as GDAL and ENVI state it."""
+    tags = {key.lower(): value for key, value in image.tags(band).items()}
+    stated = image.tags(band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM") or tags.get("wavelength")
+    number = re.match(r"\s*(\d+\.?\d*)", stated or "")
+    if not number or not float(number[1]):
+        return None
+    value = float(number[1])
+    return value / 1000 if value > 100 else value  # nanometres
+
+
+def _fits(name: str, wavelength: float) -> bool:
+    low, high = _RANGES[name]
+    return low <= wavelength <= high

@@ -1,0 +1,135 @@
+"""Which band is which, and in what order they are read and written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+
+from ssdiff_ref.classical.fusion import fuse
+from ssdiff_ref.protocol.wald import simulate
+from ssdiff_ref.quality.checks import fit_sensor
+from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.scene import Scene
+from tests.support.backends import StandIn
+from tests.support.progress import RecordingProgress
+from tests.support.rasters import read_raster, smooth
+
+RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+
+
+def told(path, how):
+    """Add to MS what tells its bands apart: those of RGBN in this order."""
+    with rasterio.open(path, "r+") as file:
+        if how == "names":
+            file.descriptions = ("Red", "GREEN", "blue", "Near-Infrared")
+        elif how == "colours":
+            file.colorinterp = [*RGB, ColorInterp.undefined]
+        elif how == "nir":
+            file.colorinterp = [*RGB, ColorInterp.nir]
+        elif how == "gdal":
+            for band, value in enumerate((0.655, 0.545, 0.48, 0.83), start=1):
+                file.update_tags(band, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=value)
+        elif how == "envi":
+            for band, value in enumerate((655, 545, 480, 830), start=1):
+                file.update_tags(band, wavelength=value, wavelength_units="Nanometers")
+
+
+HOWS = {
+    "names": "as they are named",
+    "colours": "by colour interpretation",
+    "nir": "by colour interpretation",
+    "gdal": "by wavelength",
+    "envi": "by wavelength",
+}
+
+
+class Order(StandIn):
+    """Remembers the mean of each band that the network sees."""
+
+    def images(self, noise, pan, lms, ms):
+        self.seen = lms.mean(axis=(0, 2, 3))
+        return super().images(noise, pan, lms, ms)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_bands_go_to_the_network_in_its_order_and_come_back_in_that_of_the_file(
+    make_pair, run, how
+):
+    levels = np.array([300, 600, 900, 1200], np.uint16)
+    pixels = np.broadcast_to(levels[:, None, None], (4, 40, 48)).copy()
+    pan, ms = make_pair(ms={"pixels": pixels})
+    told(ms, how)
+    with Scene(pan, ms) as scene:
+        assert scene.bands == (3, 2, 1, 4)
+        assert f"bands 3,2,1,4 (blue, green, red, nir, {HOWS[how]})" in scene.describe()
+    backend = Order()
+    result = run((pan, ms), backend, shift="none")
+    np.testing.assert_allclose(backend.seen * 2047, [900, 600, 300, 1200], rtol=1e-3)
+    np.testing.assert_allclose(read_raster(result.output).mean(axis=(1, 2)), levels, rtol=1e-3)
+    backend = Order()
+    stated = run((pan, ms), backend, name="stated.tif", shift="none", bands=(4, 1, 2, 3))
+    np.testing.assert_allclose(backend.seen * 2047, [1200, 300, 600, 900], rtol=1e-3)
+    means = read_raster(stated.output).mean(axis=(1, 2))
+    np.testing.assert_allclose(means, [1200, 300, 600, 900], rtol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["names", "colours"])
+def test_fuse_and_simulate_keep_the_order_of_the_file(make_pair, tmp_path, how):
+    pan, ms = make_pair(240, 320)
+    told(ms, how)
+    fuse(pan, ms, tmp_path / "fused.tif", method="EXP")
+    simulate(pan, ms, tmp_path / "reduced")
+    known = read_raster(ms)
+    np.testing.assert_array_equal(read_raster(tmp_path / "reduced" / "reference.tif"), known)
+    expected = known.mean(axis=(1, 2))
+    for path in (tmp_path / "fused.tif", tmp_path / "reduced" / "ms.tif"):
+        np.testing.assert_allclose(read_raster(path).mean(axis=(1, 2)), expected, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("a", "b2", "c", "d"), ("red", "green", "blue", "red"), ("red", "green", "blue", "swir")],
+)
+def test_bands_that_nothing_tells_apart_stay_in_order(make_pair, names):
+    with Scene(*make_pair(ms={"descriptions": names})) as scene:
+        assert scene.bands == (1, 2, 3, 4)
+        assert scene.describe().endswith("bands 1,2,3,4")
+
+
+def test_eight_bands_are_ordered_too(make_pair):
+    names = ("nir2", "nir1", "red edge", "red", "yellow", "green", "blue", "coastal")
+    pan, ms = make_pair(bands=8, ms={"descriptions": names})
+    with Scene(pan, ms) as scene:
+        assert scene.bands == (8, 7, 6, 5, 4, 3, 2, 1)
+        assert scene.output_bands == (1, 2, 3, 4, 5, 6, 7, 8)
+    with Scene(pan, ms, ReadOptions(bands=(1, 2))) as scene:
+        assert scene.bands == scene.output_bands == (1, 2)
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "COG"])
+def test_named_bands_have_their_colours_in_the_result(make_pair, run, driver):
+    pair = make_pair(ms={"descriptions": ("blue", "green", "red", "nir")})
+    result = run(pair, driver=driver, shift="none")
+    with rasterio.open(result.output) as file:
+        assert file.colorinterp == (*RGB[::-1], ColorInterp.nir)
+        assert file.descriptions == ("blue", "green", "red", "nir")
+
+
+def test_a_sensor_of_eight_bands_has_the_four_of_a_product_with_four():
+    sensor, whole = fit_sensor("wv2", 4), fit_sensor("wv2", 8)
+    assert sensor.bands == ("blue", "green", "red", "nir1")
+    assert sensor.mtf_ms == tuple(whole.mtf_ms[band] for band in (1, 2, 4, 6))
+
+
+def test_the_quicklook_shows_the_colours_of_bands_in_any_order(make_pair, run, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "ssdiff_trt.runtime.quicklook.show", lambda panel, image, title: shown.append(image)
+    )
+    pan, ms = make_pair(ms={"pixels": smooth((4, 40, 48), seed=2)})
+    told(ms, "names")
+    run((pan, ms), shift="none", quicklook=True, progress=RecordingProgress())
+    _, lms, result = shown
+    assert np.abs(lms - result).mean() < 0.01
