@@ -15,7 +15,7 @@ from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.raster.image import Holes, band_numbers, mirrored
-from ssdiff_trt.runtime.raster.output import count_clipped, encode, holds
+from ssdiff_trt.runtime.raster.output import Scaling, count_clipped, encode, holds
 from ssdiff_trt.runtime.raster.placement import Placed, Placement, from_corners, place
 from ssdiff_trt.runtime.raster.scene import choose_holes
 from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
@@ -156,6 +156,7 @@ class ArrayOutput:
     Args:
         source: what the result is made from.
         dtype: of the result; that of MS by default.
+        scale: digital numbers that become the least and the largest value of that type.
 
     Attributes:
         image: ``[C, H, W]`` once the context has ended; a masked array where the result
@@ -165,8 +166,14 @@ class ArrayOutput:
 
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, source: ArrayPair, dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        source: ArrayPair,
+        dtype: str | None = None,
+        scale: tuple[float, float] | None = None,
+    ) -> None:
         self._source, self._dtype = source, np.dtype(dtype or source.dtype)
+        self._scaling = Scaling.of(scale, self._dtype)
         self.image: AnyArray = np.empty(0, self._dtype)
         self.clipped = 0
 
@@ -194,6 +201,7 @@ class ArrayOutput:
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Writer`."""
+        values = self._scaling.apply(values)
         self.clipped += count_clipped(values, valid, self._dtype)
         top, left = (axis.start for axis in self._extent)
         place = np.s_[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]

@@ -210,10 +210,16 @@ class OutputOptions:
     dtype: str | None = option(
         None, "Data type of the result, rounded and clipped; default: that of MS."
     )
+    scale: tuple[float, float] | None = option(
+        None,
+        "Digital numbers that become the least and the largest value of the data type of the "
+        "result (0 and 1 of float types), as for 8-bit pictures; default: values are not changed.",
+    )
     driver: str = option("GTiff", "Format of the result.")
     creation_options: Mapping[str, str] = option(
         {}, "Creation options of the driver, such as COMPRESS=ZSTD."
     )
+    overviews: bool = option(False, "Add overviews and statistics to the result.")
     overwrite: bool = option(False, "Replace an existing output.")
     window: int = option(768, "Pixels on a side that are read and written at a time.")
 
@@ -221,14 +227,18 @@ class OutputOptions:
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("driver", self.driver, DRIVERS)
         check_positive(window=self.window)
+        if self.scale is not None:
+            check_interval("scale", self.scale)
 
 
 class OutputArguments(TypedDict, total=False):
     """Keyword arguments of :class:`OutputOptions`."""
 
     dtype: str | None
+    scale: tuple[float, float] | None
     driver: str
     creation_options: Mapping[str, str]
+    overviews: bool
     overwrite: bool
     window: int
 
@@ -305,6 +315,21 @@ def check_shift(shift: ShiftChoice) -> None:
             f"A shift of {stated} does not work; give auto, none, or two numbers, rows and "
             "columns of PAN.",
             parameter="shift",
+        )
+
+
+def check_interval(name: str, interval: Sequence[float]) -> None:
+    """That an argument is two finite numbers, the first below the second.
+
+    Raises:
+        InputError: if not.
+    """
+    works = len(interval) == 2 and all(map(math.isfinite, interval)) and interval[0] < interval[1]
+    if not works:
+        stated = ",".join(f"{number:g}" for number in interval)
+        raise InputError(
+            f"The interval {stated} does not work; give two numbers, the smaller first.",
+            parameter=name,
         )
 
 

@@ -225,7 +225,7 @@ class Pansharpener:
                         "out, the fused image is returned."
                     )
                 source = ArrayPair(pan, ms, pair)
-                sink = ArrayOutput(source, writing.dtype)
+                sink = ArrayOutput(source, writing.dtype, writing.scale)
             elif ms is None:
                 raise InputError("MS is missing; only the path of a product states it.")
             elif isinstance(pan, np.ndarray) or isinstance(ms, np.ndarray):

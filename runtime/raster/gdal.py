@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,16 @@ from pathlib import Path
 
 import rasterio
 from rasterio._err import CPLE_BaseError
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from ssdiff_trt.runtime.errors import OutputError
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """Exceptions that rasterio raises when GDAL fails; some are not subclasses of RasterioError."""
+
+
+_SMALLEST_OVERVIEW = 256  # pixels along the longer side; a smaller one is of no use
 
 
 @contextmanager
@@ -51,6 +56,14 @@ def strict_options(driver: str) -> Iterator[None]:
         if "creation option" in message:
             reason = message.partition(" in ")[2]
             raise OutputError(f"A creation option does not work: {reason}; correct it.")
+
+
+def add_overviews(path: Path) -> None:
+    """Add overviews, averaged by 2, 4, 8 and so on, and exact statistics to a GeoTIFF."""
+    with without_georeferencing_warnings(), rasterio.open(path, "r+") as file:
+        levels = range(1, max(1, math.ceil(math.log2(max(file.shape) / _SMALLEST_OVERVIEW)) + 1))
+        file.build_overviews([2**level for level in levels], Resampling.average)
+        file.update_stats(approx=False)
 
 
 def check_complete(path: Path) -> None:

@@ -201,6 +201,20 @@ def _has_mask(image: DatasetReader | WarpedVRT, band: int) -> bool:
     return not flags & {MaskFlags.all_valid, MaskFlags.alpha} and flags != {MaskFlags.nodata}
 
 
+def check_palette(image: DatasetReader, used: Sequence[int]) -> None:
+    """That the values of bands are no indices of a palette.
+
+    Raises:
+        InputError: if they are.
+    """
+    for band in used:
+        if image.colorinterp[band - 1] == ColorInterp.palette:
+            raise InputError(
+                f"The values of {name_of(image)} are indices of a palette, expected intensities; "
+                "convert it with gdal_translate -expand gray (PAN) or -expand rgb (MS)."
+            )
+
+
 def check_nodata(value: float | None, parameter: str, *images: DatasetReader) -> None:
     """That a nodata value is possible in one of the images.
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,13 @@ from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import check_target, scratch_folder
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.bands import colours
-from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete, strict_options
+from ssdiff_trt.runtime.raster.gdal import (
+    GDAL_ERRORS,
+    add_overviews,
+    check_complete,
+    strict_options,
+)
+from ssdiff_trt.runtime.raster.metadata import carry_metadata
 from ssdiff_trt.runtime.raster.scene import Scene
 
 _LAYOUT = {
@@ -117,13 +124,42 @@ def count_clipped(
 def holds(dtype: np.dtype[Any], value: float, bits: int | None = None) -> bool:
     """Whether a file of that type can declare that value to mean no data."""
     if dtype.kind == "f" and bits is None:
-        return True
+        return not np.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return bool(np.isnan(value) or value == float(np.float16(value)))
     # GDAL is told a float64, and writes its leading digits.
     exact = np.isfinite(value) and abs(value) <= 2**53
     return bool(exact and value == convert(np.array(value, float), dtype, bits))
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A linear change of values."""
+
+    factor: float = 1.0
+    constant: float = 0.0
+
+    @classmethod
+    def of(
+        cls, interval: tuple[float, float] | None, dtype: np.dtype[Any], bits: int | None = None
+    ) -> Scaling:
+        """Spread an interval over all values of an integer type, or over 0..1 of a float type."""
+        if interval is None:
+            return cls()
+        least, largest = (0.0, 1.0) if dtype.kind == "f" else map(float, limits(dtype, bits))
+        factor = (largest - least) / (interval[1] - interval[0])
+        return cls(factor, least - interval[0] * factor)
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self == Scaling():
+            return values
+        return values * np.float32(self.factor) + np.float32(self.constant)
+
+    @property
+    def inverse(self) -> tuple[float, float]:
+        """Factor and constant that undo it."""
+        return 1 / self.factor, -self.constant / self.factor
 
 
 class RasterOutput:
@@ -147,7 +183,9 @@ class RasterOutput:
     def __init__(self, path: str | Path, scene: Scene, options: OutputOptions) -> None:
         self.path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
         self._overwrite = options.overwrite
-        check_target(self.path, (scene.pan.name, scene.ms.name), options.overwrite)
+        for suffix in ("", *_SIDECARS):
+            target = self.path.with_name(self.path.name + suffix)
+            check_target(target, (scene.pan.name, scene.ms.name), options.overwrite)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
             raise OutputError(
                 f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
@@ -158,6 +196,8 @@ class RasterOutput:
             raise OutputError(f"{odd[0]} is no creation option of {self._driver}; leave it out.")
         self._dtype = np.dtype(options.dtype or scene.ms.dtypes[scene.output_bands[0] - 1])
         self._bits = self._check_bits()
+        self._scaling = Scaling.of(options.scale, self._dtype, self._bits)
+        self._overviews = options.overviews
         self.warnings: tuple[str, ...] = ()
         self._nodata = self._choose_nodata()
         self._mask = self._nodata is None and scene.may_have_holes
@@ -210,12 +250,24 @@ class RasterOutput:
             with self._translate_write_errors():
                 check_complete(path)
                 result = self._finished(path)
+                if self._overviews and self._driver == "GTiff":
+                    add_overviews(result)
                 check_complete(result)
                 if not self._overwrite and self.path.exists():
                     raise OutputError(f"{self.path} was created by another program; it is kept.")
-                os.replace(result, self.path)
-                for suffix in _SIDECARS:  # of the file that was replaced
+                for suffix in _SIDECARS:  # of the file that is replaced
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                for sidecar, place in self._beside(result):
+                    os.replace(sidecar, place)
+                os.replace(result, self.path)
+
+    def _beside(self, result: Path) -> Iterator[tuple[Path, Path]]:
+        """Files that GDAL wrote beside the result, such as ``.tfw``, and where they belong."""
+        for file in result.parent.glob(f"{result.stem}[._]*"):
+            if file.name.startswith(f"{result.name}."):
+                yield file, self.path.with_name(self.path.name + file.name[len(result.name) :])
+            elif file != result:
+                yield file, self.path.with_name(self.path.stem + file.name[len(result.stem) :])
 
     def _layout(self) -> dict[str, str]:
         """Creation options of the GeoTIFF."""
@@ -254,9 +306,11 @@ class RasterOutput:
         """A written GeoTIFF, or the COG made of it, with a change of the options."""
         if self._driver == "GTiff":
             return path
-        cog, layout = path.with_suffix(".cog.tif"), dict(_COG_LAYOUT)
+        cog, layout = path.with_name(f"cog-{path.name}"), dict(_COG_LAYOUT)
         if "NBITS" in self._options:
             del layout["PREDICTOR"]  # which is for whole bytes
+        if self._overviews:
+            layout["STATISTICS"] = "YES"  # overviews are part of any COG
         options = layout | self._options | dict(change or {})
         rasterio.shutil.copy(path, cog, driver="COG", **options)
         return cog
@@ -292,6 +346,7 @@ class RasterOutput:
                 point.row -= rows.start
                 point.col -= cols.start
             file.gcps = points, crs
+        carry_metadata(file, scene.pan, scene.ms, scene.output_bands, self._scaling.inverse)
         file.update_tags(**tags)
         return file
 
@@ -299,7 +354,7 @@ class RasterOutput:
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Writer`."""
-        values = values[list(self._scene.file_order)]
+        values = self._scaling.apply(values[list(self._scene.file_order)])
         self.clipped += count_clipped(values, valid, self._dtype, self._bits)
         pixels = encode(values, valid, self._dtype, self._nodata, self._bits)
         top, left = (r.start for r in self._extent)

@@ -21,6 +21,7 @@ from ssdiff_trt.runtime.raster.image import (
     Holes,
     Raster,
     check_nodata,
+    check_palette,
     choose_bands,
     colour_bands,
     has_mask,
@@ -84,6 +85,8 @@ class Scene(Placed):
             self._order = band_order(self.ms) if options.bands is None else None
             if self._order:
                 self.bands = self._order.bands
+            for image, used in ((self.pan, (self.pan_band,)), (self.ms, self.bands)):
+                check_palette(image, used)
             check_nodata(options.nodata, "nodata", self.pan, self.ms)
             check_nodata(options.pan_nodata, "pan_nodata", self.pan)
             check_nodata(options.ms_nodata, "ms_nodata", self.ms)

@@ -66,6 +66,21 @@ def shift_choice(
     return rows, cols
 
 
+def interval(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[float, float] | None:
+    """Option callback for two numbers such as 0,2047."""
+    if value is None:
+        return None
+    try:
+        low, high = map(float, value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not MIN,MAX; write an interval like 0,2047.", ctx, param
+        ) from None
+    return low, high
+
+
 def watts(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Option callback for a power such as 30W."""
     if value is None:
@@ -167,6 +182,8 @@ _SPECIAL: dict[str, dict[str, Any]] = {
         "metavar": f"[{'|'.join(groups.DRIVERS)}]",
     },
     "creation_options": {"callback": key_values, "multiple": True, "metavar": "KEY=VALUE"},
+    "scale": {"callback": interval, "metavar": "MIN,MAX"},
+    "overviews": {"is_flag": True},
     "overwrite": {"is_flag": True},
 }
 """What the command line adds to a field of the groups."""
