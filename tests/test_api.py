@@ -129,8 +129,8 @@ def test_the_network_opens_at_once_for_a_number_of_bands(monkeypatch):
 
 def test_warnings_are_python_warnings_and_part_of_the_result(make_pair, bundle4, tmp_path):
     pair = make_pair(ms={"descriptions": ("red", "green", "blue", "nir")})
+    options = {"bundle": bundle4, "backend": StandIn(), "bands": (1, 2, 3, 4)}
     with pytest.warns(SSDiffWarning) as record:
-        options = {"bundle": bundle4, "backend": StandIn(), "bands": (1, 2, 3, 4)}
         result = pansharpen(*pair, tmp_path / "o.tif", dtype="uint8", **options)
     issued = [str(w.message) for w in record if issubclass(w.category, SSDiffWarning)]
     assert issued == list(result.warnings)
