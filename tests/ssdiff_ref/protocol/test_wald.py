@@ -180,7 +180,11 @@ def test_inputs_are_never_overwritten(tmp_path, rasters):
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ((48, 40), {"sensor": "wv3"}, "The image has 4 bands, expected the 8 of WorldView-3"),
+        (
+            (48, 40),
+            {"sensor": "wv3", "bands": (1, 2, 3)},
+            "The image has 3 bands, expected the 8 of WorldView-3",
+        ),
         ((3, 40), {}, "PAN and MS share 3 x 40 pixels of MS, expected 4 x 4 or more"),
         ((48, 40), {"nodata": 7}, "is nodata or within 20 pixels of it"),
         ((48, 40), {"output": "ms.tif"}, "ms.tif is a file, expected a directory"),
