@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.backends.guard import Guarded
 from ssdiff_trt.runtime.backends.protocol import Backend
+from ssdiff_trt.runtime.consistency import Consistency
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.pipeline import read_ahead, write_behind
 from ssdiff_trt.runtime.plan.plan import Plan
 from ssdiff_trt.runtime.plan.result import Counts, Result
 from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.sensors import mtf_of
 from ssdiff_trt.runtime.tiles.assembly import Assembly
 from ssdiff_trt.runtime.tiles.canvas import Canvas
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs, prepare
@@ -47,6 +49,10 @@ def run(
             cannot be written; nothing is left then.
     """
     began, counts = time.monotonic(), Counts()
+    consistency, gains = (
+        Consistency(),
+        mtf_of(plan.bundle.manifest.sensor.name, len(plan.source.bands))[1],
+    )
     network, before = Guarded(backend, fallback), plan.source.fingerprint()
 
     def read(window: Window) -> WindowInputs:
@@ -59,6 +65,7 @@ def run(
             rows, cols, part = _inside(plan, inputs.window)
             valid = inputs.valid[part]
             image *= np.float32(plan.assumptions.ms_scale.value)
+            consistency.add(image, inputs.valid, inputs.ms, inputs.ms_valid, inputs.axes, gains)
             output.write(rows, cols, image[(..., *part)], valid)
             counts.invalid_pixels += int(valid.size - valid.sum())
 
@@ -87,7 +94,7 @@ def run(
             )
     counts.redone, counts.clipped = network.redone, output.clipped
     seconds = time.monotonic() - began
-    return Result(plan, counts, backend.describe(), backend.precision, seconds)
+    return Result(plan, counts, consistency, backend.describe(), backend.precision, seconds)
 
 
 def _inside(plan: Plan, window: Window) -> tuple[range, range, tuple[slice, slice]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ssdiff_trt.runtime.errors import InputError
 
 BGRN = ("blue", "green", "red", "nir")
 WV8 = ("coastal", "blue", "green", "yellow", "red", "red edge", "nir1", "nir2")
+_FOUR_OF_WV8 = ("blue", "green", "red", "nir1")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ class Sensor:
             )
         return self.bands
 
+    def fitted(self, count: int) -> Sensor:
+        """The sensor for an image of ``count`` bands: ``generic`` has any number of them, and the
+        bands of a product with four of eight are blue, green, red and the first near infrared. Any
+        other number is left as it is."""
+        if self.name == "generic":
+            return replace(self, bands=self.band_names(count), mtf_ms=(self.mtf_ms[0],) * count)
+        if self.bands == WV8 and count == len(_FOUR_OF_WV8):
+            gains = tuple(self.mtf_ms[WV8.index(band)] for band in _FOUR_OF_WV8)
+            return replace(self, bands=_FOUR_OF_WV8, mtf_ms=gains)
+        return self
+
 
 _WV3_MTF = (0.325, 0.355, 0.360, 0.350, 0.365, 0.360, 0.335, 0.315)
 _ANY_MTF = (0.30,) * 4
@@ -73,6 +85,18 @@ SENSORS = {
         Sensor("generic", "any sensor", BGRN, 11, _ANY_MTF, 0.15, _DLPAN_OTHER),
     )
 }
+
+
+def mtf_of(name: str, bands: int) -> tuple[str, tuple[float, ...]]:
+    """Name of the sensor whose MTF describes images of a sensor, and its gains.
+
+    It is ``generic`` for a sensor that is not in :data:`SENSORS` or has other bands.
+    """
+    for sensor in (SENSORS.get(name, SENSORS["generic"]), SENSORS["generic"]):
+        fitted = sensor.fitted(bands)
+        if len(fitted.mtf_ms) == bands:
+            break
+    return fitted.name, fitted.mtf_ms
 
 
 def find_sensor(name: str) -> Sensor:

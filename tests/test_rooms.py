@@ -28,7 +28,7 @@ FLOORS = {
     "ssdiff_trt.runtime": [
         {"cpus", "errors", "interpolator", "pipeline"},
         {"files", "options", "progress", "sensors", "sources"},
-        {"raster", "schedule"},
+        {"consistency", "raster", "schedule"},
         {"bundle", "tiles"},
         {"arrays", "backends", "plan"},
         {"pansharpen", "parity", "quicklook"},

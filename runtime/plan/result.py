@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ssdiff_trt.runtime.bundle.manifest import Precision
+from ssdiff_trt.runtime.consistency import Consistency
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.plan.plan import Plan
-from ssdiff_trt.runtime.raster.checks import partly_zero_warning
+from ssdiff_trt.runtime.raster.checks import clipped_warning, partly_zero_warning
+from ssdiff_trt.runtime.sensors import mtf_of
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs
 
 
@@ -51,6 +53,8 @@ class Result:
 
     plan: Plan
     counts: Counts
+    consistency: Consistency
+    """How well the result, put back to the resolution of MS, agrees with MS."""
     backend: str
     """Description of the backend."""
     precision: Precision
@@ -61,6 +65,11 @@ class Result:
     def output(self) -> Path | None:
         """File of the result; None for arrays."""
         return self.plan.output
+
+    @property
+    def mtf(self) -> str:
+        """Name of the sensor whose MTF the consistency with MS assumes."""
+        return mtf_of(self.plan.bundle.manifest.sensor.name, len(self.plan.source.bands))[0]
 
     @property
     def quicklook(self) -> Path | None:
@@ -92,11 +101,7 @@ class Result:
                     "`full_scale`"
                 )
         yield from partly_zero_warning(counts.partly_zero)
-        if counts.clipped:
-            yield (
-                f"{counted(counts.clipped, 'value')} did not fit into the data type of the result "
-                "and were set to its limits; choose another `dtype`"
-            )
+        yield from clipped_warning(counts.clipped)
         if counts.redone:
             yield (
                 f"{counted(counts.redone, 'tile')} had non-finite values in {self.precision} and "
@@ -121,6 +126,7 @@ class Result:
             "warped": plan.source.resampled,
             "tags": plan.tags(self.backend),
             "counts": asdict(self.counts),
+            "consistency": {"rmse": self.consistency.rmse, "mtf": self.mtf},
             "seconds": round(self.seconds, 3),
             "quicklook": str(self.quicklook) if self.quicklook else None,
             "warnings": list(self.warnings),

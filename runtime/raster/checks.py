@@ -126,6 +126,15 @@ def partly_zero_warning(count: int) -> Iterator[str]:
         )
 
 
+def clipped_warning(count: int) -> Iterator[str]:
+    """A warning of values that the type of the result cannot hold, unless there are none."""
+    if count:
+        yield (
+            f"{counted(count, 'value')} did not fit into the data type of the result and were set "
+            "to its limits; choose another `dtype`"
+        )
+
+
 def survey(source: Source) -> tuple[Survey, Survey]:
     """PAN and MS in 25 patches spread over a source."""
     pan, ms = [], []

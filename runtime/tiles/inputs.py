@@ -15,7 +15,7 @@ from rasterio.fill import fillnodata
 
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
 from ssdiff_trt.runtime.raster.checks import partly_zero
-from ssdiff_trt.runtime.sources import Source
+from ssdiff_trt.runtime.sources import MSAxis, Source
 from ssdiff_trt.runtime.tiles.batch import Tiles
 from ssdiff_trt.runtime.tiles.noise import noise
 from ssdiff_trt.runtime.tiles.tiling import Window
@@ -32,8 +32,14 @@ class WindowInputs:
     """These tiles."""
     valid: NDArray[np.bool_]
     """``[rows, cols]`` of what the window writes."""
+    ms: NDArray[np.float32]
+    """MS under what the window writes, and more around it, ``[C, ...]`` in digital numbers."""
+    ms_valid: NDArray[np.bool_]
+    """Likewise, without bands."""
+    axes: tuple[MSAxis, MSAxis]
+    """Where the rows and columns of :attr:`ms` lie on those that the window writes."""
     beyond_pan: int
-    """Valid PAN pixels below 0 or above full scale in what the window writes."""
+    """Valid PAN pixels of the result below 0 or above full scale."""
     beyond_ms: int
     """Valid MS pixels likewise."""
     partly_zero: int
@@ -142,7 +148,15 @@ def prepare(
         for w, s in zip(window.write, window.read, strict=True)
     )
     out = np.s_[out_rows.start : out_rows.stop, out_cols.start : out_cols.stop]
-    down, across = row_axis.beginning_in(out_rows), col_axis.beginning_in(out_cols)
+    # The grid may go beyond the result; what lies there is not counted.
+    counted_rows, counted_cols = (
+        range(max(o.start, i.start - first), min(o.stop, i.stop - first))
+        for o, i, first in zip(
+            (out_rows, out_cols), source.output, (rows.start, cols.start), strict=True
+        )
+    )
+    inside = np.s_[counted_rows.start : counted_rows.stop, counted_cols.start : counted_cols.stop]
+    down, across = row_axis.beginning_in(counted_rows), col_axis.beginning_in(counted_cols)
     low_out = np.s_[..., down.start : down.stop, across.start : across.stop]
     ms, ms_valid = pixels.ms[low_out], pixels.ms_valid[low_out]
     ms_beyond = ((ms < 0) | (ms > ms_scale)).any(axis=0) & ms_valid
@@ -152,7 +166,10 @@ def prepare(
         places,
         tiles,
         valid=valid[out],
-        beyond_pan=int(pan_beyond[out].sum()),
+        ms=pixels.ms,
+        ms_valid=pixels.ms_valid,
+        axes=(row_axis.relative(out_rows.start, 0), col_axis.relative(out_cols.start, 0)),
+        beyond_pan=int(pan_beyond[inside].sum()),
         beyond_ms=int(ms_beyond.sum()),
         partly_zero=int(partly_zero(ms, ms_valid, source.ms_values).sum()),
         excess={places[index]: excess[index] for index in concerned},

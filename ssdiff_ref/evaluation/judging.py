@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from ssdiff_ref.protocol.datasets import Dataset, Sample
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.protocol.simulation import decimation_phase
 from ssdiff_ref.quality.checks import Image, check_finite
+from ssdiff_ref.quality.full_resolution import Phases, fidelity_scores, sampling_phases
 from ssdiff_ref.quality.metrics import full_resolution_scores, reduced_resolution_scores
 from ssdiff_ref.quality.quality_index import BLOCK
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
@@ -135,7 +137,23 @@ def score_methods(
                     if target_gallery and case.truth is not None:
                         target_gallery.add(name, fused, scores["ERGAS"])
                     progress.advance(1)
+    for warning in _negative(evaluation):
+        progress.warn(warning)
     return evaluation
+
+
+def _negative(evaluation: Evaluation) -> Iterator[str]:
+    """A sentence for each method whose indexes left the range that they were made for."""
+    for method, scores in evaluation.mean("full").items():
+        below = [name for name in ("HQNR", "QNR", "RQNR") if scores[name] < 0]
+        above = [name for name in ("D_lambda", "D_s") if scores[name] > 1]
+        if below:
+            yield (
+                f"{method}: {' and '.join(below)} below 0, because {' and '.join(above)} is above "
+                "1: the image is further from PAN or MS than an unrelated one. Common causes are "
+                "bands in another order, another full scale, MS in the place of another scene, or "
+                "blocks that are nearly flat, such as water"
+            )
 
 
 @dataclass(frozen=True)
@@ -149,10 +167,18 @@ class _Case:
     def resolution(self) -> Resolution:
         return "full" if self.truth is None else "reduced"
 
+    @cached_property
+    def _phases(self) -> Phases:
+        """Where MS was sampled: a property of the pair, measured once for all methods."""
+        return sampling_phases(self.pair.ms, self.pair.pan, self.pair.sensor)
+
     def score(self, fused: Image, full_scale: float, crop: int) -> Scores:
         if self.truth is None:
-            pair = self.pair
-            return full_resolution_scores(fused, pair.pan, pair.lms, pair.sensor)
+            pan, ms, lms, sensor = self.pair.pan, self.pair.ms, self.pair.lms, self.pair.sensor
+            return {
+                **full_resolution_scores(fused, pan, lms, sensor),
+                **fidelity_scores(fused, pan, ms, lms, sensor, self._phases),
+            }
         return reduced_resolution_scores(fused, self.truth, full_scale, crop)
 
 

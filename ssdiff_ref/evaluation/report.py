@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,39 +19,68 @@ from ssdiff_ref.evaluation.judging import Evaluation, Resolution, Scores
 from ssdiff_trt.runtime.files import atomic_write
 
 RESOLUTIONS: tuple[Resolution, ...] = ("reduced", "full")
-_LOWER_IS_BETTER = ("SAM", "ERGAS", "D_lambda", "D_s")
-_DECIMALS = {"SAM": 3, "ERGAS": 3, "PSNR": 2}
-_TITLES = {
-    "reduced": "Reduced resolution, against the reference",
-    "full": "Full resolution, without a reference",
+_LOWER_IS_BETTER = (
+    *("SAM", "ERGAS", "D_lambda", "D_s"),
+    *("R-SAM", "R-ERGAS", "consistency", "D_rho"),
+)
+_WITHOUT_ORDER = ("period 4", "overshoot")
+"""Metrics whose best value is neither the highest nor the lowest."""
+_DECIMALS = {
+    **{"SAM": 3, "ERGAS": 3, "PSNR": 2},
+    **{"R-SAM": 3, "R-ERGAS": 3, "consistency": 2, "period 4": 2, "overshoot": 3, "detail": 3},
 }
+_TABLES: tuple[tuple[str, Resolution, tuple[str, ...]], ...] = (
+    (
+        "Reduced resolution, against the reference",
+        "reduced",
+        ("SAM", "ERGAS", "Q2n", "SCC", "PSNR", "SSIM"),
+    ),
+    (
+        "Full resolution, without a reference (HQNR alone rewards soft images)",
+        "full",
+        ("D_lambda", "D_s", "HQNR", "QNR", "RQNR"),
+    ),
+    (
+        "Full resolution, fidelity to MS",
+        "full",
+        ("R-SAM", "R-ERGAS", "R-Q2n", "consistency"),
+    ),
+    (
+        "Full resolution, fidelity to PAN (PAN itself: 0, 1, 1, 0)",
+        "full",
+        ("D_rho", "detail", "period 4", "overshoot"),
+    ),
+)
 _WIDTH = 80
 
 
 def print_tables(evaluation: Evaluation) -> None:
     """Print mean scores on standard output, with standard deviations for several scenes."""
     console = Console(width=_WIDTH, highlight=False)
-    for resolution in RESOLUTIONS:
+    for title, resolution, metrics in _TABLES:
         if mean := evaluation.mean(resolution):
-            console.print(_table(_TITLES[resolution], mean, evaluation.std(resolution)))
+            console.print(_table(title, metrics, mean, evaluation.std(resolution)))
     deviation_note = (
         f" Mean ± standard deviation of {evaluation.scenes} scenes."
         if evaluation.scenes > 1
         else ""
     )
     console.print(
-        f"* is best: the lowest SAM (degrees), ERGAS, D_lambda, D_s; the highest of the others "
-        f"(PSNR in dB).{deviation_note}"
+        "* is best: the lowest SAM (degrees), ERGAS, D_lambda, D_s, D_rho, and RMSE of consistency "
+        "with MS (in the unit of MS); the highest of the others (PSNR in dB). Of power at a period "
+        f"of 4 pixels and overshoot, 1 and 0 are best.{deviation_note}"
     )
 
 
-def _table(title: str, mean: Mapping[str, Scores], std: Mapping[str, Scores]) -> Table:
-    metrics = list(next(iter(mean.values())))
+def _table(
+    title: str, metrics: Sequence[str], mean: Mapping[str, Scores], std: Mapping[str, Scores]
+) -> Table:
     best = {
         metric: (min if metric in _LOWER_IS_BETTER else max)(
             scores[metric] for scores in mean.values()
         )
         for metric in metrics
+        if metric not in _WITHOUT_ORDER
     }
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", overflow="fold")
@@ -60,7 +89,7 @@ def _table(title: str, mean: Mapping[str, Scores], std: Mapping[str, Scores]) ->
     for method, scores in mean.items():
         cells = []
         for metric in metrics:
-            is_best = len(mean) > 1 and scores[metric] == best[metric]
+            is_best = len(mean) > 1 and scores[metric] == best.get(metric)
             cell = Text(_number(metric, scores[metric]) + ("*" if is_best else " "))
             if is_best:
                 cell.stylize("bold")
@@ -72,7 +101,7 @@ def _table(title: str, mean: Mapping[str, Scores], std: Mapping[str, Scores]) ->
 
 
 def _number(metric: str, value: float) -> str:
-    return f"{value:.{_DECIMALS.get(metric, 4)}f}"
+    return "-" if math.isnan(value) else f"{value:.{_DECIMALS.get(metric, 4)}f}"
 
 
 def as_json(evaluation: Evaluation) -> str:

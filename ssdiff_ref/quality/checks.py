@@ -6,18 +6,15 @@ true where a pixel is valid; digital numbers in float64.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
-from ssdiff_trt.runtime.sensors import WV8, Sensor, find_sensor
+from ssdiff_trt.runtime.sensors import Sensor, find_sensor
 
 Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-_FOUR = ("blue", "green", "red", "nir1")
 
 
 def as_image(array: ArrayLike, name: str, layout: str = "[C, H, W]") -> Image:
@@ -63,19 +60,12 @@ def check_sensor(bands: int, sensor: Sensor) -> None:
 
 
 def fit_sensor(name: str, bands: int) -> Sensor:
-    """The sensor called ``name``; ``generic`` is extended to ``bands`` bands. Of eight bands, those
-    of a product with four are blue, green, red and the first near infrared.
+    """The sensor called ``name``, for an image of so many bands (:meth:`Sensor.fitted`).
 
     Raises:
         SSDiffError: if the sensor is unknown or has another number of bands.
     """
-    sensor = find_sensor(name)
-    if sensor.name == "generic":
-        gains = (sensor.mtf_ms[0],) * bands
-        sensor = replace(sensor, bands=sensor.band_names(bands), mtf_ms=gains)
-    elif sensor.bands == WV8 and bands == len(_FOUR):
-        gains = tuple(sensor.mtf_ms[WV8.index(band)] for band in _FOUR)
-        sensor = replace(sensor, bands=_FOUR, mtf_ms=gains)
+    sensor = find_sensor(name).fitted(bands)
     check_sensor(bands, sensor)
     return sensor
 

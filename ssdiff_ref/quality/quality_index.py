@@ -26,6 +26,10 @@ _ROUNDING = 1e-12
 
 The interpolator's ripple and float64 rounding give a constant block about this much."""
 
+_COUNTS = 16
+"""Digital numbers that are not whole, such as interpolated ones, have a 99th percentile above this;
+reflectance has not."""
+
 
 def _blocks(strip: NDArray[Any]) -> NDArray[Any]:
     """``[..., 32, W]`` as ``[blocks, ..., 1024]``, without columns beyond the last whole block."""
@@ -188,6 +192,12 @@ def _as_uint16(image: Image) -> Image:
     return np.clip(np.floor(image + 0.5), 0, 65535)
 
 
+def _are_digital_numbers(values: Image) -> bool:
+    """Whether values have the unit of a sensor's counts, not reflectance or radiance."""
+    whole = bool((values == np.floor(values)).all())
+    return whole or float(np.percentile(values, 99)) >= _COUNTS
+
+
 def _q2n_of_blocks(fused: Image, reference: Image) -> Image:
     """Q2n ``[blocks]`` of ``[blocks, C, 1024]`` (``onions_quality.m``, ``norm_blocco.m``)."""
     bands = reference.shape[-2]
@@ -216,12 +226,14 @@ def _q2n_of_blocks(fused: Image, reference: Image) -> Image:
 def q2n(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) -> float:
     """Q2n over distinct 32 x 32 blocks: Q4 for 4 bands, Q8 for 8.
 
-    ``q2n.m`` of the DLPan-Toolbox (Garzelli & Nencini, 2009): values are rounded to unsigned
-    16 bit, and the image is mirrored to whole blocks.
+    ``q2n.m`` of the DLPan-Toolbox (Garzelli & Nencini, 2009): the image is mirrored to whole
+    blocks, and digital numbers are rounded to unsigned 16 bit. Other units, such as reflectance,
+    are not: the reference is in digital numbers if it consists of whole numbers, or if its 99th
+    percentile is 16 or more.
 
     Args:
-        fused: ``[C, H, W]``, digital numbers.
-        reference: ground truth, likewise. The index is not symmetric in the two.
+        fused: ``[C, H, W]``, any unit.
+        reference: ground truth, in the same unit. The index is not symmetric in the two.
         valid: ``[H, W]`` bool; a block counts if all its pixels are valid.
 
     Returns:
@@ -229,19 +241,15 @@ def q2n(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
 
     Raises:
         SSDiffError: on differing shapes, non-finite values, images smaller than a block, no valid
-            block, or a reference that is not in digital numbers.
+            block.
     """
     fused, reference, mask = as_pair(fused, reference, valid)
     check_block(reference)
-    if reference.max() <= 1:
-        raise InputError(
-            f"The maximum of the reference is {reference.max():g}, expected digital numbers "
-            "because Q2n rounds to integers; multiply by the sensor's full scale."
-        )
+    if _are_digital_numbers(reference[:, mask]):
+        fused, reference = _as_uint16(fused), _as_uint16(reference)
     padding = [(0, -size % BLOCK) for size in mask.shape]
     fused, reference = (
-        np.pad(_as_uint16(image), [(0, 0), *padding], mode="symmetric")
-        for image in (fused, reference)
+        np.pad(image, [(0, 0), *padding], mode="symmetric") for image in (fused, reference)
     )
     mask = np.pad(mask, padding, mode="symmetric")
     return float(_mean_over_blocks(_q2n_of_blocks, fused, reference, mask))

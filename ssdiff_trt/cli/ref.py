@@ -166,7 +166,7 @@ def evaluate_command(
     )
     if json == "-":
         write_json(as_json(evaluation), json)
-    elif not quiet:
+    elif not quiet or not (json or parameters["csv"]):  # scores are printed unless a file has them
         print_tables(evaluation)
 
 

@@ -62,6 +62,12 @@ def test_quiet_says_nothing(tmp_path, monkeypatch, capsys):
     given = ("--sensor", "qb", "--method", "EXP", "--csv", tmp_path / "s.csv", "-q")
     assert run(monkeypatch, "evaluate", *inputs, *given) == 0
     assert capsys.readouterr() == ("", "")
+    # Without a file the scores would be lost.
+    assert run(monkeypatch, "evaluate", *inputs, *given[:4], "-q") == 0
+    captured = capsys.readouterr()
+    assert "ERGAS" in captured.out
+    assert "R-ERGAS" in captured.out
+    assert captured.err == ""
 
 
 def test_the_picture_shows_the_reference_and_every_method(tmp_path, golden_mat):

@@ -20,6 +20,7 @@ from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.protocol.rectangle import largest_rectangle
 from ssdiff_ref.protocol.simulation import align_pan_to_ms, decimation_phase, degrade
 from ssdiff_ref.quality.filters import mtf_filter
+from ssdiff_ref.quality.full_resolution import fidelity_scores
 from ssdiff_ref.quality.metrics import full_resolution_scores, reduced_resolution_scores
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import interpolate
@@ -38,7 +39,10 @@ from tests.support.imagery import (
 from tests.support.progress import RecordingProgress
 
 REDUCED = ["SAM", "ERGAS", "Q2n", "SCC", "PSNR", "SSIM"]
-FULL = ["D_lambda", "D_s", "HQNR", "QNR"]
+FULL = [
+    *("D_lambda", "D_s", "HQNR", "QNR", "R-Q2n", "R-SAM", "R-ERGAS", "consistency"),
+    *("D_rho", "RQNR", "detail", "period 4", "overshoot"),
+]
 
 
 def assert_golden(report):
@@ -70,6 +74,20 @@ def test_scores_match_the_toolbox(tmp_path, golden_mat):
     }
     assert report["settings"]["inputs"] == [str(golden_mat)]
     assert report["version"]
+
+
+def test_an_index_below_0_is_explained(tmp_path):
+    pan, ms = pair(0, 4, 80, 80)
+    inputs = write_pair(tmp_path, pan, (4000.0 - 2 * ms).clip(1).astype("uint16"))
+    progress = RecordingProgress()
+    evaluation = evaluate(
+        inputs, sensor="qb", methods=["EXP", "GS"], progress=progress, full_scale=4095
+    )
+    below = [m for m, scores in evaluation.mean("full").items() if scores["HQNR"] < 0]
+    told = [warning for warning in progress.warnings if "HQNR" in warning and "below 0" in warning]
+    assert [warning.split(":")[0] for warning in told] == below
+    assert below, evaluation.mean("full")
+    assert "is above 1" in told[0]
 
 
 def test_rasters_are_scored_like_arrays(tmp_path):
@@ -148,7 +166,8 @@ def test_pan_is_rescaled_to_the_full_scale_of_ms(tmp_path):
     assert any("PAN, of full scale 2047" in note for note in progress.notes)
     rescaled = Pair.of(pan * (255 / 2047), coarse, SENSORS["qb"])
     expected = full_resolution_scores(rescaled.lms, rescaled.pan, rescaled.lms, rescaled.sensor)
-    assert evaluation.scores["full"]["EXP"] == [pytest.approx(expected, rel=1e-6)]
+    (scores,) = evaluation.scores["full"]["EXP"]
+    assert {name: scores[name] for name in expected} == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +262,10 @@ def test_scenes_without_ground_truth_are_scored_at_both_resolutions(tmp_path):
         full_pair = Pair.of(pan, ms, SENSORS["qb"])
         fused = METHODS["MTF-GLP"](full_pair)
         expected = full_resolution_scores(fused, full_pair.pan, full_pair.lms, full_pair.sensor)
-        assert full == pytest.approx(expected, rel=1e-9)
+        fidelity = fidelity_scores(
+            fused, full_pair.pan, full_pair.ms, full_pair.lms, full_pair.sensor
+        )
+        assert full == pytest.approx({**expected, **fidelity}, rel=1e-9, nan_ok=True)
         ms_lr, pan_lr = degrade(ms, pan, SENSORS["qb"])
         fused = METHODS["MTF-GLP"](Pair.of(pan_lr, ms_lr, SENSORS["qb"]))
         expected = reduced_resolution_scores(fused, ms, 2047, cut=0)
