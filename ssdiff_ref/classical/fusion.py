@@ -23,7 +23,11 @@ from ssdiff_trt.runtime.options import (
     take,
 )
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.raster.checks import partly_zero, partly_zero_warning
+from ssdiff_trt.runtime.raster.checks import (
+    clipped_warning,
+    partly_zero,
+    partly_zero_warning,
+)
 from ssdiff_trt.runtime.raster.image import BandFiles, Raster, name_of
 from ssdiff_trt.runtime.raster.output import RasterOutput
 from ssdiff_trt.runtime.raster.registration import choose_shift, moved_by, shift_warnings
@@ -115,11 +119,11 @@ def fuse(
             pan=fill(pixels.pan[None], pixels.pan_valid)[0],
             ms=fill(pixels.ms, pixels.ms_valid),
         )
+        part = filled.ms_under()
         fine, coarse, lms = (
-            image.astype(np.float64)
-            for image in (filled.pan, filled.ms_under().inner, filled.lms())
+            image.astype(np.float64) for image in (filled.pan, part.inner, filled.lms())
         )
-        pair = Pair(fine, coarse, lms, optics)
+        pair = Pair(fine, coarse, lms, optics, position=part.position)
         with np.errstate(divide="ignore", invalid="ignore"):
             fused = METHODS[method](pair)
         if not np.isfinite(fused[:, valid]).all():
@@ -128,7 +132,7 @@ def fuse(
                 "and light; choose another method."
             )
         rows, cols = scene.output
-        part = np.s_[
+        inside = np.s_[
             ...,
             rows.start - scene.rows.start : rows.stop - scene.rows.start,
             cols.start - scene.cols.start : cols.stop - scene.cols.start,
@@ -139,8 +143,10 @@ def fuse(
             "SSDIFF_SENSOR": optics.name,
         }
         with target.open(scene.output, tags) as file:
-            file.write(rows, cols, fused[part].astype(np.float32), valid[part])
-    share = 1 - valid[part].mean()
+            file.write(rows, cols, fused[inside].astype(np.float32), valid[inside])
+    for warning in clipped_warning(file.clipped):
+        progress.warn(warning)
+    share = 1 - valid[inside].mean()
     holes = f", {share:.1%} without data" if share else ""
     progress.note(f"{path}: {method}, {len(cols)} x {len(rows)}{holes}")
     return path

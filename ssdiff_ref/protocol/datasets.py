@@ -59,7 +59,7 @@ class Sample:
             pan = align_pan_to_ms(pan, (row - PROTOCOL_POSITION, col - PROTOCOL_POSITION))
         if self.lms is None:
             return Pair.of(pan, self.ms, sensor)
-        return Pair(pan, self.ms, self.lms, sensor)
+        return Pair(pan, self.ms, self.lms, sensor, toolbox=True)
 
     def reduced(self, sensor: Sensor) -> tuple[Pair, Image]:
         """The pair at reduced resolution, and its ground truth."""

@@ -14,7 +14,7 @@ from ssdiff_ref.quality.checks import (
     check_same_shape,
     check_sensor,
 )
-from ssdiff_trt.runtime.interpolator import interpolate
+from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION, interpolate
 from ssdiff_trt.runtime.sensors import Sensor
 
 
@@ -35,6 +35,12 @@ class Pair:
     sensor: Sensor
     has_truth: bool = False
     """Whether the ground truth is known; it is aligned with MS, not with PAN."""
+    position: tuple[float, float] = (PROTOCOL_POSITION, PROTOCOL_POSITION)
+    """Row and column of ``pan`` at the centre of the first pixel of ``ms``."""
+    toolbox: bool = False
+    """Whether methods follow the arithmetic of the DLPan-Toolbox to the letter: images wrap at the
+    edges, and quotients have no limits. Otherwise images are mirrored, and where the divisor of a
+    quotient is no measure of light the detail of PAN is left out."""
 
     def __post_init__(self) -> None:
         for name, layout in (("pan", "[H, W]"), ("ms", "[C, H, W]"), ("lms", "[C, H, W]")):
@@ -48,6 +54,7 @@ class Pair:
 
     @classmethod
     def of(cls, pan: ArrayLike, ms: ArrayLike, sensor: Sensor) -> Pair:
-        """A pair whose ``lms`` is interpolated like the toolbox does, wrapping at the edges."""
+        """A pair as the toolbox has it: ``lms`` wraps at the edges."""
         bands = as_image(ms, "MS")
-        return cls(as_image(pan, "PAN", "[H, W]"), bands, interpolate(bands, "wrap"), sensor)
+        lms = interpolate(bands, "wrap")
+        return cls(as_image(pan, "PAN", "[H, W]"), bands, lms, sensor, toolbox=True)
