@@ -30,6 +30,8 @@ class Source(_Strict):
     """Whether the files are bands of one scene; they are resampled to the first file's grid."""
     bands: tuple[int, ...] | None = None
     """Bands to use, counted from 1; all by default."""
+    nodata: float | None = None
+    """Value that means no data, in place of what the files declare."""
     pan: str | None = None
     """Raster of real PAN, resampled to the grid of the bands; PAN is simulated by default."""
     full_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)

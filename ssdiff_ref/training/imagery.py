@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +12,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
 from torch import Generator, Tensor
 
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS
+from ssdiff_trt.runtime.raster.image import (
+    Holes,
+    alpha_band,
+    choose_bands,
+    open_raster,
+    read_rectangle,
+)
 
 ARRAYS = (".h5", ".hdf5")
 """Suffixes of PanCollection files."""
@@ -27,7 +39,7 @@ class TrainingImage:
     """A scene, or a part of one, from which training patches are cropped."""
 
     pixels: NDArray[Any]
-    """``[B, H, W]``, as stored; a pixel that is 0 in all bands is nodata."""
+    """``[B, H, W]`` of uint8, uint16 or float32; a pixel that is 0 in all bands is nodata."""
     source: Source
     with_pan: bool = False
     """Whether the last band is PAN."""
@@ -61,7 +73,10 @@ def _halved(pixels: NDArray[Any]) -> NDArray[Any]:
         bands, height // 2, 2, width // 2, 2
     )
     nodata = (blocks == 0).all(axis=0).any(axis=(1, 3))
-    means = blocks.mean(axis=(2, 4), dtype=np.float32).round().astype(pixels.dtype)
+    means = blocks.mean(axis=(2, 4), dtype=np.float32)
+    if pixels.dtype.kind == "u":
+        means = means.round()
+    means = means.astype(pixels.dtype)
     means[:, nodata] = 0
     return means
 
@@ -117,45 +132,60 @@ def expand(folder: Path, pattern: str) -> list[Path]:
 
 
 def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> TrainingImage:
-    import rasterio
-    from rasterio.enums import Resampling
-    from rasterio.errors import RasterioError
-    from rasterio.vrt import WarpedVRT
-
+    """Read files as a run reads its images: nodata values, masks, alpha and NaN are holes."""
     if paths[0].suffix == ".npy":
         array = np.load(paths[0])
         pixels = array.transpose(2, 0, 1) if array.shape[0] > array.shape[-1] else array
         if source.bands:
             pixels = pixels[[band - 1 for band in source.bands]]
-        return TrainingImage(np.ascontiguousarray(pixels), source)
-    layers = []
-    try:
-        with rasterio.open(paths[0]) as first:
-            grid = {
-                "crs": first.crs,
-                "transform": first.transform,
-                "height": first.height,
-                "width": first.width,
-            }
-            for path in [*paths, *([folder / source.pan] if source.pan else [])]:
-                is_pan = source.pan is not None and path == folder / source.pan
-                with rasterio.open(path) as raster:
-                    selected = None if is_pan or source.stack else source.bands
-                    if raster.transform == first.transform and raster.shape == first.shape:
-                        layers.append(raster.read(selected))
-                    else:
-                        with WarpedVRT(raster, resampling=Resampling.cubic, **grid) as warped:
-                            layers.append(warped.read(selected))
-    except RasterioError as error:
-        raise InputError(
-            f"A file of the source {source.name} cannot be read ({error}); check the file."
-        ) from error
-    pixels = np.concatenate([layer.astype(np.uint16) for layer in layers])
-    if max(layer.dtype.itemsize for layer in layers) == 1:
-        pixels = pixels.astype(np.uint8)
+        return TrainingImage(_stored(pixels, np.isfinite(pixels).all(axis=0), pixels.dtype), source)
+    pan = [folder / source.pan] if source.pan else []
+    layers, dtypes, valid = [], [], np.array(True)
+    with ExitStack() as stack:
+        first = stack.enter_context(open_raster(paths[0], source.name))
+        grid = {name: getattr(first, name) for name in ("crs", "transform", "height", "width")}
+        for path in [*paths, *pan]:
+            image = stack.enter_context(open_raster(path, source.name))
+            bands = choose_bands(image, None if path in pan or source.stack else source.bands)
+            dtypes += [image.dtypes[band - 1] for band in bands]
+            placed: DatasetReader | WarpedVRT = image
+            if (image.transform, image.shape) != (first.transform, first.shape):
+                placed = stack.enter_context(_warped(image, source, grid))
+            every = range(first.height), range(first.width)
+            values, whole = read_rectangle(placed, bands, *every, Holes(source.nodata))
+            layers.append(values)
+            valid = valid & whole
+    pixels = np.concatenate(layers)
     if source.bands and source.stack:
         pixels = pixels[[band - 1 for band in source.bands]]
-    return TrainingImage(pixels, source, with_pan=source.pan is not None)
+    dtype = np.result_type(*dtypes)
+    return TrainingImage(_stored(pixels, valid, dtype), source, with_pan=bool(pan))
+
+
+def _warped(image: DatasetReader, source: Source, grid: dict[str, Any]) -> WarpedVRT:
+    """An image resampled to a grid; what lies beyond it is no data there."""
+    options = dict(grid, resampling=Resampling.cubic)
+    stated = source.nodata if source.nodata is not None else image.nodata
+    if stated is not None:
+        options.update(src_nodata=stated, nodata=stated)
+    elif alpha_band(image) is None:
+        options.update(add_alpha=True)
+    try:
+        return WarpedVRT(image, **options)
+    except GDAL_ERRORS as error:
+        raise InputError(
+            f"{image.name} of the source {source.name} cannot be resampled to the grid of its "
+            f"first file ({error}); check the source's files."
+        ) from error
+
+
+def _stored(pixels: NDArray[Any], valid: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Pixels in 8 or 16 bit where their own type is that, else in float32; holes are 0."""
+    kept = dtype if dtype in (np.dtype(np.uint8), np.dtype(np.uint16)) else np.dtype(np.float32)
+    filled = np.where(valid, pixels, 0)
+    if kept.kind == "u":
+        filled = np.rint(filled)
+    return np.ascontiguousarray(filled.astype(kept))
 
 
 def pack(images: Sequence[TrainingImage], path: Path) -> None:
@@ -168,13 +198,23 @@ def pack(images: Sequence[TrainingImage], path: Path) -> None:
     metadata = [
         {"source": image.source.model_dump(), "with_pan": image.with_pan} for image in images
     ]
-    # Differences along rows compress better; integer overflow cancels when they are summed.
-    arrays = {
-        f"picture{index}": np.diff(image.pixels, axis=-1, prepend=image.pixels.dtype.type(0))
-        for index, image in enumerate(images)
-    }
+    arrays = {f"picture{index}": _differences(image.pixels) for index, image in enumerate(images)}
     with atomic_write(path) as unfinished:
         np.savez_compressed(unfinished, told=np.array(json.dumps(metadata)), **arrays)  # type: ignore[arg-type]
+
+
+def _differences(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Differences of integers along rows, which compress better; overflow cancels in their sum."""
+    if pixels.dtype.kind == "f":
+        return pixels
+    return np.diff(pixels, axis=-1, prepend=pixels.dtype.type(0))
+
+
+def _sums(differences: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of :func:`_differences`."""
+    if differences.dtype.kind == "f":
+        return differences
+    return np.cumsum(differences, axis=-1, dtype=differences.dtype)
 
 
 def unpack(path: Path) -> list[TrainingImage]:
@@ -184,12 +224,12 @@ def unpack(path: Path) -> list[TrainingImage]:
             metadata = json.loads(str(content["told"]))
             return [
                 TrainingImage(
-                    np.cumsum(difference, axis=-1, dtype=difference.dtype),
+                    _sums(differences),
                     Source.model_validate(entry["source"]),
                     entry["with_pan"],
                 )
                 for index, entry in enumerate(metadata)
-                for difference in [content[f"picture{index}"]]
+                for differences in [content[f"picture{index}"]]
             ]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(

@@ -41,6 +41,7 @@ from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import interpolate
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.sensors import SENSORS
+from tests.support.imagery import write_raster
 
 CPU = torch.device("cpu")
 RECIPE = """
@@ -206,6 +207,79 @@ def test_rasters_on_different_grids_and_pan_are_stacked_to_one_image(tmp_path):
     assert np.array_equal(image.pixels[0], coarse)
     assert np.corrcoef(image.pixels[1].ravel(), coarse.ravel())[0, 1] > 0.95
     assert (image.pixels[2] == 500).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "nodata"),
+    [
+        ("float32", 0.37, None),
+        ("float64", 0.37, -9999.0),
+        ("float32", 1.25, float("nan")),
+        ("int16", -5, -32768),
+        ("uint32", 70000, 0),
+        ("uint16", 1234, 65535),
+        ("uint8", 17, 255),
+    ],
+)
+def test_values_of_any_type_are_read_as_they_are_and_nodata_as_holes(
+    tmp_path, dtype, value, nodata
+):
+    values = np.full((3, 24, 20), value, dtype)
+    values[1] = values[1] * 2
+    declared = value if nodata is None else nodata
+    if nodata is not None:
+        values[:, 5, 6] = nodata
+    values[2, :3] = declared  # in one band is enough where nodata is not 0
+    write_raster(tmp_path / "a.tif", values, nodata=nodata)
+    source = Source(name="s", files=("a.tif",))
+    (image,) = read_sources([source], tmp_path)
+    expected = values.astype("float32")
+    if nodata is not None:
+        expected[:, 5, 6] = 0
+        if nodata != 0:
+            expected[:, :3] = 0
+    np.testing.assert_array_equal(image.pixels, expected)
+    assert image.pixels.dtype == (dtype if dtype in ("uint8", "uint16") else "float32")
+    pack([image], tmp_path / "p.npz")
+    (again,) = unpack(tmp_path / "p.npz")
+    np.testing.assert_array_equal(again.pixels, image.pixels)
+    assert again.pixels.dtype == image.pixels.dtype
+    (stated,) = read_sources([source.model_copy(update={"nodata": float(value)})], tmp_path)
+    holes = (values[0].astype("float32") == np.float32(value)) | (values == 0).all(axis=0)
+    if np.dtype(dtype).kind in "iu":
+        np.testing.assert_array_equal((stated.pixels == 0).all(axis=0), holes)
+
+
+def test_masks_and_places_beyond_a_file_are_holes(tmp_path):
+    values = np.full((2, 24, 24), 300, "int16")
+    path = write_raster(tmp_path / "a.tif", values)
+    mask = np.ones((24, 24), bool)
+    mask[:4] = False
+    with rasterio.open(path, "r+") as file:
+        file.write_mask(mask)
+    half = write_raster(tmp_path / "b.tif", np.full((1, 24, 12), 80, "uint8"))
+    source = Source(name="s", files=("a.tif", "b.tif"), stack=True)
+    (image,) = read_sources([source], tmp_path)
+    assert half
+    seen = mask.copy()
+    seen[:, 12:] = False
+    np.testing.assert_array_equal(image.pixels[:, seen].T, [[300, 300, 80]] * seen.sum())
+    assert (image.pixels[:, ~seen] == 0).all()
+
+
+def test_reflectance_trains_like_its_digital_numbers():
+    counts = np.random.default_rng(0).integers(500, 5000, (4, 128, 128)).astype("float32")
+    batches = []
+    for pixels in (counts, counts / 10000):
+        pairs = SimulatedPairs(
+            [TrainingImage(pixels, Source(name="a", files=("a.tif",), decimations=(1, 4)))],
+            4,
+            Generator().manual_seed(0),
+            CPU,
+        )
+        batches.append(pairs.draw(32, 4))
+    for one, other in zip(*batches, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_too_small_imagery_is_rejected():
