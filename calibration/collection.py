@@ -19,6 +19,7 @@ from ssdiff_trt.calibration.samples import (
     LEAST_JUDGED,
     LEAST_TILES,
     SUFFIX,
+    SURE_JUDGED,
     About,
     EvaluationTiles,
     Samples,
@@ -153,6 +154,12 @@ def collect(
     if picture:
         draw_samples(samples, collector.features, collector.chosen, collector.names, picture_target)
     about = samples.about
+    if len(samples.judged.truth) < SURE_JUDGED:
+        progress.note(
+            f"Half of {counted(len(samples.judged.truth), 'evaluation tile')} will judge INT8, "
+            f"which is few: other places may lose more; collect {SURE_JUDGED} or more from larger "
+            "or several images"
+        )
     progress.note(
         f"{target}: {len(samples.tiles.pan)} calibration tiles, each at "
         f"t = {', '.join(map(str, about.timesteps))}; {len(samples.judged.truth)} evaluation "

@@ -31,8 +31,10 @@ from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 LEAST_TILES = 8
 """Least number of calibration tiles."""
-LEAST_JUDGED = 2
-"""Least number of evaluation tiles: one to choose the plan with and one held out."""
+LEAST_JUDGED = 4
+"""Least number of evaluation tiles: two to choose the plan with and two held out."""
+SURE_JUDGED = 16
+"""Number of evaluation tiles from which a verdict is not called uncertain."""
 SUFFIX = ".npz"
 ARRAYS = (
     *("pan", "lms", "ms", "states"),

@@ -93,6 +93,8 @@ def _export(
     }
     given = defaults_of(manifest) | {
         "training_data": f"{manifest.provenance.training_data}; adapted to {scene}",
+        # The licence of the scene, and what it says of weights, is not known here.
+        "licence": f"not stated; adapted from {manifest.name} ({manifest.provenance.licence})",
         "metrics": scores,
     }
     return export_bundle(

@@ -57,6 +57,7 @@ def export_bundle(
     timesteps: Sequence[int] = DEFAULT_TIMESTEPS,
     training_data: str = "not stated",
     licence: str = "not stated",
+    attribution: str = "",
     metrics: Mapping[str, float] | None = None,
     extends: str | None = None,
     overwrite: bool = False,
@@ -83,6 +84,7 @@ def export_bundle(
         timesteps: the bundle's default timesteps.
         training_data: description of the training data, for the manifest.
         licence: of the weights, for the manifest.
+        attribution: credits that licences of the training data ask for, for the manifest.
         metrics: scores of the weights, for the manifest.
         extends: sha256 of the manifest of the shipped bundle that is exported with more graphs.
         overwrite: replace an existing bundle.
@@ -149,6 +151,7 @@ def export_bundle(
                 exporter=_versions(),
                 training_data=training_data,
                 licence=licence,
+                attribution=attribution,
                 metrics=dict(metrics or {}),
                 extends=extends,
             ),
@@ -209,6 +212,7 @@ def defaults_of(manifest: Manifest) -> dict[str, Any]:
         "timesteps": manifest.sampler.timesteps,
         "training_data": manifest.provenance.training_data,
         "licence": manifest.provenance.licence,
+        "attribution": manifest.provenance.attribution,
         "metrics": manifest.provenance.metrics,
     }
 

@@ -256,3 +256,26 @@ def print_comparison(current: Benchmark, older: Benchmark) -> None:
         )
     for clause in clauses:
         console.print(f"Differs: {clause}")
+    console.print(_drift(current, older))
+
+
+def _drift(current: Benchmark, older: Benchmark) -> str:
+    """What a comparison of benchmarks of different times cannot tell, and what helps."""
+    changes = []
+    older_cases = {case.batch: case for case in older.cases if case.candidate == _BASELINE}
+    for case in current.cases:
+        if case.candidate == _BASELINE and case.batch in older_cases:
+            for steps in set(current.settings.steps) & set(older.settings.steps):
+                change = ratio(case.latencies(steps), older_cases[case.batch].latencies(steps))
+                changes.append(f"{change} at batch {case.batch}, {counted(steps, 'step')}")
+    known = (
+        f"The PyTorch reference, which hardly changes between versions, took {'; '.join(changes)} "
+        "times as long as before: that is the machine or its packages."
+        if changes
+        else "With --reference in both benchmarks its change would show how much that is."
+    )
+    return (
+        "The two were measured at different times: a machine that has become warmer, busier or "
+        f"differently clocked looks like slower software. {known} To be sure, measure both "
+        "versions in turn, several times."
+    )

@@ -280,6 +280,8 @@ class Provenance(_Strict):
     exporter: str
     training_data: str = "not stated"
     licence: str = "not stated"
+    attribution: str = ""
+    """Credits that licences of the training data ask for."""
     metrics: dict[str, Any] = {}
     extends: str | None = None
     """sha256 of the manifest of the shipped bundle that this one has more graphs than."""

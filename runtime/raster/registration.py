@@ -353,7 +353,7 @@ def _robust_weights(residual: Image, slopes: Image) -> Image:
     """
     noise = _NOISE * np.quantile(np.abs(residual), 0.6)
     scale = noise**2 + (_LOCAL * _moderate(np.hypot(*slopes.T))) ** 2
-    weights: Image = 1 / (1 + residual**2 / np.maximum(scale, 1e-300)) ** 2
+    weights: Image = 1 / (1 + residual**2 / np.maximum(scale, 1e-60)) ** 2
     return weights
 
 

@@ -91,6 +91,7 @@ from ssdiff_trt.runtime.sensors import SENSORS
 @one_option(SamplingOptions, "timesteps", "Default timesteps of the bundle, such as 999,68.")
 @click.option("--training-data", help="Training data of the weights, for the manifest.")
 @click.option("--licence", help="Licence of the weights, for the manifest.")
+@click.option("--attribution", help="Credits that the training data ask for, for the manifest.")
 @one_option(ExecutionOptions, "device")
 @one_option(ExecutionOptions, "threads")
 @json_option

@@ -31,6 +31,7 @@ def describe(bundle: Bundle) -> None:
         "weights": f"{source.weights}, sha256 {source.weights_sha256}",
         "trained on": source.training_data,
         "licence": source.licence,
+        **({"attribution": source.attribution} if source.attribution else {}),
         "exported": f"{source.created} by {source.exporter}",
         "metrics": "\n".join(f"{name}: {value}" for name, value in source.metrics.items())
         or "none",

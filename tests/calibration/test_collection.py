@@ -109,7 +109,7 @@ def test_random_rasters_are_refused(make_pair, low4, tmp_path):
     [
         ({"rasters": PAIR[:1]}, "1 raster given, expected pairs of PAN and MS"),
         ({"tiles": 7}, "7 does not work; give 8 or more"),
-        ({"judged": 1}, "1 does not work; give 2 or more"),
+        ({"judged": 3}, "3 does not work; give 4 or more"),
         ({"megabytes": 0}, "0 megabytes do not work"),
         ({"seed": -1}, "The seed -1 does not work"),
         ({"output": "samples.bin"}, "end the name in .npz"),
@@ -124,8 +124,18 @@ def test_invalid_options_of_collect_are_refused(low4, tmp_path, change, message)
     assert not list(tmp_path.iterdir())
 
 
+def test_few_evaluation_tiles_are_called_few(low4, tmp_path):
+    progress = RecordingProgress()
+    samples = collect(
+        PAIR, tmp_path / "s.npz", bundle=low4, full_scale=10000, tiles=8, progress=progress
+    )
+    assert len(samples.judged.truth) == 4
+    (told,) = [note for note in progress.notes if "judge INT8" in note]
+    assert told.startswith("Half of 4 evaluation tiles will judge INT8, which is few")
+
+
 def test_a_scene_that_is_too_small_is_refused(make_pair, low4, tmp_path):
-    with pytest.raises(SSDiffError, match="1 evaluation tile, expected 2 or more"):
+    with pytest.raises(SSDiffError, match="1 evaluation tile, expected 4 or more"):
         collect(make_pair(128, 256), tmp_path / "s.npz", bundle=low4, tiles=9, shift="none")
 
 

@@ -201,6 +201,10 @@ def test_improved_weights_are_exported_with_their_scores(pair, tmp_path, weights
     assert exported["sensor"] == old.sensor.name
     assert exported["timesteps"] == old.sampler.timesteps
     assert "adapted to pan.tif and ms.tif" in exported["training_data"]
+    # What a scene's licence says of weights is its owner's to state; credits stay.
+    assert exported["licence"] == "not stated; adapted from generic4 (Apache-2.0)"
+    assert "SpaceNet 2" in exported["attribution"]
+    assert exported["attribution"] == old.provenance.attribution
     assert exported["metrics"]["ergas of the scene's held-out blocks, before"] == 2.0
     assert exported["metrics"]["ergas of the scene's held-out blocks, after"] == 1.0
 

@@ -295,6 +295,16 @@ def test_a_comparison_shows_ratios_and_what_differs(benchmark, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.count("1.25 (1.25-1.25) slower") == 8
     assert "Differs" not in printed
+    # Both have the reference, so the drift of the machine is known.
+    assert "measured at different times" in printed
+    assert "took 1.25 (1.25-1.25) at batch 1" in printed
+    assert "times as long as before: that is the machine or its packages" in printed
+    alone = before.model_copy(
+        update={"cases": tuple(c for c in before.cases if "reference" not in c.candidate)}
+    )
+    print_comparison(now, alone)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "With --reference in both benchmarks its change would show" in printed
     elsewhere = now.environment.model_copy(update={"processor": "Another"})
     print_comparison(changed(benchmark, 0.5, environment=elsewhere.model_dump()), before)
     printed = " ".join(capsys.readouterr().out.split())

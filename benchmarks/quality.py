@@ -1,0 +1,94 @@
+"""Scores of the shipped bundles and of classical methods: ``quality.json`` and tables.
+
+    python -m benchmarks.quality -o docs \\
+        --scene "GeoEye-1" ge1 21 imgGE1.mat --scene "Rotterdam, tanks" generic 21 pan.tif,ms.tif
+
+Each ``--scene`` is a name, and sensor, crop and inputs of ``ssdiff-ref evaluate``: PAN and MS with
+a comma between them, or one ``.mat`` or ``.h5``. Methods get the pair as it is delivered, and with
+``--aligned`` a pair that was aligned for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ssdiff_ref.evaluation.evaluate import evaluate
+from ssdiff_ref.evaluation.judging import Resolution, Scores
+from ssdiff_trt.runtime.options import ShiftChoice
+
+COLUMNS: dict[Resolution, tuple[str, ...]] = {
+    "reduced": ("SAM", "ERGAS", "Q2n", "SCC"),
+    "full": (
+        *("HQNR", "RQNR", "R-ERGAS", "R-SAM", "R-Q2n", "consistency"),
+        *("D_rho", "detail", "period 4", "overshoot"),
+    ),
+}
+"""Columns of the table of each resolution."""
+
+Scene = dict[Resolution, dict[str, Scores]]
+
+
+def judge(inputs: list[str], sensor: str, crop: int, shift: ShiftChoice) -> Scene:
+    """Scores of all methods at both resolutions; 0 means no data in rasters."""
+    nodata = 0.0 if len(inputs) == 2 else None
+    evaluation = evaluate(
+        inputs, sensor=sensor, bundles=["default"], crop=crop, nodata=nodata, shift=shift
+    )
+    return {resolution: evaluation.mean(resolution) for resolution in COLUMNS}
+
+
+def table(scenes: dict[str, Scene], resolution: Resolution) -> str:
+    """The scores of one resolution as a Markdown table."""
+    columns = COLUMNS[resolution]
+    lines = [f"| scene | method | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)]
+    for name, scene in scenes.items():
+        for method, scores in scene[resolution].items():
+            cells = " | ".join(_number(scores[column]) for column in columns)
+            lines.append(f"| {name} | {method} | {cells} |")
+            name = ""
+    return "\n".join(lines)
+
+
+def _null_for_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _null_for_nan(value) for key, value in content.items()}
+    return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}".replace("0.", ".", 1)
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@click.option(
+    "--scene",
+    "given",
+    type=(str, str, int, str),
+    multiple=True,
+    metavar="NAME SENSOR CROP PAN,MS",
+)
+@click.option("--aligned", is_flag=True, help="Align the pair for all methods.")
+def main(output: Path, given: tuple[tuple[str, str, int, str], ...], aligned: bool) -> None:
+    """Judge scenes, write the scores and print the tables."""
+    shift: ShiftChoice = "auto" if aligned else "none"
+    scenes = {
+        name: judge(files.split(","), sensor, crop, shift) for name, sensor, crop, files in given
+    }
+    content = {"version": version("ssdiff-trt"), "shift": shift, "scenes": scenes}
+    path = output / "quality.json"
+    path.write_text(json.dumps(_null_for_nan(content), indent=1) + "\n")
+    for resolution in COLUMNS:
+        click.echo(table(scenes, resolution) + "\n")
+
+
+if __name__ == "__main__":
+    main()
