@@ -38,6 +38,7 @@ from ssdiff_trt.runtime.plan.assumptions import assume
 from ssdiff_trt.runtime.plan.plan import choose_schedule
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import require_matplotlib
+from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.registration import offset
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.schedule import Schedule, sample
@@ -118,7 +119,7 @@ def collect(
         raise InputError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")
     picture_target = target.with_suffix(".png")
     for path in (target, picture_target) if picture else (target,):
-        check_target(path, rasters, overwrite)
+        check_target(path, every_file(*rasters), overwrite)
     if picture:
         require_matplotlib()
     collector: _Collector | None = None

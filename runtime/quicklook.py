@@ -15,6 +15,7 @@ from ssdiff_trt.runtime.errors import OutputError, counted
 from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.plan.plan import Plan
+from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.scene import Scene
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def quicklook_path(output: Path, scene: Scene, overwrite: bool) -> Path:
     """
     require_matplotlib()
     path = output.with_suffix(".png")
-    check_target(path, (scene.pan.name, scene.ms.name), overwrite)
+    check_target(path, every_file(scene.pan, scene.ms), overwrite)
     return path
 
 

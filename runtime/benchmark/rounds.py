@@ -43,6 +43,7 @@ from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import PrecisionChoice
 from ssdiff_trt.runtime.progress import Lines, Progress
 from ssdiff_trt.runtime.quicklook import check_picture
+from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.schedule import spaced_timesteps
 
 OPENER = "ssdiff_trt.runtime.backends.registry:open_backend"
@@ -121,7 +122,7 @@ def bench(
     _check(settings)
     for option, path in (("json", json), ("plot", plot)):
         if path is not None:
-            check_target(Path(path), scene or (), overwrite, option)
+            check_target(Path(path), every_file(*(scene or ())), overwrite, option)
     if plot is not None and plot == json:
         raise InputError(f"`json` and `plot` are both {json}; give them different names.")
     if plot is not None:

@@ -14,8 +14,7 @@ from rasterio.io import DatasetReader
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, without_georeferencing_warnings
 
 _URL = re.compile(r"(?:/vsicurl/)?(https?://.*)")
-_ARCHIVE = re.compile(r"/vsi(?:zip|tar|gzip|7z|rar)/(?:\{(?P<braced>[^}]*)\}|(?P<path>.*))")
-_ARCHIVE_SUFFIXES = (".zip", ".kmz", ".tar", ".tgz", ".tar.gz", ".gz", ".7z", ".rar")
+_VIRTUAL = b"<VRTDataset"
 _TIMEOUT = 10.0
 """Seconds to wait for the headers of a URL."""
 
@@ -40,7 +39,10 @@ def fingerprint(*datasets: DatasetReader) -> str | None:
 
 
 def dataset_files(dataset: DatasetReader) -> list[str]:
-    """Every file that a dataset consists of, those of its sources (VRT) included."""
+    """Every file that a dataset consists of, those of its sources (VRT) included.
+
+    Files inside others, such as those of archives, have the names that GDAL gives them.
+    """
     found: dict[str, None] = {}
     waiting = list(dataset.files)
     while waiting:
@@ -48,7 +50,7 @@ def dataset_files(dataset: DatasetReader) -> list[str]:
         if file in found:
             continue
         found[file] = None
-        if not file.lower().endswith(".vrt"):
+        if not _is_virtual(file):
             continue
         try:
             with without_georeferencing_warnings(), rasterio.open(file) as source:
@@ -58,26 +60,60 @@ def dataset_files(dataset: DatasetReader) -> list[str]:
     return list(found)
 
 
+def every_file(*rasters: DatasetReader | str | Path) -> list[str]:
+    """Every file on a disk that rasters consist of, whatever names they are given by.
+
+    Args:
+        rasters: open datasets, or paths and names of datasets; what is no raster counts as it is.
+    """
+    files = []
+    for raster in rasters:
+        if isinstance(raster, DatasetReader):
+            files += dataset_files(raster)
+            continue
+        files.append(str(raster))
+        try:
+            with without_georeferencing_warnings(), rasterio.open(raster) as dataset:
+                files += dataset_files(dataset)
+        except GDAL_ERRORS:
+            pass
+    return list(dict.fromkeys(map(_on_disk, files)))
+
+
+def _is_virtual(file: str) -> bool:
+    """Whether a file is a virtual dataset, made of others."""
+    try:
+        with open(file, "rb") as opened:
+            return _VIRTUAL in opened.read(1024)
+    except (OSError, ValueError):
+        return file.lower().endswith(".vrt")
+
+
+def _on_disk(file: str) -> str:
+    """The file on a disk that a path of GDAL's virtual file systems leads into.
+
+    The paths nest, and each system has its own way to write what it leads into: the first part
+    that is a file is taken.
+    """
+    if not file.startswith("/vsi"):
+        return file
+    for place in re.finditer("[/,={]", file[1:]):
+        inside = file[place.end() + 1 :]
+        for candidate in (inside, *map(str, Path(inside).parents), inside.partition("}")[0]):
+            if os.path.isfile(candidate):
+                return candidate
+    return file
+
+
 def _state(file: str) -> str | None:
     """What changes when the content of a file does."""
     if url := _URL.fullmatch(file):
         return _url_state(url[1])
-    if archive := _ARCHIVE.fullmatch(file):
-        file = archive["braced"] or _archive_path(archive["path"])
     try:
-        status = os.stat(file)
+        status = os.stat(_on_disk(file))
     except OSError:
         return None
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _archive_path(inside: str) -> str:
-    """The archive itself of a path that leads into it."""
-    path = Path(inside)
-    for candidate in (path, *path.parents):
-        if candidate.name.lower().endswith(_ARCHIVE_SUFFIXES):
-            return str(candidate)
-    return inside
 
 
 def _url_state(url: str) -> str | None:

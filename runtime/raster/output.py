@@ -23,6 +23,7 @@ from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import check_target, scratch_folder
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.bands import colours
+from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import (
     GDAL_ERRORS,
     add_overviews,
@@ -183,9 +184,10 @@ class RasterOutput:
     def __init__(self, path: str | Path, scene: Scene, options: OutputOptions) -> None:
         self.path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
         self._overwrite = options.overwrite
+        self._inputs = every_file(scene.pan, scene.ms)
         for suffix in ("", *_SIDECARS):
             target = self.path.with_name(self.path.name + suffix)
-            check_target(target, (scene.pan.name, scene.ms.name), options.overwrite)
+            check_target(target, self._inputs, options.overwrite)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
             raise OutputError(
                 f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
@@ -255,9 +257,12 @@ class RasterOutput:
                 check_complete(result)
                 if not self._overwrite and self.path.exists():
                     raise OutputError(f"{self.path} was created by another program; it is kept.")
+                beside = list(self._beside(result))
+                for _, place in beside:
+                    check_target(place, self._inputs, self._overwrite)
                 for suffix in _SIDECARS:  # of the file that is replaced
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-                for sidecar, place in self._beside(result):
+                for sidecar, place in beside:
                     os.replace(sidecar, place)
                 os.replace(result, self.path)
 

@@ -144,8 +144,8 @@ def fuse(
         }
         with target.open(scene.output, tags) as file:
             file.write(rows, cols, fused[inside].astype(np.float32), valid[inside])
-    for warning in clipped_warning(file.clipped):
-        progress.warn(warning)
+    for sentence in clipped_warning(file.clipped):  # also of the overshoot of interpolated MS
+        progress.note(sentence)
     share = 1 - valid[inside].mean()
     holes = f", {share:.1%} without data" if share else ""
     progress.note(f"{path}: {method}, {len(cols)} x {len(rows)}{holes}")

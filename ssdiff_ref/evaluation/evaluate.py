@@ -31,6 +31,7 @@ from ssdiff_trt.runtime.options import (
 )
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import check_picture
+from ssdiff_trt.runtime.raster.fingerprint import every_file
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -129,8 +130,9 @@ def evaluate(
         for option, path in (("json", json), ("csv", csv), ("picture", picture))
         if path is not None
     }
+    sources = every_file(*inputs, *([reference] if reference else [])) if targets else []
     for option, target in targets.items():
-        check_target(target, [*inputs, *([reference] if reference else [])], overwrite, option)
+        check_target(target, sources, overwrite, option)
     if picture is not None:
         check_picture(Path(picture))
     settings: dict[str, Any] = {

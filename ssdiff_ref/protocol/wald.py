@@ -26,6 +26,7 @@ from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, 
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.bands import colours
+from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete
 from ssdiff_trt.runtime.raster.image import Holes
 from ssdiff_trt.runtime.raster.output import encode, holds
@@ -181,8 +182,9 @@ def _check_folder(folder: Path, sources: Sequence[str | Path], overwrite: bool) 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a directory; give another `output`.")
     if folder.is_dir():
+        inputs = every_file(*sources)
         for name in FILES:
-            check_target(folder / name, sources, overwrite)
+            check_target(folder / name, inputs, overwrite)
     else:
         check_target(folder, (), overwrite)
 

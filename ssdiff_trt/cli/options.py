@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar
@@ -290,7 +291,12 @@ def check_json(target: str | None, overwrite: bool, *others: str | None) -> None
     named = [Path(other) for other in others if other]
     if Path(target).absolute() in (other.absolute() for other in named):
         raise click.UsageError(f"--json {target} is another file of this command; give its own.")
-    check_target(Path(target), named, overwrite, "json")
+    sources: list[str] = []
+    if os.path.exists(target):  # False for a name that cannot be one
+        from ssdiff_trt.runtime.raster.fingerprint import every_file
+
+        sources = every_file(*filter(None, others))
+    check_target(Path(target), sources, overwrite, "json")
 
 
 def write_json(text: str, target: str | None) -> None:

@@ -123,7 +123,7 @@ def test_dark_and_negative_imagery_stays_in_the_range_of_imagery(tmp_path, metho
     assert fused.max() < ms.max() + 5 * spread
     assert fused.min() > float(ms.min()) - 5 * spread
     if unit == "dark counts" and method not in ("EXP", "GS"):
-        assert any("did not fit" in warning for warning in progress.warnings)
+        assert any("did not fit" in note for note in progress.notes)
     within = (fused >= ms.min() - spread) & (fused <= ms.max() + spread)
     assert within.mean() > 0.97
 
@@ -134,11 +134,11 @@ def test_clipped_values_are_counted(tmp_path):
     progress = RecordingProgress()
     fuse(*inputs, tmp_path / "f.tif", method="GS", dtype="float32", progress=progress)
     fused, _ = read(tmp_path / "f.tif")
-    assert not any("did not fit" in warning for warning in progress.warnings)
+    assert not any("did not fit" in note for note in progress.notes)
     too_large = int((np.round(fused) > 255).sum() + (np.round(fused) < 0).sum())
     assert too_large > 1000
     fuse(*inputs, tmp_path / "g.tif", method="GS", dtype="uint8", progress=progress)
-    (told,) = [warning for warning in progress.warnings if "did not fit" in warning]
+    (told,) = [note for note in progress.notes if "did not fit" in note]
     assert told.startswith(f"{too_large} values ".replace(",", "")) or f"{too_large:,}" in told
 
 
