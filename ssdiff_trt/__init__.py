@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from ssdiff_trt.runtime.progress import Progress
 
     __version__: str
+
+# ONNX Runtime's wheels for Linux look up a server, and keep a device id and events in the user's
+# home. They read this when they are imported; a user who wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Bundle": "bundle.store",

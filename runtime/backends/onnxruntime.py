@@ -26,13 +26,19 @@ def import_onnxruntime() -> ModuleType:
     """Import the ``onnxruntime`` package.
 
     Raises:
-        SSDiffError: if it is not installed.
+        BackendError: if it is not installed, or its installation is broken.
     """
     try:
         import onnxruntime
     except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise BackendError(
+                "ONNX Runtime is not installed; pip install onnxruntime (or onnxruntime-gpu)."
+            ) from error
         raise BackendError(
-            "ONNX Runtime is not installed; pip install onnxruntime (or onnxruntime-gpu)."
+            f"ONNX Runtime is installed but cannot be imported ({error}); install one of its "
+            "packages anew: pip uninstall --yes onnxruntime onnxruntime-gpu, then pip install "
+            "onnxruntime (or onnxruntime-gpu)."
         ) from error
     return onnxruntime
 

@@ -2,15 +2,81 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from ssdiff_trt.runtime.backends import onnxruntime_cuda
-from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime, import_onnxruntime
 from ssdiff_trt.runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
-from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.errors import BackendError, SSDiffError
 from ssdiff_trt.runtime.parity.ladder import random_tiles
 from ssdiff_trt.runtime.schedule import make_schedule
+
+RUN = """
+import numpy as np
+from ssdiff_trt import Pansharpener
+ramp = np.arange(64, dtype=np.uint16) + np.zeros((64, 1), np.uint16)
+with Pansharpener() as sharpen:
+    sharpen(ramp, np.stack([ramp[::4, ::4]] * 4), full_scale=255, shift="none")
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [RUN, "from ssdiff_trt.calibration import ranges, quantisation; import onnxruntime"],
+    ids=["run", "calibration"],
+)
+def test_onnx_runtime_keeps_nothing_in_an_empty_home(tmp_path, program):
+    """Its telemetry keeps a device id and events there, and looks up a server."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "ORT_DISABLE_TELEMETRY" and not name.startswith("XDG_")
+    }
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in str(path).lower()]
+
+
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_the_user_decides_about_telemetry(value):
+    program = "import os, ssdiff_trt; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = os.environ | {"ORT_DISABLE_TELEMETRY": value}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == value
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"), "not installed"),
+        (ImportError("libcudart.so.12: cannot open"), r"cannot be imported \(libcudart"),
+        (ModuleNotFoundError("No module named 'flatbuffers'", name="flatbuffers"), "flatbuffers"),
+    ],
+)
+def test_a_broken_installation_is_not_a_missing_one(monkeypatch, error, sentence):
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "onnxruntime":
+                raise error
+            return None
+
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    with pytest.raises(BackendError, match=sentence) as raised:
+        import_onnxruntime()
+    assert ("not installed" in str(raised.value)) == (sentence == "not installed")
 
 
 @pytest.fixture
