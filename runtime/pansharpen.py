@@ -48,11 +48,8 @@ def run(
         SSDiffError: if an image is damaged, the network gives non-finite values, or the result
             cannot be written; nothing is left then.
     """
-    began, counts = time.monotonic(), Counts()
-    consistency, gains = (
-        Consistency(),
-        mtf_of(plan.bundle.manifest.sensor.name, len(plan.source.bands))[1],
-    )
+    began, counts, consistency = time.monotonic(), Counts(), Consistency()
+    _, gains = mtf_of(plan.bundle.manifest.sensor.name, len(plan.source.bands))
     network, before = Guarded(backend, fallback), plan.source.fingerprint()
 
     def read(window: Window) -> WindowInputs:
