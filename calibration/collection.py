@@ -118,8 +118,9 @@ def collect(
     if target.suffix != SUFFIX:
         raise InputError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")
     picture_target = target.with_suffix(".png")
+    sources = every_file(*rasters)
     for path in (target, picture_target) if picture else (target,):
-        check_target(path, every_file(*rasters), overwrite)
+        check_target(path, sources, overwrite)
     if picture:
         require_matplotlib()
     collector: _Collector | None = None

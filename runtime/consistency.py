@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdiff_trt.runtime.sensors import mtf_sigma
 from ssdiff_trt.runtime.sources import MSAxis
 
 REACH = 20
@@ -36,7 +37,7 @@ def _weights(axis: MSAxis, ms: range, size: int, gain: float) -> NDArray[np.floa
     """Weight ``[len(ms), size]`` of each pixel of PAN in each of MS; rows have the sum 1."""
     centres = axis.begin + axis.scale * (np.array(ms) + 0.5) - 0.5
     away = np.arange(size) - centres[:, None]
-    width = axis.scale / np.pi * np.sqrt(-2 * np.log(gain))
+    width = mtf_sigma(gain, axis.scale)
     weights = np.where(np.abs(away) <= REACH, np.exp(-(away**2) / (2 * width**2)), 0)
     scaled: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return scaled

@@ -17,7 +17,6 @@ from ssdiff_trt.runtime.pipeline import read_ahead, write_behind
 from ssdiff_trt.runtime.plan.plan import Plan
 from ssdiff_trt.runtime.plan.result import Counts, Result
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.sensors import mtf_of
 from ssdiff_trt.runtime.tiles.assembly import Assembly
 from ssdiff_trt.runtime.tiles.canvas import Canvas
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs, prepare
@@ -49,7 +48,7 @@ def run(
             cannot be written; nothing is left then.
     """
     began, counts, consistency = time.monotonic(), Counts(), Consistency()
-    _, gains = mtf_of(plan.bundle.manifest.sensor.name, len(plan.source.bands))
+    gains = plan.optics.mtf_ms
     network, before = Guarded(backend, fallback), plan.source.fingerprint()
 
     def read(window: Window) -> WindowInputs:
@@ -59,11 +58,10 @@ def run(
     with plan.sink.open(plan.source.output, plan.tags(backend.describe())) as output:
 
         def write(inputs: WindowInputs, image: Array) -> None:
-            rows, cols, part = _inside(plan, inputs.window)
-            valid = inputs.valid[part]
+            valid = inputs.valid[inputs.part]
             image *= np.float32(plan.assumptions.ms_scale.value)
             consistency.add(image, inputs.valid, inputs.ms, inputs.ms_valid, inputs.axes, gains)
-            output.write(rows, cols, image[(..., *part)], valid)
+            output.write(*inputs.place, image[(..., *inputs.part)], valid)
             counts.invalid_pixels += int(valid.size - valid.sum())
 
         with (
@@ -92,15 +90,3 @@ def run(
     counts.redone, counts.clipped = network.redone, output.clipped
     seconds = time.monotonic() - began
     return Result(plan, counts, consistency, backend.describe(), backend.precision, seconds)
-
-
-def _inside(plan: Plan, window: Window) -> tuple[range, range, tuple[slice, slice]]:
-    """Rows and columns of PAN that a window writes, and where they are in the window."""
-    places, parts = [], []
-    grids = (plan.source.rows, plan.source.cols)
-    for span, grid, inside in zip(window.write, grids, plan.source.output, strict=True):
-        first = grid.start + span.start
-        place = range(max(first, inside.start), min(grid.start + span.stop, inside.stop))
-        places.append(place)
-        parts.append(slice(place.start - first, place.stop - first))
-    return places[0], places[1], (parts[0], parts[1])

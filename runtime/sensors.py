@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from ssdiff_trt.runtime.errors import InputError
@@ -87,16 +88,18 @@ SENSORS = {
 }
 
 
-def mtf_of(name: str, bands: int) -> tuple[str, tuple[float, ...]]:
-    """Name of the sensor whose MTF describes images of a sensor, and its gains.
+def optics_of(name: str, bands: int) -> Sensor:
+    """The sensor whose MTF describes images of a sensor: ``generic`` for one that is not in
+    :data:`SENSORS` or has other bands."""
+    generic = SENSORS["generic"]
+    sensor = SENSORS.get(name, generic).fitted(bands)
+    return sensor if len(sensor.mtf_ms) == bands else generic.fitted(bands)
 
-    It is ``generic`` for a sensor that is not in :data:`SENSORS` or has other bands.
-    """
-    for sensor in (SENSORS.get(name, SENSORS["generic"]), SENSORS["generic"]):
-        fitted = sensor.fitted(bands)
-        if len(fitted.mtf_ms) == bands:
-            break
-    return fitted.name, fitted.mtf_ms
+
+def mtf_sigma(gain: float, scale: float) -> float:
+    """Standard deviation, in pixels of PAN, of the Gaussian whose MTF is ``gain`` at the Nyquist
+    frequency of pixels that are ``scale`` times as large."""
+    return scale * math.sqrt(-2 * math.log(gain)) / math.pi
 
 
 def find_sensor(name: str) -> Sensor:

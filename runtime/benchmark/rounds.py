@@ -120,9 +120,10 @@ def bench(
         budget_watts=budget,
     )
     _check(settings)
+    sources = every_file(*(scene or ()))
     for option, path in (("json", json), ("plot", plot)):
         if path is not None:
-            check_target(Path(path), every_file(*(scene or ())), overwrite, option)
+            check_target(Path(path), sources, overwrite, option)
     if plot is not None and plot == json:
         raise InputError(f"`json` and `plot` are both {json}; give them different names.")
     if plot is not None:

@@ -13,6 +13,7 @@ from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.options import PairOptions, SamplingOptions
 from ssdiff_trt.runtime.plan.assumptions import Assumptions, assume
 from ssdiff_trt.runtime.schedule import Schedule, make_schedule, spaced_timesteps
+from ssdiff_trt.runtime.sensors import Sensor, optics_of
 from ssdiff_trt.runtime.sources import Sink, Source
 from ssdiff_trt.runtime.tiles.tiling import Axis, Window, windows
 
@@ -49,6 +50,11 @@ class Plan:
     def bundle(self) -> Bundle:
         """The network."""
         return self.assumptions.bundle
+
+    @property
+    def optics(self) -> Sensor:
+        """The sensor whose MTF the consistency with MS assumes."""
+        return optics_of(self.bundle.manifest.sensor.name, len(self.source.bands))
 
     @property
     def size(self) -> tuple[int, int]:

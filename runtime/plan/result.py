@@ -13,7 +13,6 @@ from ssdiff_trt.runtime.consistency import Consistency
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.plan.plan import Plan
 from ssdiff_trt.runtime.raster.checks import clipped_warning, partly_zero_warning
-from ssdiff_trt.runtime.sensors import mtf_of
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs
 
 
@@ -65,11 +64,6 @@ class Result:
     def output(self) -> Path | None:
         """File of the result; None for arrays."""
         return self.plan.output
-
-    @property
-    def mtf(self) -> str:
-        """Name of the sensor whose MTF the consistency with MS assumes."""
-        return mtf_of(self.plan.bundle.manifest.sensor.name, len(self.plan.source.bands))[0]
 
     @property
     def quicklook(self) -> Path | None:
@@ -126,7 +120,7 @@ class Result:
             "warped": plan.source.resampled,
             "tags": plan.tags(self.backend),
             "counts": asdict(self.counts),
-            "consistency": {"rmse": self.consistency.rmse, "mtf": self.mtf},
+            "consistency": {"rmse": self.consistency.rmse, "mtf": plan.optics.name},
             "seconds": round(self.seconds, 3),
             "quicklook": str(self.quicklook) if self.quicklook else None,
             "warnings": list(self.warnings),

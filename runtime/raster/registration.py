@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,16 @@ from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ShiftChoice
+from ssdiff_trt.runtime.raster.block_fit import (
+    MARGIN,
+    MIN_SIDE,
+    SEARCH,
+    Fit,
+    Image,
+    Pixels,
+    block_of,
+    misfits_of,
+)
 from ssdiff_trt.runtime.sources import Source
 
 MAX_SHIFT = 16.0
@@ -42,43 +51,18 @@ MIN_STANDARD_ERRORS = 3.0
 MAX_ERROR = 0.25
 """Largest standard error of a shift that is corrected, PAN pixels."""
 
-_MTF_GAIN = 0.3  # at the Nyquist frequency of MS; the DLPan-Toolbox's default for unlisted sensors
-_SIGMA = RATIO * math.sqrt(2 * math.log(1 / _MTF_GAIN)) / math.pi
-_MAX_SIDE, _MIN_SIDE = 64, 16  # side of a block, MS pixels
+_MAX_SIDE = 64  # side of a block, MS pixels
 _MAX_BLOCKS = 32
-_MARGIN = 3  # margin of a block for the blur at any shift, MS pixels
-_SEARCH = 5  # largest shift that the search by whole MS pixels can find, MS pixels
 _MAX_STEP = 5.0  # farthest that the iteration can go from there, PAN pixels
-_MIN_PIXELS = _MIN_SIDE**2 // 2
 _ITERATIONS = 10
 _DAMPING = 0.7  # factor on corrections, which are too large where MS is sharper than assumed
 _OUTLIER = 1.0  # deviation from the median beyond which a block is ignored, PAN pixels
-_NOISE = 4.0  # residuals beyond which weights fall, multiples of the 60 % quantile of residuals
-_LOCAL = 2.0  # displacement that a pixel may have by relief without losing weight, PAN pixels
-_START_ITERATIONS = 4  # iterations of the weights before the first fit
 _COMMON = 0.2  # error that all blocks may share, e.g. by clouds, in ranges of local shifts
 _LEAST_ERROR = 0.02  # of a shift, by what the model leaves out, PAN pixels
 _RELIEF = 0.1  # standard deviation of the true shift between blocks, e.g. by relief, PAN pixels
 
-Image = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
-
-@dataclass(frozen=True)
-class _Pixels:
-    """Pixels of MS, and the 4 x 4 pixels of PAN of each."""
-
-    pan: NDArray[Any]
-    """``[4 h, 4 w]``."""
-    pan_valid: Mask
-    ms: NDArray[Any]
-    """``[C, h, w]``."""
-    ms_valid: Mask
-    position: tuple[float, float]
-    """Row and column of PAN at the centre of the first MS pixel, without any shift."""
-
-
-Read = Callable[[range, range], _Pixels]
+Read = Callable[[range, range], Pixels]
 """Reads rows and columns of MS, and the PAN pixels that they cover."""
 
 
@@ -162,14 +146,14 @@ def measure_source(source: Source) -> Shift:
     """
     rows, cols = source.whole
 
-    def read(ms_rows: range, ms_cols: range) -> _Pixels:
+    def read(ms_rows: range, ms_cols: range) -> Pixels:
         fine = (
             range(pan_axis.start + RATIO * ms.start, pan_axis.start + RATIO * ms.stop)
             for pan_axis, ms in ((rows, ms_rows), (cols, ms_cols))
         )
         pixels = source.read(*fine)
         ms = pixels.ms_under()
-        return _Pixels(pixels.pan, pixels.pan_valid, ms.inner, ms.inner_valid, ms.position)
+        return Pixels(pixels.pan, pixels.pan_valid, ms.inner, ms.inner_valid, ms.position)
 
     return _measure(read, len(rows) // RATIO, len(cols) // RATIO)
 
@@ -187,12 +171,12 @@ def measure_arrays(
         position: assumed row and column of the first MS pixel on the grid of PAN.
     """
 
-    def read(rows: range, cols: range) -> _Pixels:
+    def read(rows: range, cols: range) -> Pixels:
         top, bottom, left, right = rows.start, rows.stop, cols.start, cols.stop
         fine = pan[RATIO * top : RATIO * bottom, RATIO * left : RATIO * right]
         coarse = ms[:, top:bottom, left:right]
         valid = np.ones(fine.shape, bool), np.ones(coarse.shape[1:], bool)
-        return _Pixels(fine, valid[0], coarse, valid[1], position)
+        return Pixels(fine, valid[0], coarse, valid[1], position)
 
     height, width = ms.shape[1:]
     return _measure(read, height, width)
@@ -207,9 +191,9 @@ def _measure(read: Read, height: int, width: int) -> Shift:
 def _fit(read: Read, height: int, width: int, whole: tuple[int, int]) -> Shift:
     """Shift by a fit of the blocks that is started at a shift by whole MS pixels."""
     down, across = whole
-    extents = _block_extents(height - abs(down), width - abs(across), _MARGIN)
+    extents = _block_extents(height - abs(down), width - abs(across), MARGIN)
     pixels = (_displaced(read, *extent, whole) for extent in extents)
-    blocks = [block for part in pixels if (block := _block(part))]
+    blocks = [block for part in pixels if (block := block_of(part))]
     start = shift = RATIO * np.array(whole, np.float64)
     measured = UNMEASURED
     for _ in range(_ITERATIONS):
@@ -235,16 +219,16 @@ def _search(read: Read, height: int, width: int) -> tuple[int, int]:
     Each block counts by its likelihood, so that a few with strong contrast, such as those with
     clouds, do not outvote the others. Scenes too small for the search are taken as they lie.
     """
-    steps = 2 * _SEARCH + 1
+    steps = 2 * SEARCH + 1
     cost = np.zeros((steps, steps))
-    for extent in _block_extents(height, width, _MARGIN + _SEARCH):
-        if (misfits := _misfits(read(*extent))) is not None:
+    for extent in _block_extents(height, width, MARGIN + SEARCH):
+        if (misfits := misfits_of(read(*extent))) is not None:
             cost += misfits
-    row, col = np.unravel_index(np.argmin(cost), cost.shape) if cost.any() else (_SEARCH, _SEARCH)
-    return int(row) - _SEARCH, int(col) - _SEARCH
+    row, col = np.unravel_index(np.argmin(cost), cost.shape) if cost.any() else (SEARCH, SEARCH)
+    return int(row) - SEARCH, int(col) - SEARCH
 
 
-def _displaced(read: Read, rows: range, cols: range, whole: tuple[int, int]) -> _Pixels:
+def _displaced(read: Read, rows: range, cols: range, whole: tuple[int, int]) -> Pixels:
     """Read MS, and PAN a number of whole MS pixels further; rows and columns start at 0."""
     (ms_rows, pan_rows), (ms_cols, pan_cols) = (
         (slice(max(-by, 0), max(-by, 0) + len(axis)), slice(max(by, 0), max(by, 0) + len(axis)))
@@ -253,7 +237,7 @@ def _displaced(read: Read, rows: range, cols: range, whole: tuple[int, int]) -> 
     down, across = map(abs, whole)
     pixels = read(range(rows.start, rows.stop + down), range(cols.start, cols.stop + across))
     fine = tuple(slice(RATIO * axis.start, RATIO * axis.stop) for axis in (pan_rows, pan_cols))
-    return _Pixels(
+    return Pixels(
         pixels.pan[fine],
         pixels.pan_valid[fine],
         pixels.ms[:, ms_rows, ms_cols],
@@ -265,10 +249,10 @@ def _displaced(read: Read, rows: range, cols: range, whole: tuple[int, int]) -> 
 def _block_extents(height: int, width: int, margin: int) -> Iterator[tuple[range, range]]:
     """MS rows and columns of the blocks with their margins, spread evenly over the scene."""
     height, width = height - 2 * margin, width - 2 * margin
-    if min(height, width) < _MIN_SIDE:
+    if min(height, width) < MIN_SIDE:
         return
     # A small scene is divided into several blocks too, so that outliers can be recognised.
-    side = min(max(min(height, width) // 3, _MIN_SIDE), _MAX_SIDE)
+    side = min(max(min(height, width) // 3, MIN_SIDE), _MAX_SIDE)
     down, across = height // side, width // side
     if down * across > _MAX_BLOCKS:
         down = min(max(round(math.sqrt(_MAX_BLOCKS * height / width)), 1), down, _MAX_BLOCKS)
@@ -281,203 +265,7 @@ def _block_extents(height: int, width: int, margin: int) -> Iterator[tuple[range
             )
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """Least-squares fit of one block."""
-
-    correction: Image
-    """Correction ``[2]`` of the current shift, PAN pixels."""
-    covariance: Image
-    """Covariance ``[2, 2]`` of the correction."""
-    unexplained: float
-    """Residual sum of squares of blurred PAN after the fit of the bands."""
-    variation: float
-    """Sum of squares of blurred PAN about its mean."""
-
-
-@dataclass
-class _Block:
-    """A block of the scene for one fit."""
-
-    pan: Image
-    """PAN ``[4 (h + 2 margin), 4 (w + 2 margin)]``."""
-    valid: Mask
-    """Valid MS pixels ``[h, w]``."""
-    bands: Image
-    """Orthonormal basis ``[n, C + 1]`` of the bands and a constant in the n valid pixels."""
-    weights: Image
-    """Weights ``[n]`` of these pixels, 0..1, from the last fit."""
-    position: tuple[float, float]
-    """Row and column of PAN at the centre of the first MS pixel, without any shift."""
-
-    def sampled(self, shift: Image) -> Image:
-        """Blurred and sampled PAN ``[n, 3]``, and its derivatives along rows and columns."""
-        height, width = self.valid.shape
-        rows, rows_slope = _sampling(height, self.position[0] + shift[0])
-        cols, cols_slope = _sampling(width, self.position[1] + shift[1])
-        blurred, blurred_slope = rows @ self.pan, rows_slope @ self.pan
-        images = (blurred @ cols.T, blurred_slope @ cols.T, blurred @ cols_slope.T)
-        return np.stack([image[self.valid] for image in images], axis=1)
-
-    def fit(self, shift: Image) -> _Fit | None:
-        """Fit the block with PAN sampled at a shift; None if PAN has too little structure."""
-        columns = self.sampled(shift)
-        all_slopes = columns[:, 1:]
-        pan, count = columns[:, 0], self.weights.sum()
-        variation = float(self.weights @ (pan - self.weights @ pan / count) ** 2)
-        if not variation > 1e-9 * float((self.pan**2).mean()) * count:
-            return None
-        columns = _residual(columns, self.bands, self.weights)  # projects the bands out
-        residual, slopes = columns[:, 0], columns[:, 1:]
-        weighted_slopes = slopes * self.weights[:, None]
-        information = slopes.T @ weighted_slopes
-        if not np.linalg.eigvalsh(information)[0] > 1e-9 * variation:
-            return None
-        inverse = np.linalg.inv(information)
-        correction: Image = -(inverse @ (weighted_slopes.T @ residual))
-        unexplained = float(self.weights @ residual**2)
-        residual = residual + slopes @ correction
-        covariance: Image = inverse * (
-            (float(self.weights @ residual**2) + 1e-12 * variation)
-            / (count - self.bands.shape[1] - 2)
-        )
-        self.weights = _robust_weights(residual, all_slopes)
-        return _Fit(correction, covariance, unexplained, variation)
-
-
-def _robust_weights(residual: Image, slopes: Image) -> Image:
-    """Weights ``[n]`` of pixels by their residuals, 0..1.
-
-    A residual counts relative to the noise and to what relief would explain, except at the
-    strongest slopes, which are often the rims of clouds.
-    """
-    noise = _NOISE * np.quantile(np.abs(residual), 0.6)
-    scale = noise**2 + (_LOCAL * _moderate(np.hypot(*slopes.T))) ** 2
-    weights: Image = 1 / (1 + residual**2 / np.maximum(scale, 1e-60)) ** 2
-    return weights
-
-
-def _misfits(pixels: _Pixels) -> Image | None:
-    """Negative log likelihood of each shift by whole MS pixels, ``[2 s + 1, 2 s + 1]``.
-
-    Only detail is compared, because clouds have little of it. None if there are too few valid
-    pixels.
-    """
-    margin = _MARGIN + _SEARCH
-    inner = np.s_[..., margin:-margin, margin:-margin]
-    near = slice(margin - 1, 1 - margin)
-    valid = _valid(pixels, margin) & _around(pixels.ms_valid[near, near], 1)
-    if valid.sum() < _MIN_PIXELS:
-        return None
-    height, width = pixels.ms_valid.shape
-    rows = _sampling(height - 2 * _MARGIN, pixels.position[0])[0]
-    cols = _sampling(width - 2 * _MARGIN, pixels.position[1])[0]
-    pan = np.where(pixels.pan_valid, pixels.pan, 0).astype(np.float64)
-    pan = _detail(rows @ pan @ cols.T)
-    pan = _moderate(pan.reshape(-1)).reshape(pan.shape)
-    bands = _moderate(_detail(pixels.ms.astype(np.float64))[inner][:, valid])
-    targets = np.lib.stride_tricks.sliding_window_view(pan, valid.shape)[..., valid]
-    targets = targets - targets.mean(axis=-1, keepdims=True)
-    variation = (targets**2).sum(axis=-1)
-    explained = ((targets @ _basis(bands)) ** 2).sum(axis=-1)
-    share = explained / np.where(variation > 0, variation, 1)
-    misfits: Image = len(bands.T) / 2 * np.log1p(1e-9 - np.minimum(share, 1))
-    return misfits
-
-
-def _block(pixels: _Pixels) -> _Block | None:
-    """Prepare a block for fitting; None if it has too few valid pixels."""
-    valid = _valid(pixels, _MARGIN)
-    if valid.sum() < _MIN_PIXELS:
-        return None
-    bands = pixels.ms[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN][:, valid].astype(np.float64)
-    pan = np.where(pixels.pan_valid, pixels.pan, 0).astype(np.float64)
-    block = _Block(pan, valid, _basis(bands), np.ones(bands.shape[1]), pixels.position)
-    columns = block.sampled(np.zeros(2))
-    target, basis = _moderate(columns[:, 0]), _basis(_moderate(bands))
-    for _ in range(_START_ITERATIONS):
-        residual = _residual(target, basis, block.weights)
-        block.weights = _robust_weights(residual, np.zeros_like(columns[:, 1:]))
-    return block
-
-
-def _residual(values: Image, basis: Image, weights: Image) -> Image:
-    """What remains of values ``[n]`` or ``[n, k]`` after the weighted fit of a basis ``[n, m]``."""
-    weighted = basis * weights[:, None]
-    gram = np.linalg.pinv(basis.T @ weighted, rcond=1e-10, hermitian=True)
-    residual: Image = values - basis @ (gram @ (weighted.T @ values))
-    return residual
-
-
-def _valid(pixels: _Pixels, margin: int) -> Mask:
-    """MS pixels, without margin, that are valid and have valid PAN within the margin.
-
-    Pixels of MS that are 0 in all bands are taken for holes, and so is PAN where it is 0 over a
-    whole pixel of MS: files do not always declare them.
-    """
-    height, width = pixels.ms_valid.shape
-    fine = pixels.pan.reshape(height, RATIO, width, RATIO)
-    pan_valid = np.asarray(
-        pixels.pan_valid.reshape(fine.shape).all(axis=(1, 3)) & fine.any(axis=(1, 3))
-    )
-    ms_valid = pixels.ms_valid & pixels.ms.any(axis=0)
-    return _around(pan_valid, margin) & ms_valid[margin:-margin, margin:-margin]
-
-
-def _around(mask: Mask, margin: int) -> Mask:
-    """Where a mask is true within a margin, ``[h - 2 margin, w - 2 margin]``."""
-    span = 2 * margin + 1
-    windows = np.lib.stride_tricks.sliding_window_view(mask, (span, span))
-    return np.asarray(windows.all(axis=(-2, -1)))
-
-
-def _basis(bands: Image) -> Image:
-    """Orthonormal basis ``[n, C + 1]`` of bands ``[C, n]`` and a constant."""
-    centred = bands - bands.mean(axis=1, keepdims=True)
-    return np.linalg.qr(np.concatenate([np.ones((1, bands.shape[1])), centred]).T)[0]
-
-
-def _detail(image: Image) -> Image:
-    """Difference of each pixel of ``[..., h, w]`` from its four neighbours, 0 at the edges."""
-    detail = np.zeros_like(image)
-    inner = image[..., 1:-1, 1:-1]
-    beside = image[..., 1:-1, :-2] + image[..., 1:-1, 2:]
-    detail[..., 1:-1, 1:-1] = inner - (beside + image[..., :-2, 1:-1] + image[..., 2:, 1:-1]) / 4
-    return detail
-
-
-def _moderate(values: Image) -> Image:
-    """Values ``[..., n]`` limited to Tukey's fences, so that clouds do not outweigh the ground."""
-    low, high = np.quantile(values, [0.25, 0.75], axis=-1, keepdims=True)
-    reach = 1.5 * (high - low)
-    return np.clip(values, low - reach, high + reach)
-
-
-@cache
-def _taps(size: int) -> Image:
-    """Offset of each PAN pixel from the first one that each MS pixel covers.
-
-    ``[size, 4 (size + 2 margin)]``.
-    """
-    fine: Image = np.arange(RATIO * (size + 2 * _MARGIN), dtype=np.float64)
-    return fine - RATIO * (np.arange(size)[:, None] + _MARGIN)
-
-
-@lru_cache(maxsize=2)  # the blocks of a scene are of one size
-def _sampling(size: int, position: float) -> tuple[Image, Image]:
-    """Matrix that samples PAN at MS pixels along an axis, and its derivative by ``position``.
-
-    The kernel is a Gaussian with MTF 0.3 at the Nyquist frequency of MS. Rows sum to 1, those of
-    the derivative to 0. Both matrices are ``[size, 4 (size + 2 margin)]``.
-    """
-    offsets = _taps(size) - position
-    weights = np.exp(-(offsets**2) / (2 * _SIGMA**2))
-    weights /= weights.sum(axis=1, keepdims=True)
-    slope = weights * offsets / _SIGMA**2
-    return weights, slope - weights * slope.sum(axis=1, keepdims=True)
-
-
-def _combined(fits: Sequence[_Fit]) -> tuple[Image, float]:
+def _combined(fits: Sequence[Fit]) -> tuple[Image, float]:
     """Mean correction ``[2]`` of the blocks without outliers, and its standard error."""
     corrections = np.stack([fit.correction for fit in fits])
     information = np.stack([np.linalg.inv(fit.covariance + _RELIEF**2 * np.eye(2)) for fit in fits])
@@ -499,7 +287,7 @@ def _combined(fits: Sequence[_Fit]) -> tuple[Image, float]:
     return mean, float(np.maximum(scatter / np.sqrt(effective_count), fit_error).max())
 
 
-def _spread(fits: Sequence[_Fit]) -> float:
+def _spread(fits: Sequence[Fit]) -> float:
     """Range of 90 % of the corrections of blocks whose own error is small, the larger axis."""
     certain = [
         fit.correction

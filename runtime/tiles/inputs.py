@@ -30,14 +30,18 @@ class WindowInputs:
     """Row and column index, on the scene's axes, of each tile with a valid pixel."""
     tiles: Tiles
     """These tiles."""
+    place: tuple[range, range]
+    """Rows and columns of PAN that the window writes of the result. The grid may go beyond it."""
+    part: tuple[slice, slice]
+    """Where these are in the window."""
     valid: NDArray[np.bool_]
-    """``[rows, cols]`` of what the window writes."""
+    """``[rows, cols]`` of the window."""
     ms: NDArray[np.float32]
-    """MS under what the window writes, and more around it, ``[C, ...]`` in digital numbers."""
+    """MS under the window, and more around it, ``[C, ...]`` in digital numbers."""
     ms_valid: NDArray[np.bool_]
     """Likewise, without bands."""
     axes: tuple[MSAxis, MSAxis]
-    """Where the rows and columns of :attr:`ms` lie on those that the window writes."""
+    """Where the rows and columns of :attr:`ms` lie on those of the window."""
     beyond_pan: int
     """Valid PAN pixels of the result below 0 or above full scale."""
     beyond_ms: int
@@ -148,15 +152,10 @@ def prepare(
         for w, s in zip(window.write, window.read, strict=True)
     )
     out = np.s_[out_rows.start : out_rows.stop, out_cols.start : out_cols.stop]
-    # The grid may go beyond the result; what lies there is not counted.
-    counted_rows, counted_cols = (
-        range(max(o.start, i.start - first), min(o.stop, i.stop - first))
-        for o, i, first in zip(
-            (out_rows, out_cols), source.output, (rows.start, cols.start), strict=True
-        )
-    )
-    inside = np.s_[counted_rows.start : counted_rows.stop, counted_cols.start : counted_cols.stop]
-    down, across = row_axis.beginning_in(counted_rows), col_axis.beginning_in(counted_cols)
+    in_rows, part_rows = _in_result(rows, out_rows, source.output[0])
+    in_cols, part_cols = _in_result(cols, out_cols, source.output[1])
+    down = row_axis.beginning_in(range(in_rows.start - rows.start, in_rows.stop - rows.start))
+    across = col_axis.beginning_in(range(in_cols.start - cols.start, in_cols.stop - cols.start))
     low_out = np.s_[..., down.start : down.stop, across.start : across.stop]
     ms, ms_valid = pixels.ms[low_out], pixels.ms_valid[low_out]
     ms_beyond = ((ms < 0) | (ms > ms_scale)).any(axis=0) & ms_valid
@@ -165,15 +164,30 @@ def prepare(
         window,
         places,
         tiles,
+        place=(in_rows, in_cols),
+        part=(part_rows, part_cols),
         valid=valid[out],
         ms=pixels.ms,
         ms_valid=pixels.ms_valid,
         axes=(row_axis.relative(out_rows.start, 0), col_axis.relative(out_cols.start, 0)),
-        beyond_pan=int(pan_beyond[inside].sum()),
+        beyond_pan=int(pan_beyond[out][part_rows, part_cols].sum()),
         beyond_ms=int(ms_beyond.sum()),
         partly_zero=int(partly_zero(ms, ms_valid, source.ms_values).sum()),
         excess={places[index]: excess[index] for index in concerned},
     )
+
+
+def _in_result(seen: range, written: range, result: range) -> tuple[range, slice]:
+    """What a window writes of the rows or columns of the result, and where that is in the window.
+
+    Args:
+        seen: rows or columns of PAN that were read.
+        written: those of them that the window writes, counted from the first that was read.
+        result: rows or columns of PAN of the result, beyond which the grid may go.
+    """
+    first = seen.start + written.start
+    place = range(max(first, result.start), min(seen.start + written.stop, result.stop))
+    return place, slice(place.start - first, place.stop - first)
 
 
 def _noise(

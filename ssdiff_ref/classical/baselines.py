@@ -35,8 +35,7 @@ _ROUNDING = 1e-6
 _LARGEST_LOSS = 1.5
 """Largest deviation of PAN over that of PAN at the resolution of MS: noise loses more."""
 _LARGEST_GAIN = 3.0
-"""Largest gain of detail over that of a band which PAN explains entirely; in natural imagery it
-rarely exceeds 2."""
+"""Largest gain of detail over that of a band which PAN explains entirely."""
 
 
 def _mean(image: Image) -> Image:

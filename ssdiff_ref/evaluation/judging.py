@@ -175,10 +175,9 @@ class _Case:
     def score(self, fused: Image, full_scale: float, crop: int) -> Scores:
         if self.truth is None:
             pan, ms, lms, sensor = self.pair.pan, self.pair.ms, self.pair.lms, self.pair.sensor
-            return {
-                **full_resolution_scores(fused, pan, lms, sensor),
-                **fidelity_scores(fused, pan, ms, lms, sensor, self._phases),
-            }
+            scores = full_resolution_scores(fused, pan, lms, sensor)
+            spectral = scores["D_lambda"]
+            return scores | fidelity_scores(fused, pan, ms, spectral, sensor, self._phases)
         return reduced_resolution_scores(fused, self.truth, full_scale, crop)
 
 

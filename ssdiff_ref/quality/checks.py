@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
@@ -105,6 +106,21 @@ def as_mask(valid: ArrayLike | None, shape: tuple[int, ...]) -> Mask:
             "The mask has no valid pixels, expected at least one; choose another area."
         )
     return mask
+
+
+def inner_mask(mask: Mask, reach: int, mode: str = "nearest") -> Mask:
+    """Valid pixels whose neighbours within ``reach`` are valid too; ``mode`` as in ndimage.
+
+    Raises:
+        SSDiffError: if there is none.
+    """
+    inner: Mask = ndimage.minimum_filter(mask, size=2 * reach + 1, mode=mode)
+    if not inner.any():
+        raise InputError(
+            f"No valid pixel has {reach} valid neighbours on each side, expected at least one; "
+            "choose an area with less nodata."
+        )
+    return inner
 
 
 def blank_nodata(image: Image, name: str, valid: Mask) -> Image:

@@ -16,12 +16,12 @@ from scipy import ndimage
 
 from ssdiff_ref.quality.checks import (
     Image,
-    Mask,
     as_image,
     as_pair,
     blank_nodata,
     check_divisible,
     check_same_shape,
+    inner_mask,
 )
 from ssdiff_ref.quality.filters import REACH, bicubic_quarter, mtf_filter
 from ssdiff_ref.quality.quality_index import check_block, q2n, q_average, uqi
@@ -57,17 +57,6 @@ def _check_several_bands(image: Image, metric: str) -> None:
             f"The image has 1 band, expected at least 2 because {metric} compares bands; "
             "skip this metric."
         )
-
-
-def _inner(mask: Mask, reach: int, mode: str = "nearest") -> Mask:
-    """Valid pixels whose neighbours within ``reach`` are valid too; ``mode`` as in ndimage."""
-    inner: Mask = ndimage.minimum_filter(mask, size=2 * reach + 1, mode=mode)
-    if not inner.any():
-        raise InputError(
-            f"No valid pixel has {reach} valid neighbours on each side, expected at least one; "
-            "choose an area with less nodata."
-        )
-    return inner
 
 
 def sam(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) -> float:
@@ -159,7 +148,7 @@ def scc(fused: ArrayLike, reference: ArrayLike, valid: ArrayLike | None = None) 
             "choose a larger area."
         )
     inside = np.s_[..., 1:-1, 1:-1]
-    mask = _inner(mask[inside], 1)
+    mask = inner_mask(mask[inside], 1)
     x, y = _gradient(fused[inside])[:, mask], _gradient(reference[inside])[:, mask]
     strength = np.sqrt((x**2).sum() * (y**2).sum())
     if not strength:
@@ -219,7 +208,7 @@ def ssim(
             "choose a larger area."
         )
     inside = np.s_[reach:-reach, reach:-reach]
-    mask = _inner(mask, reach, mode="constant")[inside]
+    mask = inner_mask(mask, reach, mode="constant")[inside]
     c1, c2 = (0.01 * full_scale) ** 2, (0.03 * full_scale) ** 2
 
     def weighted(band: Image) -> Image:
@@ -298,7 +287,7 @@ def d_lambda(
             no valid block.
     """
     fused, lms, mask = as_pair(fused, lms, valid, "LMS")
-    return 1 - q2n(mtf_filter(fused, sensor), lms, _inner(mask, REACH))
+    return 1 - q2n(mtf_filter(fused, sensor), lms, inner_mask(mask, REACH))
 
 
 def d_lambda_alparone(fused: ArrayLike, lms: ArrayLike, valid: ArrayLike | None = None) -> float:
@@ -351,7 +340,8 @@ def d_s(fused: ArrayLike, pan: ArrayLike, lms: ArrayLike, valid: ArrayLike | Non
     check_block(pan)
     check_divisible(pan)
     pan = blank_nodata(pan, "PAN", mask)
-    mask = _inner(mask, _COARSE_PAN_REACH, mode="wrap")  # the interpolator wraps around the edges
+    # The interpolator wraps around the edges.
+    mask = inner_mask(mask, _COARSE_PAN_REACH, mode="wrap")
     coarse_pan = interpolate(bicubic_quarter(pan), border="wrap")
     change = uqi(fused, pan[None], mask) - uqi(lms, coarse_pan[None], mask)
     return float(np.abs(change).mean())

@@ -96,9 +96,9 @@ def print_result(result: Result, progress: Progress) -> None:
     holes = f", {share:.1%} without data" if counts.invalid_pixels else ""
     progress.note(f"{counted(counts.tiles, 'tile')}{empty}; {result.seconds:.1f} s")
     if (rmse := result.consistency.rmse) is not None:
-        scale = result.plan.assumptions.ms_scale.value
+        scale, optics = result.plan.assumptions.ms_scale.value, result.plan.optics.name
         progress.note(
-            f"Back at the resolution of MS (MTF of {result.mtf}) the result differs from MS by "
+            f"Back at the resolution of MS (MTF of {optics}) the result differs from MS by "
             f"{rmse:.3g} RMS, {rmse / scale:.2%} of full scale"
         )
     progress.note(f"{result.output}: {width} x {height}{holes}")

@@ -13,9 +13,7 @@ from rasterio.transform import Affine
 
 from ssdiff_ref.classical.fusion import fuse
 from ssdiff_trt import Pansharpener, SSDiffError
-from ssdiff_trt.runtime.consistency import Consistency
 from ssdiff_trt.runtime.raster.output import convert
-from ssdiff_trt.runtime.sources import MSAxis
 from tests.support.backends import StandIn
 from tests.support.imagery import make_bundle
 from tests.support.progress import RecordingProgress
@@ -273,41 +271,6 @@ def test_a_turned_ms_image_leaves_its_corners_without_data(make_pair, run):
         mask = file.dataset_mask() > 0
     assert 0.5 < mask.mean() < 0.95
     assert result.counts.invalid_pixels == (~mask).sum()
-
-
-@pytest.mark.parametrize("offset", [(0, 0), (0.5, 0.25), (8, 20)])
-def test_the_consistency_with_ms_is_that_of_the_whole_image(make_pair, run, offset):
-    pair = make_pair(ms={"transform": shifted(*offset), "pixels": smooth((4, 40, 48)), "nodata": 0})
-    with rasterio.open(pair[1], "r+") as file:
-        ms = file.read()
-        ms[:, 10:14, 20:24] = 0
-        file.write(ms)
-    result = run(pair, StandIn(pan=0.1), dtype="float32")
-    image, source = read_raster(result.output), result.plan.source
-    valid = image[0] != 0
-    expected = Consistency()
-    rows, cols = source.output
-    axes = tuple(
-        MSAxis(where - 1.5 + grid.start - inside.start)
-        for where, grid, inside in zip(
-            source.position, (source.rows, source.cols), (rows, cols), strict=True
-        )
-    )
-    expected.add(image, valid, ms, (ms != 0).all(axis=0), axes, [0.3] * 4)
-    assert result.consistency.values <= expected.values
-    assert result.consistency.rmse == pytest.approx(expected.rmse, rel=0.05)
-    assert result.consistency.rmse > 10
-    summary = result.summary()["consistency"]
-    assert summary == {"rmse": result.consistency.rmse, "mtf": "generic"}
-    # The parts of a scene that are written together each lack their edges.
-    parts = run(pair, StandIn(pan=0.1), dtype="float32", window=96, name="parts.tif")
-    assert parts.consistency.rmse == pytest.approx(expected.rmse, rel=0.2)
-
-
-def test_scenes_too_small_for_consistency_have_none(make_pair, run):
-    result = run(make_pair(pan={"pixels": smooth((1, 36, 36))}, ms={"pixels": smooth((4, 9, 9))}))
-    assert result.consistency.rmse is None
-    assert result.summary()["consistency"]["rmse"] is None
 
 
 def test_values_beyond_the_result_are_not_counted(make_pair, run):

@@ -263,7 +263,7 @@ def test_scenes_without_ground_truth_are_scored_at_both_resolutions(tmp_path):
         fused = METHODS["MTF-GLP"](full_pair)
         expected = full_resolution_scores(fused, full_pair.pan, full_pair.lms, full_pair.sensor)
         fidelity = fidelity_scores(
-            fused, full_pair.pan, full_pair.ms, full_pair.lms, full_pair.sensor
+            fused, full_pair.pan, full_pair.ms, expected["D_lambda"], full_pair.sensor
         )
         assert full == pytest.approx({**expected, **fidelity}, rel=1e-9, nan_ok=True)
         ms_lr, pan_lr = degrade(ms, pan, SENSORS["qb"])

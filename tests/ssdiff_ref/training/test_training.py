@@ -6,25 +6,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import rasterio
 import torch
 from click.testing import CliRunner
-from rasterio.transform import from_origin
 from torch import Generator
 
 from ssdiff_ref.network.checkpoint import load_checkpoint, save_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.filters import decimate, mtf_filter
-from ssdiff_ref.training.config import Config, Source, Stage, read_config
-from ssdiff_ref.training.imagery import (
-    Crops,
-    TrainingImage,
-    make_scenes,
-    pack,
-    read_sources,
-    unpack,
-)
-from ssdiff_ref.training.pairs import SimulatedPairs
+from ssdiff_ref.training.config import Config, Stage, read_config
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_ref.training.run import finetune, pack_imagery, train
 from ssdiff_ref.training.synthesis import (
@@ -41,7 +30,6 @@ from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import interpolate
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.sensors import SENSORS
-from tests.support.imagery import write_raster
 
 CPU = torch.device("cpu")
 RECIPE = """
@@ -156,137 +144,6 @@ def test_samples_vary_in_brightness_pan_ratio_and_colour():
 
 
 # Imagery
-
-
-def test_crops_avoid_nodata_and_held_out_columns():
-    pixels = np.full((2, 80, 200), 7, np.uint16)
-    pixels[:, :, 150:] = 9
-    pixels[:, 10:20, 30:40] = 0
-    source = Source(name="a", files=("a.tif",), held_out=0.25)
-    image = TrainingImage(pixels, source)
-    for held_out, value in ((False, 7), (True, 9)):
-        crops = Crops([image.part(held_out)], Generator().manual_seed(0), CPU)
-        drawn, pan, _ = crops.cut(0, 40, 64)
-        assert pan is None
-        assert (drawn == value).all()
-
-
-def test_packed_imagery_is_unpacked_unchanged(tmp_path):
-    source = Source(name="leaves", scenes=1, size=128, decimations=(1, 2), weight=2)
-    images = make_scenes([source], 4, seed=1)
-    pack(images, tmp_path / "packed.npz")
-    (unpacked,) = unpack(tmp_path / "packed.npz")
-    assert unpacked.source == source
-    assert np.array_equal(unpacked.pixels, images[0].pixels)
-
-
-def test_rasters_on_different_grids_and_pan_are_stacked_to_one_image(tmp_path):
-    random = np.random.default_rng(0)
-    coarse = random.integers(1, 1000, (8, 8)).astype(np.uint16)
-    for name, values, size in (
-        ("a.tif", coarse, 20.0),
-        ("b.tif", np.kron(coarse, np.ones((2, 2), np.uint16)), 10.0),
-        ("pan.tif", np.full((16, 16), 500, np.uint16), 10.0),
-    ):
-        with rasterio.open(
-            tmp_path / name,
-            "w",
-            driver="GTiff",
-            count=1,
-            dtype="uint16",
-            crs="EPSG:32631",
-            height=len(values),
-            width=len(values),
-            transform=from_origin(0, 160, size, size),
-        ) as file:
-            file.write(values, 1)
-    source = Source(name="s", files=("a.tif", "b.tif"), stack=True, pan="pan.tif")
-    (image,) = read_sources([source], tmp_path)
-    assert image.with_pan
-    assert image.pixels.shape == (3, 8, 8)
-    assert np.array_equal(image.pixels[0], coarse)
-    assert np.corrcoef(image.pixels[1].ravel(), coarse.ravel())[0, 1] > 0.95
-    assert (image.pixels[2] == 500).all()
-
-
-@pytest.mark.parametrize(
-    ("dtype", "value", "nodata"),
-    [
-        ("float32", 0.37, None),
-        ("float64", 0.37, -9999.0),
-        ("float32", 1.25, float("nan")),
-        ("int16", -5, -32768),
-        ("uint32", 70000, 0),
-        ("uint16", 1234, 65535),
-        ("uint8", 17, 255),
-    ],
-)
-def test_values_of_any_type_are_read_as_they_are_and_nodata_as_holes(
-    tmp_path, dtype, value, nodata
-):
-    values = np.full((3, 24, 20), value, dtype)
-    values[1] = values[1] * 2
-    declared = value if nodata is None else nodata
-    if nodata is not None:
-        values[:, 5, 6] = nodata
-    values[2, :3] = declared  # in one band is enough where nodata is not 0
-    write_raster(tmp_path / "a.tif", values, nodata=nodata)
-    source = Source(name="s", files=("a.tif",))
-    (image,) = read_sources([source], tmp_path)
-    expected = values.astype("float32")
-    if nodata is not None:
-        expected[:, 5, 6] = 0
-        if nodata != 0:
-            expected[:, :3] = 0
-    np.testing.assert_array_equal(image.pixels, expected)
-    assert image.pixels.dtype == (dtype if dtype in ("uint8", "uint16") else "float32")
-    pack([image], tmp_path / "p.npz")
-    (again,) = unpack(tmp_path / "p.npz")
-    np.testing.assert_array_equal(again.pixels, image.pixels)
-    assert again.pixels.dtype == image.pixels.dtype
-    (stated,) = read_sources([source.model_copy(update={"nodata": float(value)})], tmp_path)
-    holes = (values[0].astype("float32") == np.float32(value)) | (values == 0).all(axis=0)
-    if np.dtype(dtype).kind in "iu":
-        np.testing.assert_array_equal((stated.pixels == 0).all(axis=0), holes)
-
-
-def test_masks_and_places_beyond_a_file_are_holes(tmp_path):
-    values = np.full((2, 24, 24), 300, "int16")
-    path = write_raster(tmp_path / "a.tif", values)
-    mask = np.ones((24, 24), bool)
-    mask[:4] = False
-    with rasterio.open(path, "r+") as file:
-        file.write_mask(mask)
-    half = write_raster(tmp_path / "b.tif", np.full((1, 24, 12), 80, "uint8"))
-    source = Source(name="s", files=("a.tif", "b.tif"), stack=True)
-    (image,) = read_sources([source], tmp_path)
-    assert half
-    seen = mask.copy()
-    seen[:, 12:] = False
-    np.testing.assert_array_equal(image.pixels[:, seen].T, [[300, 300, 80]] * seen.sum())
-    assert (image.pixels[:, ~seen] == 0).all()
-
-
-def test_reflectance_trains_like_its_digital_numbers():
-    counts = np.random.default_rng(0).integers(500, 5000, (4, 128, 128)).astype("float32")
-    batches = []
-    for pixels in (counts, counts / 10000):
-        pairs = SimulatedPairs(
-            [TrainingImage(pixels, Source(name="a", files=("a.tif",), decimations=(1, 4)))],
-            4,
-            Generator().manual_seed(0),
-            CPU,
-        )
-        batches.append(pairs.draw(32, 4))
-    for one, other in zip(*batches, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
-
-
-def test_too_small_imagery_is_rejected():
-    image = TrainingImage(np.ones((4, 50, 50), np.uint8), Source(name="a", files=("a.tif",)))
-    pairs = SimulatedPairs([image], 4, Generator(), CPU)
-    with pytest.raises(SSDiffError, match=r"No source has 1\d\d x 1\d\d pixels"):
-        pairs.draw(32, 1)
 
 
 # Runs
@@ -517,12 +374,6 @@ def test_command_reports_a_missing_configuration(tmp_path):
 def test_unavailable_device_is_rejected(recipe, tmp_path):
     with pytest.raises(SSDiffError, match=r"The device nonsense cannot be used"):
         train(recipe, tmp_path / "run", device="nonsense", progress=Progress())
-
-
-def test_image_without_valid_pixels_gives_no_crops():
-    image = TrainingImage(np.zeros((4, 64, 64), np.uint16), Source(name="sea", files=("sea.tif",)))
-    crops = Crops([image], Generator(), CPU)
-    assert not list(crops.choices(lambda step: 32))
 
 
 def test_pan_weights_follow_the_given_response():
