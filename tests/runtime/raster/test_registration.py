@@ -278,3 +278,11 @@ def test_the_command_takes_a_shift(tmp_path, monkeypatch):
 def test_a_shift_that_is_no_number_is_refused(make_pair, run):
     with pytest.raises(SSDiffError, match="A shift of nan,1 does not work"):
         run(make_pair(), shift=(float("nan"), 1.0))
+
+
+def test_flat_rasters_are_measured_without_warnings(make_pair, run):
+    """All residuals are rounding errors there, and quotients of them may be beyond any number."""
+    pan, ms = np.full((1, 158, 190), 300, np.uint16), np.full((4, 40, 48), 300, np.uint16)
+    result = run(make_pair(pan={"pixels": pan}, ms={"pixels": ms}), full_scale=2047)
+    assert not any(result.plan.assumptions.shift)
+    np.testing.assert_allclose(read_raster(result.output), 300, atol=1)
