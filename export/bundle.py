@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -30,9 +29,9 @@ from ssdiff_trt.runtime.bundle.manifest import (
     graph_io,
     kinds,
 )
-from ssdiff_trt.runtime.bundle.store import MANIFEST, Bundle, open_bundle, sha256_of
+from ssdiff_trt.runtime.bundle.store import MANIFEST, Bundle, open_bundle, sha256_of, strange_files
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.files import check_parent, scratch_folder
+from ssdiff_trt.runtime.files import behind_link, check_parent, replace_folder, scratch_folder
 from ssdiff_trt.runtime.options import Sampler
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import make_schedule
@@ -123,8 +122,9 @@ def export_bundle(
         tensors = {key: value.numpy() for key, value in released_tensors(net).items()}
         about = read_about(calibration)
         check_fits(about, calibration, output.stem, net.bands, tile, digest(tensors))
-    with scratch_folder(output, "output") as scratch:
-        directory = scratch / output.name
+    place = behind_link(output)
+    with scratch_folder(place, "output") as scratch:
+        directory = scratch / place.name
         directory.mkdir()
         # INT8 graphs are FP16 and FP32 graphs with Q/DQ pairs, not exports of the network.
         if calibration is not None:
@@ -180,9 +180,7 @@ def export_bundle(
             parity = measure_parity(net, written, written.precisions, progress)
         manifest = manifest.model_copy(update={"parity": parity, "lowering": lowering})
         (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-        if output.exists():
-            shutil.rmtree(output)
-        directory.rename(output)
+        replace_folder(directory, place)
     return open_bundle(output)
 
 
@@ -223,10 +221,17 @@ def check_bundle_target(output: Path, overwrite: bool) -> None:
     Raises:
         SSDiffError: if it exists and may not be replaced, or nothing can be written there.
     """
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists; choose another name or pass `overwrite`.")
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise InputError(f"{output} exists and is not a bundle; it will not be overwritten.")
+    output = behind_link(output)
+    if output.exists():
+        if not overwrite:
+            raise InputError(f"{output} exists; choose another name or pass `overwrite`.")
+        if not (output / MANIFEST).is_file():
+            raise InputError(f"{output} exists and is not a bundle; it will not be overwritten.")
+        if strange := strange_files(output):
+            raise InputError(
+                f"{output} holds {strange[0]}, which is no part of a bundle; move it elsewhere, or "
+                "give another `output`."
+            )
     check_parent(output)
 
 

@@ -21,6 +21,7 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
 from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import (
+    ENGINES,
     MANIFEST,
     SHIPPED,
     Bundle,
@@ -173,7 +174,7 @@ def _build(plan: Plan, progress: Progress) -> None:
     free = open_cuda().memory()[0] if isinstance(plan.target, Device) else None
     engine, layers = plan.build(progress, free)
     key = plan.key
-    folder = plan.bundle.path / "engines"
+    folder = plan.bundle.path / ENGINES
     folder.mkdir(exist_ok=True)
     EngineCache(folder).put(key, engine, layers, time.monotonic() - began)
     progress.note(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import tempfile
@@ -91,15 +92,57 @@ def scratch_folder(path: Path, parameter: str | None = None) -> Iterator[Path]:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Context manager that gives a temporary path; it is renamed to ``path`` after the block.
 
-    If the block raises, ``path`` is left as it was.
+    If the block raises, ``path`` is left as it was. If it is a link, what it leads to is replaced.
 
     Raises:
         OutputError: if the folder of ``path`` cannot be written to.
     """
+    path = behind_link(path)
     with scratch_folder(path) as scratch:
         unfinished = scratch / path.name
         yield unfinished
         os.replace(unfinished, path)
+
+
+def behind_link(path: Path) -> Path:
+    """What a link leads to, whether it exists or not; any other path itself."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Move a folder to ``path``, in one step even if there is a folder already.
+
+    Where the system can exchange two names (Linux, on most file systems), the folder that was there
+    is at ``new`` afterwards. Elsewhere it is moved aside first, to a name beside ``new``, and moved
+    back if its place cannot be taken.
+
+    Args:
+        new: the folder, in a scratch folder of ``path``, which removes what is left there.
+        path: its name from then on.
+
+    Raises:
+        OSError: if the folder cannot be moved; what was at ``path`` is still there.
+    """
+    if not path.exists():
+        new.rename(path)
+    elif not _exchange(new, path):
+        aside = path.rename(new.with_name(f"replaced-{new.name}"))
+        try:
+            new.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, as renameat2(2) with RENAME_EXCHANGE does, if possible."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # not every C library has it
+    at_working_directory, exchange = -100, 2
+    return rename is not None and not rename(
+        at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other), exchange
+    )
 
 
 def cache_folder() -> Path:

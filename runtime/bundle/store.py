@@ -22,6 +22,8 @@ from ssdiff_trt.runtime.errors import BundleError, SSDiffWarning, counted
 from ssdiff_trt.runtime.files import cache_folder
 
 MANIFEST = "manifest.json"
+ENGINES = "engines"
+"""Folder of TensorRT engines in a bundle."""
 SHIPPED = Path(__file__).parents[1] / "bundles"
 """Folder of the bundles that ship with the package."""
 CHECKPOINT = "weights.fp32.safetensors"
@@ -93,6 +95,16 @@ def _directory(path: str | Path) -> Path:
 def is_bundle(path: str | Path) -> bool:
     """Whether ``path`` is the directory of a bundle or the name of a shipped one."""
     return (_directory(path) / MANIFEST).is_file()
+
+
+def strange_files(directory: Path) -> list[str]:
+    """Names in the directory of a bundle that are of no part of a bundle, sorted."""
+    parts = MANIFEST, ENGINES
+    return sorted(
+        path.name
+        for path in directory.iterdir()
+        if path.name not in parts and path.suffix not in (".onnx", ".safetensors")
+    )
 
 
 def user_bundle(name: str) -> Path:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
 
@@ -66,10 +69,37 @@ def add_overviews(path: Path) -> None:
         file.update_stats(approx=False)
 
 
-def check_complete(path: Path) -> None:
+class FilledBlocks:
+    """The blocks of a file to which anything but nodata or 0 was written.
+
+    Args:
+        block: height and width of a block in pixels.
+    """
+
+    def __init__(self, block: tuple[int, int]) -> None:
+        self._height, self._width = block
+        self._filled: set[tuple[int, int]] = set()
+
+    def add(self, pixels: NDArray[np.bool_], window: Window) -> None:
+        """Record what was written to a window: ``pixels`` ``[H, W]`` are filled."""
+        rows, cols = np.nonzero(pixels)
+        row, col = (rows + window.row_off) // self._height, (cols + window.col_off) // self._width
+        self._filled |= {(int(i.real), int(i.imag)) for i in np.unique(row + 1j * col)}
+
+    def lack(self, block: Window) -> bool:
+        """Whether a block of the file is none of them."""
+        return (block.row_off // self._height, block.col_off // self._width) not in self._filled
+
+
+def check_complete(path: Path, is_empty: Callable[[Window], bool] = lambda block: False) -> None:
     """Check that every block of a GeoTIFF is in the file.
 
     GDAL writes the last blocks when it closes a file, and rasterio does not report a failure then.
+
+    Args:
+        path: of the file.
+        is_empty: whether a block may be missing, as nothing but nodata or 0 was written to it and
+            the file is sparse.
 
     Raises:
         OSError: if a block is missing or truncated.
@@ -77,11 +107,13 @@ def check_complete(path: Path) -> None:
     size = path.stat().st_size
     with without_georeferencing_warnings(), rasterio.open(path) as file:
         bands = file.indexes if file.interleaving.name == "band" else [1]
-        for (row, col), _ in file.block_windows(1):
+        for (row, col), block in file.block_windows(1):
             for band in bands:
                 offset, length = (
                     file.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band)
                     for what in ("OFFSET", "SIZE")
                 )
+                if offset is None and is_empty(block):
+                    continue
                 if offset is None or int(offset) + int(length) > size:
                     raise OSError("the file is truncated")

@@ -15,17 +15,18 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.io import DatasetWriter
+from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
-from ssdiff_trt.runtime.files import check_target, scratch_folder
+from ssdiff_trt.runtime.files import behind_link, check_target, scratch_folder
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.bands import colours
 from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import (
     GDAL_ERRORS,
+    FilledBlocks,
     add_overviews,
     check_complete,
     strict_options,
@@ -182,7 +183,7 @@ class RasterOutput:
     """
 
     def __init__(self, path: str | Path, scene: Scene, options: OutputOptions) -> None:
-        self.path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
+        self.path = behind_link(Path(path))
         self._overwrite = options.overwrite
         self._inputs = every_file(scene.pan, scene.ms)
         for suffix in ("", *_SIDECARS):
@@ -246,15 +247,17 @@ class RasterOutput:
         with scratch_folder(self.path, "output") as scratch:
             path, self._extent, self.clipped = scratch / "result.tif", extent, 0
             with self._create(path, tags) as self._file:
+                self._filled = FilledBlocks(self._file.block_shapes[0])
                 yield self
                 with self._translate_write_errors():
                     self._file.close()
             with self._translate_write_errors():
-                check_complete(path)
+                check_complete(path, self._filled.lack)
                 result = self._finished(path)
                 if self._overviews and self._driver == "GTiff":
                     add_overviews(result)
-                check_complete(result)
+                with rasterio.open(path) as written:
+                    check_complete(result, lambda block: not self._any(written, block))
                 if not self._overwrite and self.path.exists():
                     raise OutputError(f"{self.path} was created by another program; it is kept.")
                 beside = list(self._beside(result))
@@ -265,6 +268,11 @@ class RasterOutput:
                 for sidecar, place in beside:
                     os.replace(sidecar, place)
                 os.replace(result, self.path)
+
+    def _any(self, file: DatasetReader, block: Window) -> bool:
+        """Whether a block of the result is more than nodata or 0."""
+        read = file.read if self._nodata is None else file.read_masks
+        return bool(read(window=block).any())
 
     def _beside(self, result: Path) -> Iterator[tuple[Path, Path]]:
         """Files that GDAL wrote beside the result, such as ``.tfw``, and where they belong."""
@@ -364,6 +372,7 @@ class RasterOutput:
         pixels = encode(values, valid, self._dtype, self._nodata, self._bits)
         top, left = (r.start for r in self._extent)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
+        self._filled.add(pixels.any(axis=0) if self._nodata is None else valid, window)
         with self._translate_write_errors():
             self._file.write(pixels, window=window)
             if self._mask:

@@ -343,7 +343,7 @@ def open_tensorrt(
     flavour: Flavour = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
     cuda, batch = open_cuda(index), batch or BATCH
     plan = Plan(bundle, flavour, precision, cuda.device, max_batch=max(batch, BATCH))
-    cache = EngineCache(cache_folder() / "engines", [bundle.path / "engines"])
+    cache = EngineCache(cache_folder() / "engines", [bundle.path / ENGINES])
     free, _ = cuda.memory()
     engine = cache.get(plan.key, lambda timing: plan.build(progress, free, timing), progress)
     backend = TensorRT(engine, plan.trt, cuda, bundle, precision, batch, progress)
