@@ -8,7 +8,7 @@ from ssdiff_trt.calibration.picture import draw_study, largest_input
 from ssdiff_trt.calibration.ranges import Method
 from ssdiff_trt.calibration.samples import load, read_about
 from ssdiff_trt.calibration.sensitivity import BUDGET_SHARE, Study, study
-from ssdiff_trt.runtime.bundle.manifest import Budget
+from ssdiff_trt.runtime.bundle.measured import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write, check_target

@@ -13,7 +13,7 @@ from ssdiff_trt.calibration.quantisation import quantisable, quantise
 from ssdiff_trt.calibration.ranges import Method, Ranges, measure_ranges
 from ssdiff_trt.calibration.samples import EvaluationTiles, Samples
 from ssdiff_trt.runtime.backends.onnxruntime import open_session
-from ssdiff_trt.runtime.bundle.manifest import Budget, Verdict
+from ssdiff_trt.runtime.bundle.measured import Budget, Verdict
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.parity.ladder import deviation
 from ssdiff_trt.runtime.progress import Progress

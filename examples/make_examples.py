@@ -72,14 +72,14 @@ def demo_scene(directory: Path, row: int = 192, col: int = 416, size: int = 384)
 
 
 def parity_sample(path: Path, row: int = 200, col: int = 20, size: int = 256) -> None:
-    """Write PAN at 20 m and MS of 8 bands at 80 m, for parity checks on real tiles."""
+    """Write PAN at 20 m and MS of 8 bands at 80 m, for checks on real tiles, and the truth."""
     bands = ("B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11")
     truth = np.stack([read(band, row, col, size, pixel=20) for band in bands])
     pan = truth[:4].mean(axis=0)
     ms = decimate(mtf_filter(truth, SENSORS["wv2"]))
-    np.savez_compressed(
-        path, pan=np.rint(pan).astype(np.uint16), ms=np.rint(ms).astype(np.uint16), full_scale=10000
-    )
+    images = {"pan": pan, "ms": ms, "truth": truth}
+    whole = {name: np.rint(image).astype(np.uint16) for name, image in images.items()}
+    np.savez_compressed(path, full_scale=10000, **whole)
 
 
 if __name__ == "__main__":

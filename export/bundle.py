@@ -15,30 +15,26 @@ from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_trt.calibration.ranges import Method
 from ssdiff_trt.calibration.samples import check_fits, digest, read_about
 from ssdiff_trt.export.graph import WeightsFile, export_graph, opset, strip_metadata
+from ssdiff_trt.export.judgement import judge
 from ssdiff_trt.export.parity import measure_lowering, measure_parity
 from ssdiff_trt.runtime.bundle.manifest import (
-    Budget,
     Graph,
-    Lowering,
     Manifest,
     Model,
-    Precision,
     Provenance,
     SamplerDefaults,
     SensorScale,
     graph_io,
     kinds,
 )
+from ssdiff_trt.runtime.bundle.measured import Budget, Lowering
 from ssdiff_trt.runtime.bundle.store import MANIFEST, Bundle, open_bundle, sha256_of, strange_files
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import behind_link, check_parent, replace_folder, scratch_folder
-from ssdiff_trt.runtime.options import Sampler
+from ssdiff_trt.runtime.options import Precision, Sampler
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.schedule import make_schedule
+from ssdiff_trt.runtime.schedule import AUTHORS_TIMESTEPS, Schedule, make_schedule
 from ssdiff_trt.runtime.sensors import find_sensor
-
-DEFAULT_TIMESTEPS = (999,)
-"""One step from pure noise. More steps change ERGAS on the example scene by less than 1 %."""
 
 
 def export_bundle(
@@ -53,7 +49,7 @@ def export_bundle(
     tile: int = 64,
     full_scale: float | None = None,
     sampler: Sampler = "consistent",
-    timesteps: Sequence[int] = DEFAULT_TIMESTEPS,
+    timesteps: Sequence[int] | None = None,
     training_data: str = "not stated",
     licence: str = "not stated",
     attribution: str = "",
@@ -80,7 +76,8 @@ def export_bundle(
         tile: height and width of a tile in pixels of PAN, a multiple of 16 from 16 to 512.
         full_scale: digital number that inputs are divided by; that of the sensor by default.
         sampler: the bundle's default sampler.
-        timesteps: the bundle's default timesteps.
+        timesteps: the bundle's default timesteps; default: the ten of the authors' code, since
+            nothing is known of how few will do for these weights.
         training_data: description of the training data, for the manifest.
         licence: of the weights, for the manifest.
         attribution: credits that licences of the training data ask for, for the manifest.
@@ -117,7 +114,8 @@ def export_bundle(
     record = find_sensor(sensor)
     bands = record.band_names(net.bands)
     scale = SensorScale(name=sensor, bands=bands, full_scale=full_scale or record.full_scale)
-    schedule = make_schedule(timesteps, sampler)
+    schedule = make_schedule(AUTHORS_TIMESTEPS if timesteps is None else timesteps, sampler)
+    _report_schedule(schedule, timesteps is None, progress)
     if calibration is not None:
         tensors = {key: value.numpy() for key, value in released_tensors(net).items()}
         about = read_about(calibration)
@@ -177,11 +175,25 @@ def export_bundle(
             )
             written = Bundle(directory, manifest, sha256="")
         with progress:
-            parity = measure_parity(net, written, written.precisions, progress)
-        manifest = manifest.model_copy(update={"parity": parity, "lowering": lowering})
+            parity, left_out = measure_parity(net, written, written.precisions, progress)
+        manifest = _without(left_out, written).model_copy(
+            update={"parity": parity, "lowering": lowering, "judged": judge(written)}
+        )
+        _report_judgement(manifest, progress)
         (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         replace_folder(directory, place)
     return open_bundle(output)
+
+
+def _without(graphs: Sequence[Graph], bundle: Bundle) -> Manifest:
+    """Delete graphs, and give the manifest without them."""
+    names = [graph.file for graph in graphs]
+    for name in names:
+        (bundle.path / name).unlink()
+    manifest = bundle.manifest
+    files = {name: sha256 for name, sha256 in manifest.files.items() if name not in names}
+    kept = tuple(graph for graph in manifest.graphs if graph.file not in names)
+    return manifest.model_copy(update={"graphs": kept, "files": files})
 
 
 def check_calibration(int8: bool, calibration: str | Path | None) -> None:
@@ -240,6 +252,23 @@ def _versions() -> str:
         f"{name} {version(name)}" for name in ("ssdiff-trt", "torch", "onnx", "onnxruntime")
     )
     return f"{packages}, Python {platform.python_version()}"
+
+
+def _report_schedule(schedule: Schedule, assumed: bool, progress: Progress) -> None:
+    visited = ", ".join(map(str, schedule.timesteps))
+    why = " (as in the authors' code; measure whether fewer `timesteps` do as well)"
+    steps = counted(len(schedule.steps), "step")
+    progress.note(
+        f"Default of the bundle: {schedule.sampler} sampler, {steps} at t = {visited}"
+        f"{why if assumed else ''}"
+    )
+
+
+def _report_judgement(manifest: Manifest, progress: Progress) -> None:
+    assert manifest.judged is not None
+    progress.note(f"On real tiles (Sentinel-2, truth known): {manifest.judged}")
+    for warning in manifest.warnings():
+        progress.warn(warning)
 
 
 def _report_lowering(lowering: Lowering, progress: Progress) -> None:

@@ -19,7 +19,6 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
     installed,
 )
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
-from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import (
     ENGINES,
     MANIFEST,
@@ -32,6 +31,7 @@ from ssdiff_trt.runtime.bundle.store import (
     user_bundle,
 )
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.progress import Progress
 
 
@@ -94,7 +94,10 @@ def export(
             )
         source = open_bundle(name).manifest if is_bundle(name) else None
         said = {name: value for name, value in options.items() if value is not None}
-        given = (defaults_of(source) if source else {}) | said | {"calibration": calibration}
+        given = (defaults_of(source) if source else {}) | {"calibration": calibration}
+        if source and said.get("sampler", source.sampler.name) != source.sampler.name:
+            del given["timesteps"]  # which suit the other sampler
+        given |= said
         kind = sensor or (source.sensor.name if source else None)
         if kind is None:
             raise InputError(

@@ -16,8 +16,9 @@ from ssdiff_ref.network.apfm import APFM, HEAD_WIDTH, AttentionForm
 from ssdiff_ref.network.checkpoint import released_tensors
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_trt.export.precision import DTYPES, Lowered, Step
-from ssdiff_trt.runtime.bundle.manifest import Form, Model, Precision, Role, graph_io
+from ssdiff_trt.runtime.bundle.manifest import Form, Model, Role, graph_io
 from ssdiff_trt.runtime.bundle.store import GRAPH_CONSTANT, TRANSPOSED
+from ssdiff_trt.runtime.options import Precision
 
 if TYPE_CHECKING:
     import onnx

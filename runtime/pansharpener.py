@@ -16,7 +16,6 @@ import rasterio
 from ssdiff_trt.runtime.arrays import AnyArray, ArrayOutput, ArrayPair
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.backends.registry import open_backend
-from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import (
@@ -24,6 +23,7 @@ from ssdiff_trt.runtime.options import (
     ExecutionOptions,
     OutputOptions,
     PairOptions,
+    Precision,
     SamplingOptions,
     none_left,
     take,

@@ -62,6 +62,10 @@ def spaced_timesteps(steps: int) -> tuple[int, ...]:
     return tuple(reversed(ascending))
 
 
+AUTHORS_TIMESTEPS = spaced_timesteps(10)
+"""Timesteps at which the authors' code samples: 900, 800, ..., 0."""
+
+
 class Step(NamedTuple):
     """One step of the loop: ``x' = c0 x0 + c1 x``, with ``x0`` from the network at ``t``."""
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
-from ssdiff_trt.runtime.bundle.manifest import Form, Precision, Role
+from ssdiff_trt.runtime.bundle.manifest import Form, Role
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.cpus import choose_threads
 from ssdiff_trt.runtime.errors import BackendError
+from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.schedule import Schedule, sample
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 

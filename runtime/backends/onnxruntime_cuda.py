@@ -13,9 +13,9 @@ from ssdiff_trt.runtime.backends.onnxruntime import (
     supported_forms,
 )
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
-from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError, SSDiffError
+from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 

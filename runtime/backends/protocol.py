@@ -7,7 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from ssdiff_trt.runtime.bundle.manifest import Precision
+from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ssdiff_trt.runtime.backends.protocol import Backend
-from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError
-from ssdiff_trt.runtime.options import BACKENDS, PrecisionChoice
+from ssdiff_trt.runtime.options import BACKENDS, Precision, PrecisionChoice
 from ssdiff_trt.runtime.progress import Progress
 
 

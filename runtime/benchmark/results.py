@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssdiff_trt.runtime.backends.protocol import Device
-from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.options import Precision
 
 
 class Strict(BaseModel):

@@ -24,10 +24,9 @@ from pydantic import BaseModel
 from ssdiff_trt.runtime.backends.protocol import Backend, Device, TimedByDevice
 from ssdiff_trt.runtime.benchmark.gauges import Watch
 from ssdiff_trt.runtime.benchmark.results import Opened, Process, Sample, SceneRun, Strict
-from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
-from ssdiff_trt.runtime.options import PrecisionChoice
+from ssdiff_trt.runtime.options import Precision, PrecisionChoice
 from ssdiff_trt.runtime.parity.ladder import real_tiles
 from ssdiff_trt.runtime.progress import Lines, Progress
 from ssdiff_trt.runtime.schedule import Schedule, make_schedule, spaced_timesteps

@@ -21,13 +21,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from ssdiff_trt.runtime.errors import InputError, SSDiffError
+from ssdiff_trt.runtime.bundle.measured import Judgement, Lowering, Parity, Quantisation, Strict
+from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import RATIO
+from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.schedule import Schedule, make_schedule
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Form = Literal["portable", "fused", "contrib"]
 """How a graph expresses attention: matrix products, the ONNX operator, or ONNX Runtime's own."""
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -48,13 +49,7 @@ def kinds(precision: Precision) -> tuple[tuple[Role, Form], ...]:
 Shape = tuple[Literal["batch"] | int, ...]
 
 
-class _Strict(BaseModel):
-    """Base of immutable models that reject unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Model(_Strict):
+class Model(Strict):
     """Architecture of the network."""
 
     network: Literal["SSNet"] = "SSNet"
@@ -67,7 +62,7 @@ class Model(_Strict):
     """Side of a tile, PAN pixels."""
 
 
-class SensorScale(_Strict):
+class SensorScale(Strict):
     """The imagery that the model was trained for."""
 
     name: str
@@ -77,7 +72,7 @@ class SensorScale(_Strict):
     """Digital number that corresponds to 1; inputs of the network are divided by it."""
 
 
-class SamplerDefaults(_Strict):
+class SamplerDefaults(Strict):
     """Default sampler and timesteps of the bundle."""
 
     name: Literal["consistent", "released"]
@@ -96,7 +91,7 @@ class SamplerDefaults(_Strict):
         return make_schedule(self.timesteps, self.name)
 
 
-class TensorSpec(_Strict):
+class TensorSpec(Strict):
     """An input or output of a graph; the batch dimension is dynamic."""
 
     name: str
@@ -104,7 +99,7 @@ class TensorSpec(_Strict):
     dtype: Literal["float32"] = "float32"
 
 
-class Graph(_Strict):
+class Graph(Strict):
     """One ONNX file."""
 
     file: str
@@ -118,160 +113,7 @@ class Graph(_Strict):
     outputs: tuple[TensorSpec, ...]
 
 
-class Limits(_Strict):
-    """Allowed deviation of a precision from the reference, as a fraction of full scale."""
-
-    max: float | None = None
-    """Largest difference, at any step."""
-    rmse: float | None = None
-    """Root mean square difference, at any step."""
-    psnr: float | None = None
-    """Minimum PSNR of the final image for a peak value of 1, dB."""
-
-
-class Deviation(_Strict):
-    """Deviation of one computation from the reference, as a fraction of full scale."""
-
-    max: float
-    """Largest difference."""
-    rmse: float
-    """Root mean square difference."""
-    psnr: float
-    """PSNR for a peak value of 1, dB."""
-
-
-class StepParity(_Strict):
-    """Deviations of the image of one sampling step, where each computation runs its own loop."""
-
-    t: int
-    """Training timestep."""
-    deviations: dict[str, Deviation]
-    """Deviations by name of the computation."""
-
-
-class Trajectory(_Strict):
-    """Parity of a sampling loop on one set of tiles."""
-
-    inputs: Literal["random", "real"]
-    steps: tuple[StepParity, ...]
-
-
-class Parity(_Strict):
-    """Result of the parity check of the graphs of one precision."""
-
-    precision: Precision
-    limits: Limits
-    reference: str
-    """Description of the reference computation."""
-    trajectories: tuple[Trajectory, ...]
-
-
-class Lowering(_Strict):
-    """How the graphs of a lower floating-point precision were derived."""
-
-    precision: Precision
-    kept: tuple[str, ...]
-    """Operations kept in FP32, each with the reason."""
-    largest: float
-    """Largest magnitude in the lowered operations on real tiles; FP16 overflows above 65504."""
-    where: str
-    """Module and operation with that magnitude."""
-
-
-class Budget(_Strict):
-    """Allowed loss of quality through INT8."""
-
-    loss: float = Field(gt=0, lt=1)
-    """Allowed relative increase of ERGAS and of SAM over FP32."""
-    psnr: float = 45
-    """Minimum PSNR against the FP32 images for a peak value of 1, dB."""
-
-    @classmethod
-    def allowing(cls, loss: float) -> Budget:
-        """A budget with an allowed relative increase of ERGAS and of SAM.
-
-        Raises:
-            SSDiffError: if it is not between 0 and 1.
-        """
-        if not 0 < loss < 1:
-            raise InputError(
-                f"A loss of {loss:.0%} does not work; give one above 0 % and below 100 %.",
-                parameter="max_ergas_loss",
-            )
-        return cls(loss=loss)
-
-    def faults(self, verdict: Verdict) -> Iterator[str]:
-        """Measures of a verdict that are over budget, a clause each."""
-        for name, now, before in (
-            ("ERGAS", verdict.ergas, verdict.ergas_fp32),
-            ("SAM", verdict.sam, verdict.sam_fp32),
-        ):
-            if not now <= before * (1 + self.loss):
-                yield f"{name} is {now:.4f} and {before:.4f} in FP32, {self.loss:.2%} is allowed"
-        if not verdict.psnr >= self.psnr:
-            yield f"PSNR to FP32 is {verdict.psnr:.1f} dB, {self.psnr:g} dB are needed"
-
-
-class Verdict(_Strict):
-    """Quality of INT8 and FP32 graphs on tiles with a reference image."""
-
-    tiles: int
-    """Number of tiles."""
-    ergas_fp32: float
-    ergas: float
-    sam_fp32: float
-    """SAM in degrees."""
-    sam: float
-    """SAM in degrees."""
-    psnr: float
-    """PSNR of the INT8 images against the FP32 images for a peak value of 1, dB."""
-
-    @property
-    def ergas_loss(self) -> float:
-        """Relative increase of ERGAS over FP32; negative if INT8 is better."""
-        return self.ergas / self.ergas_fp32 - 1
-
-    @property
-    def sam_loss(self) -> float:
-        """Relative increase of SAM over FP32; negative if INT8 is better."""
-        return self.sam / self.sam_fp32 - 1
-
-    def __str__(self) -> str:
-        return (
-            f"ERGAS {self.ergas:.4f} ({self.ergas_loss:+.2%}), SAM {self.sam:.4f} "
-            f"({self.sam_loss:+.2%}), {self.psnr:.1f} dB to FP32"
-        )
-
-
-class Quantisation(_Strict):
-    """How the INT8 graphs were calibrated, and the quality they reach."""
-
-    samples: str
-    """sha256 of the file of calibration samples."""
-    sources: tuple[str, ...]
-    """Imagery that the samples are from."""
-    timesteps: tuple[int, ...]
-    """Timesteps of the calibration."""
-    tiles: int
-    """Number of calibration tiles, each used at every timestep."""
-    method: str
-    """Method that derives ranges from the samples."""
-    groups: tuple[str, ...]
-    """Layer groups in INT8."""
-    excluded: tuple[str, ...]
-    """Layer groups that could be in INT8 but would exceed the budget."""
-    budget: Budget
-    verdict: Verdict
-    """Quality on held-out tiles."""
-
-    @model_validator(mode="after")
-    def _within_budget(self) -> Quantisation:
-        for fault in self.budget.faults(self.verdict):
-            raise ValueError(f"its INT8 graphs are over budget: {fault}")
-        return self
-
-
-class Provenance(_Strict):
+class Provenance(Strict):
     """Origin of the weights."""
 
     weights: str
@@ -282,15 +124,15 @@ class Provenance(_Strict):
     licence: str = "not stated"
     attribution: str = ""
     """Credits that licences of the training data ask for."""
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = Field(default={})
     extends: str | None = None
     """sha256 of the manifest of the shipped bundle that this one has more graphs than."""
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """The content of ``manifest.json``."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     name: str
     model: Model
     sensor: SensorScale
@@ -300,6 +142,8 @@ class Manifest(_Strict):
     """sha256 of every file of the bundle except the manifest, by file name."""
     provenance: Provenance
     parity: tuple[Parity, ...] = ()
+    judged: Judgement | None = None
+    """What the export saw the weights do; older bundles do not say."""
     lowering: tuple[Lowering, ...] = ()
     quantisation: Quantisation | None = None
     """Quantisation of the INT8 graphs; required if there are any."""
@@ -326,6 +170,15 @@ class Manifest(_Strict):
             raise ValueError(f"the file {outside[0]!r} is outside the bundle directory")
         return self
 
+    def warnings(self) -> Iterator[str]:
+        """What whoever uses the bundle should know of its weights."""
+        if self.judged and self.judged.worse:
+            yield (
+                f"the weights of {self.name} were worse than interpolation on real tiles "
+                f"({self.judged}); check that they are trained, and of the configuration that "
+                "ssdiff-export names"
+            )
+
 
 def graph_io(role: Role, model: Model) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs of a graph. The output is ``x0`` of a denoiser or ``x_next`` of a step."""
@@ -344,13 +197,11 @@ def graph_io(role: Role, model: Model) -> tuple[tuple[TensorSpec, ...], tuple[Te
     return specs, (TensorSpec(name="x0" if role == "denoiser" else "x_next", shape=fine),)
 
 
-def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Format 2 added ``provenance.extends``."""
-    return content | {"format": 2}
+_MIGRATIONS: dict[int, dict[str, Any]] = {1: {"format": 2}, 2: {"format": 3}}
+"""What to set in content of a format to make it that of the next, which may have more fields.
 
-
-_MIGRATIONS = {1: _from_format_1}
-"""How content of a format becomes that of the next."""
+Format 2 added ``provenance.extends``, format 3 ``judged`` and ``rounding`` of parity.
+"""
 
 
 def read_manifest(text: bytes) -> Manifest:
@@ -366,5 +217,5 @@ def read_manifest(text: bytes) -> Manifest:
     while (found := content.get("format")) != current:
         if found not in _MIGRATIONS:
             raise ValueError(f"format is {found}, this version reads 1 to {current}")
-        content = _MIGRATIONS[found](content)
+        content |= _MIGRATIONS[found]
     return Manifest.model_validate(content)

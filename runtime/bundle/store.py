@@ -10,16 +10,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ssdiff_trt.runtime.bundle.manifest import (
-    Form,
-    Graph,
-    Manifest,
-    Precision,
-    Role,
-    read_manifest,
-)
+from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Manifest, Role, read_manifest
 from ssdiff_trt.runtime.errors import BundleError, SSDiffWarning, counted
 from ssdiff_trt.runtime.files import cache_folder
+from ssdiff_trt.runtime.options import Precision
 
 MANIFEST = "manifest.json"
 ENGINES = "engines"

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.interpolator import RATIO
-from ssdiff_trt.runtime.options import PairOptions, SamplingOptions
+from ssdiff_trt.runtime.options import PairOptions, Precision, SamplingOptions
 from ssdiff_trt.runtime.plan.assumptions import Assumptions, assume
-from ssdiff_trt.runtime.schedule import Schedule, make_schedule, spaced_timesteps
+from ssdiff_trt.runtime.schedule import AUTHORS_TIMESTEPS, Schedule, make_schedule, spaced_timesteps
 from ssdiff_trt.runtime.sensors import Sensor, optics_of
 from ssdiff_trt.runtime.sources import Sink, Source
 from ssdiff_trt.runtime.tiles.tiling import Axis, Window, windows
@@ -70,7 +69,8 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence each."""
-        return (*_uncalibrated(self), *self.assumptions.warnings, *self.sink.warnings)
+        known = self.bundle.manifest.warnings()
+        return (*known, *_uncalibrated(self), *self.assumptions.warnings, *self.sink.warnings)
 
     def windows(self) -> Iterator[Window]:
         """Parts of the scene, in the order in which they are read."""
@@ -141,13 +141,19 @@ def make_plan(
 
 
 def choose_schedule(bundle: Bundle, sampling: SamplingOptions) -> Schedule:
-    """The bundle's own schedule, or the one asked for."""
+    """The bundle's own schedule, or the one asked for.
+
+    ``released`` alone means the authors' sampler at the authors' timesteps, since it tells the
+    network the index of a timestep in their list.
+    """
     default = bundle.manifest.sampler
     timesteps: Sequence[int] = default.timesteps
     if sampling.steps is not None:
         timesteps = spaced_timesteps(sampling.steps)
     elif sampling.timesteps is not None:
         timesteps = sampling.timesteps
+    elif sampling.sampler == "released" != default.name:
+        timesteps = AUTHORS_TIMESTEPS
     return make_schedule(timesteps, sampling.sampler or default.name)
 
 

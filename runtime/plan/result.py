@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.consistency import Consistency
 from ssdiff_trt.runtime.errors import counted
+from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.plan.plan import Plan
 from ssdiff_trt.runtime.raster.checks import clipped_warning, partly_zero_warning
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs

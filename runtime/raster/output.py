@@ -372,7 +372,7 @@ class RasterOutput:
         pixels = encode(values, valid, self._dtype, self._nodata, self._bits)
         top, left = (r.start for r in self._extent)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
-        self._filled.add(pixels.any(axis=0) if self._nodata is None else valid, window)
+        self._filled.add(valid if self._nodata is not None else (pixels != 0).any(axis=0), window)
         with self._translate_write_errors():
             self._file.write(pixels, window=window)
             if self._mask:

@@ -13,9 +13,8 @@ from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.network.fmim import FMIMForm
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_trt.runtime.backends.protocol import Device
-from ssdiff_trt.runtime.bundle.manifest import Precision
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.options import PrecisionChoice
+from ssdiff_trt.runtime.options import Precision, PrecisionChoice
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import Schedule, sample
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles

@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ssdiff_trt.runtime.bundle.manifest import Parity, Quantisation
+from ssdiff_trt.runtime.bundle.measured import Parity, Quantisation
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.parity.verification import Verification
@@ -33,6 +33,7 @@ def describe(bundle: Bundle) -> None:
         "licence": source.licence,
         **({"attribution": source.attribution} if source.attribution else {}),
         "exported": f"{source.created} by {source.exporter}",
+        **({"on real tiles": str(manifest.judged)} if manifest.judged else {}),
         "metrics": "\n".join(f"{name}: {value}" for name, value in source.metrics.items())
         or "none",
     }
@@ -79,26 +80,30 @@ def print_quantisation(quantisation: Quantisation, console: Console) -> None:
 def print_parity(parity: Parity, console: Console) -> None:
     """Print the deviation from the reference at every step, and the PSNR of the final image."""
     limits = parity.limits
-    measure = "max" if limits.max is not None else "rmse"
+    measure = "rmse" if limits.max is limits.rounding is None else "max"
     measure_name = {"max": "largest", "rmse": "root mean square"}[measure]
     limit = getattr(limits, measure)
     allowed = [f"{limit:.0e}"] if limit is not None else []
+    if limits.rounding is not None:
+        allowed.append(f"{limits.rounding:g} times that of the reference in fp32")
     allowed += [f"{limits.psnr:g} dB at the end"] if limits.psnr is not None else []
     console.print(
         f"\nParity of {parity.precision} with {parity.reference}: {measure_name} deviation of each "
         f"step's image, as a fraction of full scale; allowed: {', '.join(allowed)}."
     )
     for trajectory in parity.trajectories:
-        names = list(trajectory.steps[0].deviations)
+        rows = [
+            {**({"reference fp32": step.rounding} if step.rounding else {}), **step.deviations}
+            for step in trajectory.steps
+        ]
         table = Table("step", box=None, padding=(0, 2, 0, 0))
-        for name in names:
+        for name in rows[0]:
             table.add_column(name.replace(" ", "\n"))
-        for step in trajectory.steps:
-            deviations = (getattr(step.deviations[name], measure) for name in names)
+        for step, row in zip(trajectory.steps, rows, strict=True):
+            deviations = (getattr(value, measure) for value in row.values())
             cells = (f"{value:.1e}".replace("e-0", "e-") for value in deviations)
             table.add_row(f"t = {step.t}", *cells)
-        last = trajectory.steps[-1].deviations
-        table.add_row("PSNR, dB", *(f"{last[name].psnr:.0f}" for name in names))
+        table.add_row("PSNR, dB", *(f"{value.psnr:.0f}" for value in rows[-1].values()))
         console.print(f"\nOn {trajectory.inputs} tiles:", table, sep="\n")
 
 

@@ -16,15 +16,8 @@ from ssdiff_trt.export.graph import network_for_export, opset
 from ssdiff_trt.export.parity import check_limits, measure_lowering
 from ssdiff_trt.export.precision import Lowered, MagnitudeRecorder, ShuffledConvolution, Step
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
-from ssdiff_trt.runtime.bundle.manifest import (
-    FORMS,
-    ROLES,
-    Limits,
-    Parity,
-    StepParity,
-    Trajectory,
-    kinds,
-)
+from ssdiff_trt.runtime.bundle.manifest import FORMS, ROLES, kinds
+from ssdiff_trt.runtime.bundle.measured import Limits, Parity, StepParity, Trajectory
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.parity.ladder import LIMITS, deviation, random_tiles, real_tiles

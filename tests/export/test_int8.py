@@ -20,7 +20,7 @@ from ssdiff_trt.calibration.sensitivity import Evaluator, choose_plan, measure_c
 from ssdiff_trt.export.int8 import add_int8
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.backends.tensorrt.engine import Plan
-from ssdiff_trt.runtime.bundle.manifest import Budget, Verdict
+from ssdiff_trt.runtime.bundle.measured import Budget, Verdict
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.parity.ladder import deviation

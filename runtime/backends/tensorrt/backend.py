@@ -22,10 +22,11 @@ from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
 from ssdiff_trt.runtime.backends.tensorrt.engine import BATCH, Flavour, Plan, audit_engine
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
-from ssdiff_trt.runtime.bundle.manifest import Precision, graph_io
-from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.bundle.manifest import graph_io
+from ssdiff_trt.runtime.bundle.store import ENGINES, Bundle
 from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.files import cache_folder
+from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles

@@ -22,9 +22,10 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
-from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Precision
+from ssdiff_trt.runtime.bundle.manifest import Form, Graph
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError
+from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.progress import Progress
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
