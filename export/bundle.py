@@ -28,7 +28,14 @@ from ssdiff_trt.runtime.bundle.manifest import (
     kinds,
 )
 from ssdiff_trt.runtime.bundle.measured import Budget, Lowering
-from ssdiff_trt.runtime.bundle.store import MANIFEST, Bundle, open_bundle, sha256_of, strange_files
+from ssdiff_trt.runtime.bundle.store import (
+    MANIFEST,
+    Bundle,
+    is_bundle,
+    open_bundle,
+    sha256_of,
+    strange_files,
+)
 from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import behind_link, check_parent, replace_folder, scratch_folder
 from ssdiff_trt.runtime.options import Precision, Sampler
@@ -105,6 +112,7 @@ def export_bundle(
             "`full_scale`."
         )
     progress = progress or Progress()
+    name, sha256 = _origin(weights)
     weights = weights_file(weights)
     checkpoint = load_checkpoint(weights)
     net = checkpoint.net
@@ -143,8 +151,8 @@ def export_bundle(
             graphs=graphs,
             files={path.name: sha256_of(path) for path in sorted(directory.iterdir())},
             provenance=Provenance(
-                weights=weights.name,
-                weights_sha256=sha256_of(weights),
+                weights=name,
+                weights_sha256=sha256,
                 created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 exporter=_versions(),
                 training_data=training_data,
@@ -225,6 +233,15 @@ def defaults_of(manifest: Manifest) -> dict[str, Any]:
         "attribution": manifest.provenance.attribution,
         "metrics": manifest.provenance.metrics,
     }
+
+
+def _origin(weights: str | Path) -> tuple[str, str]:
+    """Name and sha256 of the file of weights; of a bundle, those that it was exported from."""
+    if is_bundle(weights):
+        source = open_bundle(weights).manifest.provenance
+        return source.weights, source.weights_sha256
+    path = weights_file(weights)
+    return path.name, sha256_of(path)
 
 
 def check_bundle_target(output: Path, overwrite: bool) -> None:

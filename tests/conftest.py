@@ -64,7 +64,8 @@ def bundle8(shared_folder, golden8_weights):
     with FileLock(f"{path}.lock"):  # made once, whichever worker needs it first
         if path.exists():
             return open_bundle(path)
-        return export_bundle(golden8_weights, "wv3", path, timesteps=(900, 500, 0))
+        given = {"timesteps": (900, 500, 0), "progress": RecordingProgress()}  # random weights
+        return export_bundle(golden8_weights, "wv3", path, **given)
 
 
 @pytest.fixture(scope="session")
