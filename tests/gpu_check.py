@@ -101,10 +101,14 @@ def same_bytes(backend, tiles, schedule):
 
 
 def keeps_nan(backend, tiles):
-    """Whether a NaN in the input of a tile gives NaN in its image, and in no other image."""
-    lms = tiles.lms.copy()
-    lms[0, 0, 5, 5] = np.nan
-    (image,) = backend.sample([tiles._replace(lms=lms)], ONE)
+    """Whether a NaN in PAN gives NaN in the image of its tile, and in no other image.
+
+    PAN reaches the image through the network alone, so nothing but the network and the check at the
+    end of a step can pass the NaN on.
+    """
+    pan = tiles.pan.copy()
+    pan[0, 0, 5, 5] = np.nan
+    (image,) = backend.sample([tiles._replace(pan=pan)], ONE)
     return bool(np.isnan(image[0]).any() and np.isfinite(image[1:]).all())
 
 

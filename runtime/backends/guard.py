@@ -34,12 +34,18 @@ class Guarded:
         """As :meth:`ssdiff_trt.runtime.backends.protocol.Backend.sample`, with finite images.
 
         Raises:
-            SSDiffError: if FP32 gives non-finite values too.
+            SSDiffError: if the inputs have non-finite values, or FP32 gives some too.
         """
         pending: deque[Tiles] = deque()  # taken by the backend, their images not yet returned
 
         def remember() -> Iterator[Tiles]:
             for tiles in batches:
+                # Rectifiers of an engine may turn a NaN into 0, so the images need not show it.
+                if any(_non_finite(array).any() for array in tiles):
+                    raise BackendError(
+                        "The network was to be given values that are not finite, so no output was "
+                        "written; please report this with the inputs."
+                    )
                 pending.append(tiles)
                 yield tiles
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from ssdiff_trt.runtime import files
 from ssdiff_trt.runtime.errors import OutputError
-from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.files import atomic_write, replace_folder
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -46,3 +49,60 @@ def test_folders_above_a_file_are_made_and_go_with_a_failure(tmp_path):
     with pytest.raises(KeyError), atomic_write(tmp_path / "d" / "e" / "f.txt"):
         raise KeyError
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(tmp_path):
+    for name in ("there.txt", "missing.txt"):
+        link, target = tmp_path / f"link-{name}", tmp_path / name
+        link.symlink_to(target)
+        with atomic_write(link) as unfinished:
+            unfinished.write_text("new")
+        assert link.is_symlink()
+        assert target.read_text() == "new"
+
+
+def make_folders(tmp_path):
+    """An old folder, and a new one in a scratch folder."""
+    old, new = tmp_path / "b.ssdiff", tmp_path / ".scratch" / "b.ssdiff"
+    for folder, text in ((old, "old"), (new, "new")):
+        folder.mkdir(parents=True)
+        (folder / text).write_text(text)
+    return old, new
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_takes_the_place_of_another(tmp_path, monkeypatch, exchanges):
+    old, new = make_folders(tmp_path)
+    if not exchanges:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    replace_folder(new, old)
+    assert [path.name for path in old.iterdir()] == ["new"]
+    (aside,) = new.parent.iterdir()
+    assert [path.name for path in aside.iterdir()] == ["old"]
+    replace_folder(aside, tmp_path / "other.ssdiff")
+    assert (tmp_path / "other.ssdiff" / "old").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are exchanged by a call of Linux")
+def test_there_is_a_folder_at_every_moment_of_an_exchange(tmp_path, monkeypatch):
+    """A kill between two renames would lose it."""
+    old, new = make_folders(tmp_path)
+    monkeypatch.setattr("pathlib.Path.rename", lambda *paths: pytest.fail("moved in two steps"))
+    replace_folder(new, old)
+    assert (old / "new").exists()
+
+
+def test_a_folder_whose_place_cannot_be_taken_stays(tmp_path, monkeypatch):
+    old, new = make_folders(tmp_path)
+    rename = files.Path.rename
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+
+    def fails(path, target):
+        if path == new:
+            raise OSError("no space")
+        return rename(path, target)
+
+    monkeypatch.setattr("pathlib.Path.rename", fails)
+    with pytest.raises(OSError, match="no space"):
+        replace_folder(new, old)
+    assert (old / "old").exists()

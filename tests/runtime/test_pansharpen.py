@@ -458,6 +458,24 @@ def test_tags_tell_where_the_pixels_come_from(make_pair, run, bundle4):
     assert tags["SSDIFF_VERSION"].startswith("ssdiff-trt ")
 
 
+@pytest.mark.parametrize(
+    ("options", "visited"),
+    [
+        ({"sampler": "released"}, tuple(range(900, -1, -100))),
+        ({"sampler": "released", "steps": 2}, (500, 0)),
+        ({"sampler": "released", "timesteps": [999]}, (999,)),
+        ({"sampler": "consistent"}, (999, 68)),
+        ({}, (999, 68)),
+    ],
+)
+def test_the_sampler_of_the_authors_takes_their_timesteps_unless_told_others(
+    make_pair, run, options, visited
+):
+    schedule = run(make_pair(), **options).plan.schedule
+    assert schedule.timesteps == visited
+    assert schedule.sampler == options.get("sampler", "consistent")
+
+
 def test_creation_options_and_cog(make_pair, run):
     pair = make_pair(320, 320)
     plain = run(

@@ -53,6 +53,17 @@ def test_finite_tiles_never_open_the_fallback():
     assert np.isfinite(images).all()
 
 
+@pytest.mark.parametrize("name", ["noise", "pan", "lms", "ms"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_inputs_that_are_not_finite_never_reach_the_network(name, value):
+    """An engine may clamp them away, and the image would look sound."""
+    tiles, backend = tiles64(2), StandIn()
+    getattr(tiles, name)[1, 0, 2, 3] = value
+    with pytest.raises(SSDiffError, match="was to be given values that are not finite"):
+        list(Guarded(backend, StandIn).sample([tiles], SCHEDULE))
+    assert not backend.batches
+
+
 def test_values_that_are_non_finite_in_fp32_too_stop_the_run():
     broken = Half(limit=-1)
     with pytest.raises(SSDiffError, match="stand-in produced non-finite values"):
