@@ -127,7 +127,9 @@ class SamplingOptions:
     """How the network samples. The result depends on all of these."""
 
     steps: int | None = option(
-        None, "Number of evenly spaced sampling steps; default: the bundle's timesteps."
+        None,
+        "Number of evenly spaced sampling steps; default: the bundle's timesteps, or ten for the "
+        "sampler released.",
     )
     timesteps: Sequence[int] | None = option(
         None, "Timesteps to sample at, 0 to 999, in place of a number of steps."

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ssdiff_trt.runtime.backends.tensorrt import engine
 from ssdiff_trt.runtime.backends.tensorrt.engine import (
     Plan,
     audit_engine,
@@ -24,14 +25,34 @@ trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_engines_build_in_every_precision(low4, precision):
     progress = RecordingProgress()
-    engine, layers = Plan(low4, "tensorrt-rtx", precision, "sm86").build(progress)
-    assert len(engine) > 2_000_000
+    built, layers = Plan(low4, "tensorrt-rtx", precision, "sm86").build(progress)
+    assert len(built) > 2_000_000
     name = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}[precision]
     assert layers[f"CONVOLUTION {name}"] >= 35
     assert layers[f"ATTENTION_INPUT {name}"] == 5
     assert layers["NORMALIZATION FLOAT"] == 19  # always in FP32
     assert progress.total == progress.done > 0
     assert not progress.warnings  # a fused attention kernel was available
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_check_of_finite_values_survives_into_the_kernels(low4, precision, monkeypatch):
+    """TensorRT names a kernel after the operations that it fused into it, in its build log."""
+    lines = []
+
+    class Logger(trt.ILogger):
+        last = ""
+
+        def log(self, severity, message):
+            lines.extend(message.splitlines())
+
+    monkeypatch.setattr(engine, "_logger", lambda trt, progress: Logger())
+    Plan(low4, "tensorrt-rtx", precision, "sm86").build(Progress())
+    kernels = [line for line in lines if line.startswith("Name: ") and "LayerType: kgen" in line]
+    (last,) = (line for line in kernels if "Name: x_next" in line.partition("Outputs:")[2])
+    name = last.split(",")[0]
+    for operation in ("Isin", "Isna", "Or", "Not", "Sele"):
+        assert operation in name
 
 
 def test_the_key_distinguishes_engines(low4):
