@@ -48,6 +48,7 @@ def export_bundle(
     output: str | Path,
     *,
     precisions: Sequence[Precision] = (),
+    weights_key: str | None = None,
     calibration: str | Path | None = None,
     ranges: Method = "minmax",
     max_ergas_loss: float = 0.01,
@@ -74,6 +75,8 @@ def export_bundle(
             :mod:`ssdiff_trt.export.parity`.
         precisions: of the graphs to export in addition to fp32. ``int8`` also exports fp16, which
             the layers that are not quantised use.
+        weights_key: where in the file the weights are, such as ``ema``; needed if there are
+            several; see :func:`ssdiff_ref.network.checkpoint.load_checkpoint`.
         calibration: samples for int8, from :func:`ssdiff_trt.calibration.collection.collect`.
         ranges: method to find the quantisation ranges for int8; see
             :func:`ssdiff_trt.calibration.ranges.measure_ranges`.
@@ -110,11 +113,9 @@ def export_bundle(
         )
     progress = progress or Progress()
     weights = weights_file(weights)
-    checkpoint = load_checkpoint(weights)
+    checkpoint = load_checkpoint(weights, weights_key)
     net = checkpoint.net
-    if checkpoint.unused:
-        progress.note(f"{weights}: the network does not use {len(checkpoint.unused)} tensors")
-        progress.detail(", ".join(checkpoint.unused))
+    checkpoint.describe(progress)
     record = find_sensor(sensor)
     bands = record.band_names(net.bands)
     scale = SensorScale(name=sensor, bands=bands, full_scale=full_scale or record.full_scale)
@@ -145,7 +146,7 @@ def export_bundle(
             graphs=graphs,
             files={path.name: sha256_of(path) for path in sorted(directory.iterdir())},
             provenance=Provenance(
-                weights=weights.name,
+                weights=f"{weights.name} ({checkpoint.key})" if checkpoint.key else weights.name,
                 weights_sha256=sha256_of(weights),
                 created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 exporter=_versions(),

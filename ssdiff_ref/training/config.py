@@ -84,6 +84,8 @@ class Config(_Strict):
     """Initial weights: a file, a bundle, or the name of a shipped bundle; random by default.
 
     Weights for fewer bands are widened."""
+    weights_key: str | None = None
+    """Where in the file ``start`` the weights are, such as ``ema``; needed if there are several."""
     learning_rate: float = Field(default=1e-3, gt=0)
     final_rate: float = Field(default=0, ge=0)
     """Final learning rate of the cosine schedule, as a fraction of ``learning_rate``."""

@@ -20,6 +20,7 @@ from ssdiff_trt.cli.options import (
     overwrite_option,
     ranges_option,
     verbosity_options,
+    weights_key_option,
     write_json,
 )
 from ssdiff_trt.cli.process import limit_threads
@@ -40,9 +41,10 @@ from ssdiff_trt.runtime.sensors import SENSORS
 @click.option(
     "--weights",
     type=BundleName(),
-    help="Checkpoint, .safetensors or .pt, of the released configuration (dim 32, dim_head 16); or "
-    "a bundle, also by name.",
+    help="Checkpoint, .safetensors or PyTorch, of SSDiff in its released configuration (dim 32, "
+    "dim_head 16; the number of bands is read from the file); or a bundle, also by name.",
 )
+@weights_key_option
 @click.option(
     "--sensor",
     type=click.Choice(list(SENSORS)),

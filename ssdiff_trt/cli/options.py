@@ -252,6 +252,11 @@ loss_option = click.option(
     metavar="SHARE",
     help="Largest loss of ERGAS, and of SAM, that INT8 may cause.",
 )
+weights_key_option = click.option(
+    "--weights-key",
+    metavar="NAME.NAME...",
+    help="Where in the weights file the weights are, such as ema; needed if there are several.",
+)
 ranges_option = click.option(
     "--ranges",
     type=click.Choice(["minmax", "percentile", "entropy"]),
