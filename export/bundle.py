@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from ssdiff_trt.calibration.ranges import Method
 from ssdiff_trt.calibration.samples import check_fits, digest, read_about
 from ssdiff_trt.export.graph import WeightsFile, export_graph, opset, strip_metadata
 from ssdiff_trt.export.parity import measure_lowering, measure_parity
+from ssdiff_trt.runtime.arguments import full_scale_of, whole
 from ssdiff_trt.runtime.bundle.manifest import (
     Budget,
     Graph,
@@ -101,16 +101,14 @@ def export_bundle(
     requested: dict[Precision, None] = dict.fromkeys(("fp32", *precisions))
     check_calibration("int8" in requested, calibration)
     budget = Budget.allowing(max_ergas_loss)
+    tile = whole("tile", tile)
     if not 16 <= tile <= 512 or tile % 16:
         raise InputError(
             f"The tile size is {tile} pixels, expected a multiple of 16 from 16 to 512; change "
             "`tile`."
         )
-    if full_scale is not None and not 0 < full_scale < math.inf:
-        raise InputError(
-            f"The full scale is {full_scale:g}, expected a finite number above 0; change "
-            "`full_scale`."
-        )
+    if full_scale is not None:
+        full_scale = full_scale_of("full_scale", full_scale)
     progress = progress or Progress()
     weights = weights_file(weights)
     checkpoint = load_checkpoint(weights, weights_key)

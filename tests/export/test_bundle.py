@@ -317,7 +317,7 @@ def test_an_export_that_fails_the_parity_check_writes_no_bundle(
         ({"sensor": "hubble"}, "The sensor 'hubble' is unknown; choose one of wv2, "),
         ({"timesteps": ()}, "not a schedule"),
         ({"weights": "nothing.pt"}, "There is no weights file nothing.pt"),
-        ({"full_scale": -1.0}, "The full scale is -1, expected a finite number above 0"),
+        ({"full_scale": -1.0}, "A full scale of -1 does not work; give a number above 0"),
     ],
 )
 def test_invalid_export_options_are_refused(golden8_weights, tmp_path, options, message):
