@@ -116,7 +116,7 @@ def collect(
         if value < least:
             raise InputError(f"{value} does not work; give {least} or more.", parameter=name)
     options, seed = PairOptions(**pair), check_seed(seed)
-    if target.suffix != SUFFIX:
+    if target.suffix.lower() != SUFFIX:
         raise InputError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")
     picture_target = target.with_suffix(".png")
     sources = every_file(*rasters)

@@ -108,9 +108,10 @@ class Samples:
     def save(self, path: Path) -> None:
         """Write the file; it appears only when it is complete."""
         tiles, judged = self.tiles, self.judged
-        with atomic_write(path) as unfinished:
+        # Given a path, numpy would add a suffix to some.
+        with atomic_write(path) as unfinished, unfinished.open("wb") as file:
             np.savez(
-                unfinished,
+                file,
                 about=np.array(self.about.model_dump_json()),
                 pan=tiles.pan,
                 lms=tiles.lms,

@@ -20,7 +20,7 @@ from torch import Tensor
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import not_fetched
 
-_DAMAGED = (
+DAMAGED = (
     SafetensorError,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -82,7 +82,7 @@ def read_state_dict(path: Path, anchor: str, key: str | None = None) -> StateDic
     Raises:
         InputError: if the file cannot be read, or contains no such state dict, or several.
     """
-    content = _read(path)
+    content = read_file(path)
     found = list(_candidates(content, anchor))
     places = " and ".join(place.key or "the top level" for place in found)
     if key is not None:
@@ -160,7 +160,7 @@ def _summary(content: Any) -> str:
     return (", ".join(names[:8]) or "an empty dictionary") + more
 
 
-def _read(path: Path) -> Any:
+def read_file(path: Path) -> Any:
     """The content of a file: usually dictionaries of tensors.
 
     Raises:
@@ -183,7 +183,7 @@ def _read(path: Path) -> Any:
             f"{path} cannot be read as weights: it is damaged, or its state dict is inside an "
             "object whose loading could execute code; fetch it again, or save the state dict alone."
         ) from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise InputError(
             f"{path} cannot be read as weights: it is damaged or incomplete; fetch or save it "
             "again."

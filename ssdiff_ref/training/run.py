@@ -13,9 +13,9 @@ from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.training.config import Config, read_config
 from ssdiff_ref.training.curves import draw_curves
 from ssdiff_ref.training.imagery import (
-    ARRAYS,
     TrainingImage,
     expand,
+    holds_pairs,
     make_scenes,
     pack,
     read_sources,
@@ -32,6 +32,7 @@ from ssdiff_ref.training.pairs import (
 from ssdiff_ref.training.trainer import Trainer
 from ssdiff_ref.training.validation import PATCH, Validation
 from ssdiff_ref.training.widening import widen
+from ssdiff_trt.runtime.arguments import above_zero, positive
 from ssdiff_trt.runtime.bundle.store import shipped
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import check_target
@@ -100,13 +101,15 @@ def finetune(
         SSDiffError: as :func:`train` does.
     """
     settings = read_config(config)
-    stage = settings.stages[-1].model_copy(update={"iterations": iterations})
+    stage = settings.stages[-1].model_copy(
+        update={"iterations": positive("iterations", iterations)}
+    )
     changes = {
         "start": str(weights if str(weights) in shipped() else Path(weights).absolute()),
         "weights_key": weights_key,
         "stages": (stage,),
-        "learning_rate": learning_rate,
-        "alternate": period,
+        "learning_rate": above_zero("learning_rate", learning_rate),
+        "alternate": positive("period", period),
         "warmup": 0,
     }
     settings = settings.model_copy(update=changes)
@@ -129,8 +132,7 @@ def _run(
     device: str | None,
     progress: Progress | None,
 ) -> Trainer:
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise InputError(f"{minutes:g} does not work; give a number above 0.", parameter="minutes")
+    seconds = math.inf if minutes is None else 60 * above_zero("minutes", minutes)
     progress, folder, target = progress or Progress(), Path(data), Path(output)
     torch_device = _device(device)
     net = _initial_network(settings, folder, progress)
@@ -153,7 +155,7 @@ def _run(
     )
     if trainer.iteration:
         progress.note(f"Resuming from iteration {trainer.iteration} of {settings.iterations}")
-    finished = trainer.run(progress, math.inf if minutes is None else minutes * 60)
+    finished = trainer.run(progress, seconds)
     draw_curves(target)
     progress.note(
         f"{target}: {'finished' if finished else 'stopped'} at iteration {trainer.iteration} of "
@@ -224,7 +226,7 @@ def _pair_source(
         weights = {image.source.name: image.source.weight for image in images}
         pair_sources.append((simulated, sum(weights.values())))
     for source in config.sources:
-        patterns = [name for name in source.files if Path(name).suffix in ARRAYS]
+        patterns = [name for name in source.files if holds_pairs(name)]
         files = [path for pattern in patterns for path in expand(folder, pattern)]
         file_pairs = [
             PanCollectionPairs(path, source, config.bands, held_out, generator, device)

@@ -157,11 +157,12 @@ def test_minutes_that_evaluation_and_export_would_use_up_are_refused(pair, tmp_p
     assert not (tmp_path / "w.safetensors").exists()
 
 
-def fake_adaptation(weights: Path, before: Scores, after: Scores):
+def fake_adaptation(weights: Path, before: Scores, after: Scores, iterations: int = 40):
     """A replacement for ``adapt_weights`` that returns the given weights and scores."""
 
     def adapt_weights(*args: object, **options: object) -> Adaptation:
-        return Adaptation(weights, bundle_for(4), SENSOR, Scale(2047, "test"), before, after)
+        scale = Scale(2047, "test")
+        return Adaptation(weights, bundle_for(4), SENSOR, scale, before, after, iterations)
 
     return adapt_weights
 
