@@ -171,8 +171,9 @@ def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> Training
 
 def _read_array(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path)
-        shape = array.shape
+        with path.open("rb") as file:  # numpy leaves some damaged files open
+            array = np.load(file)
+            shape = array.shape
     except (*_DAMAGED, AttributeError) as error:
         raise InputError(
             f"{path} cannot be read as an array of numpy ({error}); save it with numpy.save."
@@ -244,7 +245,7 @@ def _sums(differences: NDArray[Any]) -> NDArray[Any]:
 def unpack(path: Path) -> list[TrainingImage]:
     """Read a file written by :func:`pack`."""
     try:
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:
             metadata = json.loads(str(content["told"]))
             return [
                 TrainingImage(
