@@ -115,14 +115,10 @@ def check_shift(shift: str | Sequence[float]) -> None:
     Raises:
         InputError: if not.
     """
-    if isinstance(shift, str):
-        stated, works = str(shift), shift in ("auto", "none")
-    else:
-        stated = ",".join(f"{number:g}" for number in shift)
-        works = len(shift) == 2 and all(map(math.isfinite, shift))
+    works = shift in ("auto", "none") if isinstance(shift, str) else _is_pair(shift)
     if not works:
         raise InputError(
-            f"A shift of {stated} does not work; give auto, none, or two numbers, rows and "
+            f"A shift of {_stated(shift)} does not work; give auto, none, or two numbers, rows and "
             "columns of PAN.",
             parameter="shift",
         )
@@ -134,13 +130,43 @@ def check_interval(name: str, interval: Sequence[float]) -> None:
     Raises:
         InputError: if not.
     """
-    works = len(interval) == 2 and all(map(math.isfinite, interval)) and interval[0] < interval[1]
-    if not works:
-        stated = ",".join(f"{number:g}" for number in interval)
+    if not _is_pair(interval) or interval[0] >= interval[1]:
         raise InputError(
-            f"The interval {stated} does not work; give two numbers, the smaller first.",
+            f"The interval {_stated(interval)} does not work; give two numbers, the smaller first.",
             parameter=name,
         )
+
+
+def _is_pair(values: Any) -> bool:
+    """Whether an argument is two finite numbers."""
+    try:
+        return len(values) == 2 and all(map(math.isfinite, values))
+    except TypeError:
+        return False
+
+
+def _stated(values: Any) -> str:
+    """An argument as it is typed; of another type, as Python shows it."""
+    try:
+        return values if isinstance(values, str) else ",".join(f"{value:g}" for value in values)
+    except (TypeError, ValueError):
+        return repr(values)
+
+
+def check_number(name: str, value: float) -> float:
+    """That an argument is a number; it may be NaN.
+
+    Returns:
+        The argument.
+
+    Raises:
+        InputError: if not.
+    """
+    try:
+        math.isnan(value)
+    except TypeError:
+        raise InputError(f"{value!r} does not work; give a number.", parameter=name) from None
+    return value
 
 
 def check_choice(name: str, value: str | None, choices: Sequence[str]) -> None:

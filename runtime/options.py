@@ -15,6 +15,7 @@ from ssdiff_trt.runtime.arguments import (
     bands_of,
     check_choice,
     check_interval,
+    check_number,
     check_seed,
     check_shift,
     full_scale_of,
@@ -81,7 +82,8 @@ class ReadOptions:
     def __post_init__(self) -> None:
         check_choice("zero_bands", self.zero_bands, ZERO_BANDS)
         check_choice("georeferencing", self.georeferencing, GEOREFERENCING)
-        settle(self, pan_band=whole, bands=bands_of)
+        settle(self, pan_band=whole, bands=bands_of, nodata=check_number)
+        settle(self, pan_nodata=check_number, ms_nodata=check_number)
 
 
 class ReadArguments(TypedDict, total=False):

@@ -84,6 +84,12 @@ def test_the_run_command_has_every_option_with_its_default_and_text():
         ("SamplingOptions", {"tile_overlap": 4.0}, "tile_overlap", "4.0 does not work; give a"),
         ("ExecutionOptions", {"batch": True}, "batch", "True does not work; give a whole number"),
         ("ExecutionOptions", {"device": "0"}, "device", "'0' does not work; give a whole number"),
+        ("ReadOptions", {"nodata": "x"}, "nodata", "'x' does not work; give a number"),
+        ("PairOptions", {"shift": 5}, "shift", "A shift of 5 does not work; give auto, none"),
+        ("PairOptions", {"shift": ("a", 1)}, "shift", "A shift of ('a', 1) does not work"),
+        ("OutputOptions", {"scale": 5}, "scale", "The interval 5 does not work; give two numbers"),
+        ("OutputOptions", {"scale": ("a", 1)}, "scale", "The interval ('a', 1) does not work"),
+        ("OutputOptions", {"scale": (2, 1)}, "scale", "The interval 2,1 does not work"),
         ("OutputOptions", {"window": 5.5}, "window", "5.5 does not work; give a whole number"),
     ],
 )
