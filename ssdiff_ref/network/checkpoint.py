@@ -161,7 +161,7 @@ def load_checkpoint(path: str | Path, weights_key: str | None = None) -> Checkpo
                 f"In {path}, tensor {name} is in {dtype}, expected floating point; give the "
                 "weights as they were trained, not quantised."
             )
-        state[own_name] = tensors[name].float()
+        state[own_name] = tensors[name].to_dense().float()
         if not state[own_name].isfinite().all():
             raise InputError(f"In {path}, tensor {name} has non-finite values.")
     net.load_state_dict(state)

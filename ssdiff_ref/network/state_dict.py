@@ -177,7 +177,9 @@ def read_file(path: Path) -> Any:
         if fault is None and head.startswith((b"PK\x03\x04", b"\x80")):
             return _load(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); check the file."
+        ) from error
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} cannot be read as weights: it is damaged, or its state dict is inside an "

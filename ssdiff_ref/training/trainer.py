@@ -283,6 +283,9 @@ def _drop_rows_after(path: Path, fields: tuple[str, ...], iteration: int) -> Non
     """Drop the rows after ``iteration``, which a resumed run computes again, and incomplete ones.
 
     Without any row left, which is so before the first iteration, the file is removed.
+
+    Raises:
+        InputError: if a run begins anew where such a file of something else lies.
     """
     if not path.exists():
         return
@@ -294,6 +297,8 @@ def _drop_rows_after(path: Path, fields: tuple[str, ...], iteration: int) -> Non
         if len(numbers := _numbers(row)) == len(fields) and 0 < numbers[0] <= iteration
     ]
     if not kept:
+        if not iteration and lines and not ",".join(fields).startswith(lines[0].strip()):
+            raise InputError(f"{path} is not of a training run; give another `output`.")
         path.unlink()
         return
     with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:

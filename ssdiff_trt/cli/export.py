@@ -11,7 +11,7 @@ from ssdiff_trt.cli.options import (
     FILE,
     FOLDER,
     SETTINGS,
-    BundleName,
+    WeightsName,
     check_json,
     examples,
     json_option,
@@ -40,9 +40,10 @@ from ssdiff_trt.runtime.sensors import SENSORS
 @click.version_option(package_name="ssdiff-trt")
 @click.option(
     "--weights",
-    type=BundleName(),
-    help="Checkpoint, .safetensors or PyTorch, of SSDiff in its released configuration (dim 32, "
-    "dim_head 16; the number of bands is read from the file); or a bundle, also by name.",
+    type=WeightsName(),
+    help="Checkpoint of SSDiff, .safetensors or PyTorch, in the configuration that was released: "
+    "dim 32, dim_head 16, any number of bands, which is read from the file. Or a bundle, also by "
+    "name.",
 )
 @weights_key_option
 @click.option(

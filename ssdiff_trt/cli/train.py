@@ -10,7 +10,7 @@ from ssdiff_trt.cli.main import progress_for
 from ssdiff_trt.cli.options import (
     FILE,
     FOLDER,
-    BundleName,
+    WeightsName,
     bundle_option,
     examples,
     one_option,
@@ -89,7 +89,7 @@ def train_command(quiet: bool, verbose: bool, threads: int | None, **parameters:
 @click.argument("config", type=FILE)
 @click.option(
     "--weights",
-    type=BundleName(),
+    type=WeightsName(),
     required=True,
     help="Weights to start from, .safetensors or PyTorch; or a bundle, also by name.",
 )

@@ -70,8 +70,9 @@ FULL = {
         (TWO, "model", "model", 0),
         (LUCIDRAINS, "ema_model", "ema_model", len(STATE) + 2),
         (STATE, "", "", 0),
+        (STATE | {"to_hrms.0.bias": STATE["to_hrms.0.bias"].to_sparse()}, None, "", 0),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_the_weights_are_found_and_the_user_is_told(tmp_path, content, given, key, beside):
     path = tmp_path / "w.pt"

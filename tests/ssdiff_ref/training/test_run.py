@@ -156,6 +156,13 @@ def test_a_run_without_its_state_begins_anew(trainer, tmp_path):
     assert not (tmp_path / LOSSES).exists()
 
 
+def test_a_table_of_something_else_is_not_removed(trainer, tmp_path):
+    (tmp_path / LOSSES).write_text("date,loss\nMonday,3\n")
+    with pytest.raises(InputError, match=r"losses.csv is not of a training run; give another"):
+        trainer()
+    assert (tmp_path / LOSSES).exists()
+
+
 def saved(content):
     buffer = io.BytesIO()
     torch.save(content, buffer)
