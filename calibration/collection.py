@@ -27,13 +27,14 @@ from ssdiff_trt.calibration.samples import (
     evaluation_noise,
     weights_digest,
 )
+from ssdiff_trt.runtime.arguments import check_seed
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import check_target
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
-from ssdiff_trt.runtime.options import PairOptions, Sampler, SamplingOptions, check_seed
+from ssdiff_trt.runtime.options import PairOptions, Sampler, SamplingOptions
 from ssdiff_trt.runtime.plan.assumptions import assume
 from ssdiff_trt.runtime.plan.plan import choose_schedule
 from ssdiff_trt.runtime.progress import Progress
@@ -115,7 +116,7 @@ def collect(
         if value < least:
             raise InputError(f"{value} does not work; give {least} or more.", parameter=name)
     options, seed = PairOptions(**pair), check_seed(seed)
-    if target.suffix != SUFFIX:
+    if target.suffix.lower() != SUFFIX:
         raise InputError(f"The samples cannot be called {target.name}; end the name in {SUFFIX}.")
     picture_target = target.with_suffix(".png")
     sources = every_file(*rasters)

@@ -12,7 +12,7 @@ from ssdiff_trt.runtime.bundle.measured import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write, check_target
-from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.progress import Progress, plain_console
 from ssdiff_trt.runtime.quicklook import check_picture
 
 
@@ -70,10 +70,9 @@ def study_bundle(
 
 def print_study(result: Study) -> None:
     """Print the ranking and the plan on standard output."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = plain_console()
     table = Table("group", "layers", box=None, padding=(0, 2, 0, 0))
     for name in (
         "PSNR to FP32",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,9 +109,10 @@ class Samples:
     def save(self, path: Path) -> None:
         """Write the file; it appears only when it is complete."""
         tiles, judged = self.tiles, self.judged
-        with atomic_write(path) as unfinished:
+        # Given a path, numpy would add a suffix to some.
+        with atomic_write(path) as unfinished, unfinished.open("wb") as file:
             np.savez(
-                unfinished,
+                file,
                 about=np.array(self.about.model_dump_json()),
                 pan=tiles.pan,
                 lms=tiles.lms,
@@ -140,7 +142,7 @@ def _open_arrays(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
             raise ValueError
         with np.load(path, allow_pickle=False) as file:
             yield file
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} cannot be read as calibration samples; create it with ssdiff-calibrate "
             f"collect PAN MS -o {path}."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
 from ssdiff_trt.export.bundle import check_bundle_target, defaults_of, export_bundle
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -49,15 +49,14 @@ def adapt(
 
     Returns:
         The new bundle; None, and nothing written, if on held-out blocks of the scene
-        the old weights are better by any of ERGAS, SAM and Q2n.
+        the old weights are better by any of ERGAS, SAM and Q2n, or if the time was too short to
+        tell.
 
     Raises:
         SSDiffError: when the scene or the bundle cannot be used.
     """
     progress, target = progress or Progress(), Path(output)
     check_bundle_target(target, overwrite)
-    if not minutes > 0:
-        raise InputError(f"{minutes:g} minutes were given, expected more than 0.")
     with tempfile.TemporaryDirectory() as folder:
         result = adapt_weights(
             pan,
@@ -71,6 +70,12 @@ def adapt(
             progress=progress,
             **pair,
         )
+        if not result.validated:
+            progress.warn(
+                f"{minutes:g} minutes were enough for {counted(result.iterations, 'iteration')} of "
+                "training, too few to compare weights, so nothing was written; give more `minutes`"
+            )
+            return None
         progress.note(f"{result.bundle.manifest.name} on the held-out blocks: {result.before}")
         progress.note(f"{'adapted'.ljust(len(result.bundle.manifest.name))}: {result.after}")
         if not result.pays:

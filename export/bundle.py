@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from ssdiff_trt.calibration.samples import check_fits, digest, read_about
 from ssdiff_trt.export.graph import WeightsFile, export_graph, opset, strip_metadata
 from ssdiff_trt.export.judgement import judge
 from ssdiff_trt.export.parity import measure_lowering, measure_parity
+from ssdiff_trt.runtime.arguments import full_scale_of, whole
 from ssdiff_trt.runtime.bundle.manifest import (
     Graph,
     Manifest,
@@ -50,6 +50,7 @@ def export_bundle(
     output: str | Path,
     *,
     precisions: Sequence[Precision] = (),
+    weights_key: str | None = None,
     calibration: str | Path | None = None,
     ranges: Method = "minmax",
     max_ergas_loss: float = 0.01,
@@ -76,6 +77,8 @@ def export_bundle(
             :mod:`ssdiff_trt.export.parity`.
         precisions: of the graphs to export in addition to fp32. ``int8`` also exports fp16, which
             the layers that are not quantised use.
+        weights_key: where in the file the weights are, such as ``ema``; needed if there are
+            several; see :func:`ssdiff_ref.network.checkpoint.load_checkpoint`.
         calibration: samples for int8, from :func:`ssdiff_trt.calibration.collection.collect`.
         ranges: method to find the quantisation ranges for int8; see
             :func:`ssdiff_trt.calibration.ranges.measure_ranges`.
@@ -101,24 +104,20 @@ def export_bundle(
     requested: dict[Precision, None] = dict.fromkeys(("fp32", *precisions))
     check_calibration("int8" in requested, calibration)
     budget = Budget.allowing(max_ergas_loss)
+    tile = whole("tile", tile)
     if not 16 <= tile <= 512 or tile % 16:
         raise InputError(
             f"The tile size is {tile} pixels, expected a multiple of 16 from 16 to 512; change "
             "`tile`."
         )
-    if full_scale is not None and not 0 < full_scale < math.inf:
-        raise InputError(
-            f"The full scale is {full_scale:g}, expected a finite number above 0; change "
-            "`full_scale`."
-        )
+    if full_scale is not None:
+        full_scale = full_scale_of("full_scale", full_scale)
     progress = progress or Progress()
     name, sha256 = _origin(weights)
     weights = weights_file(weights)
-    checkpoint = load_checkpoint(weights)
+    checkpoint = load_checkpoint(weights, weights_key)
     net = checkpoint.net
-    if checkpoint.unused:
-        progress.note(f"{weights}: the network does not use {len(checkpoint.unused)} tensors")
-        progress.detail(", ".join(checkpoint.unused))
+    checkpoint.describe(progress)
     record = find_sensor(sensor)
     bands = record.band_names(net.bands)
     scale = SensorScale(name=sensor, bands=bands, full_scale=full_scale or record.full_scale)
@@ -151,7 +150,7 @@ def export_bundle(
             graphs=graphs,
             files={path.name: sha256_of(path) for path in sorted(directory.iterdir())},
             provenance=Provenance(
-                weights=name,
+                weights=f"{name} ({checkpoint.key})" if checkpoint.key else name,
                 weights_sha256=sha256,
                 created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 exporter=_versions(),

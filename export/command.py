@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ssdiff_ref.network.checkpoint import weights_file
 from ssdiff_trt.calibration.samples import read_about
 from ssdiff_trt.export.bundle import check_calibration, defaults_of, export_bundle
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device, open_cuda, why_no_cuda
@@ -87,11 +88,7 @@ def export(
     check_calibration(int8, calibration)
     plans = _engines(engine, gpus, device or 0, progress)
     for name in _sources(weights, calibration):
-        if not is_bundle(name) and not Path(name).is_file():
-            raise InputError(
-                f"There is no weights file {name}, and no bundle of that name; those that come "
-                f"along are {' and '.join(shipped())}."
-            )
+        weights_file(name)
         source = open_bundle(name).manifest if is_bundle(name) else None
         said = {name: value for name, value in options.items() if value is not None}
         given = (defaults_of(source) if source else {}) | {"calibration": calibration}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ssdiff_trt.runtime.errors import OutputError
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_WEB_PAGE = re.compile(
+    rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|body|\?xml|!--)", re.IGNORECASE
+)
+
+
+def not_fetched(path: Path) -> str | None:
+    """What a file is that lies in place of another one, and what to do, by its first bytes.
+
+    Returns:
+        The end of a sentence that begins with the path; None if the file is none of these: empty,
+        a Git LFS pointer, a web page.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        return "is empty; fetch it again"
+    if head.startswith(_LFS_POINTER):
+        return "is a Git LFS pointer, not the file that it stands for; fetch that with git lfs pull"
+    if _WEB_PAGE.match(head):
+        return "is a web page, not the file itself; fetch the file again, from its own address"
+    return None
 
 
 def check_parent(path: Path) -> None:

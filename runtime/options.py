@@ -7,12 +7,23 @@ group has its names and types for type checkers; a test compares the two.
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
+from ssdiff_trt.runtime.arguments import (
+    bands_of,
+    check_choice,
+    check_interval,
+    check_number,
+    check_seed,
+    check_shift,
+    full_scale_of,
+    positive,
+    settle,
+    whole,
+    whole_numbers,
+)
 from ssdiff_trt.runtime.errors import InputError
 
 Sampler = Literal["consistent", "released"]
@@ -72,6 +83,8 @@ class ReadOptions:
     def __post_init__(self) -> None:
         check_choice("zero_bands", self.zero_bands, ZERO_BANDS)
         check_choice("georeferencing", self.georeferencing, GEOREFERENCING)
+        settle(self, pan_band=whole, bands=bands_of, nodata=check_number)
+        settle(self, pan_nodata=check_number, ms_nodata=check_number)
 
 
 class ReadArguments(TypedDict, total=False):
@@ -104,13 +117,7 @@ class PairOptions(ReadOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("full_scale", "pan_full_scale"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(
-                    f"A full scale of {value:g} does not work; give a number above 0.",
-                    parameter=name,
-                )
+        settle(self, full_scale=full_scale_of, pan_full_scale=full_scale_of)
         check_shift(self.shift)
 
 
@@ -148,6 +155,7 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", check_seed(self.seed))
+        settle(self, steps=whole, tile_overlap=whole, timesteps=whole_numbers)
         if self.steps is not None and self.timesteps is not None:
             raise InputError("Both `steps` and `timesteps` were given; give one of them.")
         check_choice("sampler", self.sampler, SAMPLERS)
@@ -186,7 +194,7 @@ class ExecutionOptions:
     def __post_init__(self) -> None:
         check_choice("backend", self.backend, BACKENDS)
         check_choice("precision", self.precision, PRECISIONS)
-        check_positive(threads=self.threads, batch=self.batch)
+        settle(self, device=whole, threads=positive, batch=positive)
         if self.device is not None and not 0 <= self.device < 1024:
             raise InputError(
                 f"There is no GPU {self.device}; give a number from 0 on.", parameter="device"
@@ -229,7 +237,7 @@ class OutputOptions:
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("driver", self.driver, DRIVERS)
-        check_positive(window=self.window)
+        settle(self, window=positive)
         if self.scale is not None:
             check_interval("scale", self.scale)
 
@@ -283,77 +291,3 @@ def none_left(arguments: Mapping[str, Any], function: str) -> None:
     """
     for name in arguments:
         raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-
-
-def check_seed(seed: int) -> int:
-    """The seed as a Python integer.
-
-    Raises:
-        InputError: if it is not a whole number from 0 to 2**64 - 1.
-    """
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**64:
-        raise InputError(
-            f"The seed {seed} does not work; give a whole number from 0 on.", parameter="seed"
-        )
-    return number
-
-
-def check_shift(shift: ShiftChoice) -> None:
-    """That a shift is auto, none, or two finite numbers.
-
-    Raises:
-        InputError: if not.
-    """
-    if isinstance(shift, str):
-        stated, works = str(shift), shift in ("auto", "none")
-    else:
-        stated = ",".join(f"{number:g}" for number in shift)
-        works = len(shift) == 2 and all(map(math.isfinite, shift))
-    if not works:
-        raise InputError(
-            f"A shift of {stated} does not work; give auto, none, or two numbers, rows and "
-            "columns of PAN.",
-            parameter="shift",
-        )
-
-
-def check_interval(name: str, interval: Sequence[float]) -> None:
-    """That an argument is two finite numbers, the first below the second.
-
-    Raises:
-        InputError: if not.
-    """
-    works = len(interval) == 2 and all(map(math.isfinite, interval)) and interval[0] < interval[1]
-    if not works:
-        stated = ",".join(f"{number:g}" for number in interval)
-        raise InputError(
-            f"The interval {stated} does not work; give two numbers, the smaller first.",
-            parameter=name,
-        )
-
-
-def check_positive(**numbers: int | None) -> None:
-    """That arguments are at least 1.
-
-    Raises:
-        InputError: if one is not.
-    """
-    for name, value in numbers.items():
-        if value is not None and not 1 <= value < 2**31:
-            raise InputError(f"{value} does not work; give a number of 1 or more.", parameter=name)
-
-
-def check_choice(name: str, value: str | None, choices: Sequence[str]) -> None:
-    """That an argument is one of several words, or None.
-
-    Raises:
-        InputError: if not.
-    """
-    if value is not None and value not in choices:
-        raise InputError(
-            f"The {name} {value!r} is unknown; choose one of {', '.join(choices)}.", parameter=name
-        )

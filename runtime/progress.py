@@ -7,8 +7,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ssdiff_trt.runtime.errors import SSDiffWarning
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Progress:
@@ -73,7 +77,7 @@ class Lines(Printed):
     """Prints plain lines, one for every tenth of the work."""
 
     def start(self, what: str, total: int) -> None:
-        self._what, self._total, self._done, self._began = what, total, 0, time.monotonic()
+        self._what, self._total, self._done, self._began = what, max(total, 1), 0, time.monotonic()
 
     def advance(self, pieces: int) -> None:
         before, self._done = self._done, self._done + pieces
@@ -84,12 +88,22 @@ class Lines(Printed):
             self._print(f"{self._what}: {self._done}/{self._total} ({share} %), {left} s left")
 
 
+def plain_console(**options: Any) -> Console:
+    """A console of rich that shows names as they are, whatever brackets and colons they contain.
+
+    Args:
+        options: further ones of ``rich.console.Console``.
+    """
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
 class Bar(Printed):
     """Shows a bar on the terminal."""
 
     def __init__(self, verbose: bool = False, words: Callable[[str], str] = str) -> None:
         super().__init__(verbose, words)
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -99,9 +113,9 @@ class Bar(Printed):
         )
         from rich.progress import Progress as RichProgress
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = plain_console(stderr=True)
         self._bar = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -111,7 +125,7 @@ class Bar(Printed):
         )
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
     def start(self, what: str, total: int) -> None:
         self._task = self._bar.add_task(what, total=total)

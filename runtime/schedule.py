@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdiff_trt.runtime.arguments import whole
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import SAMPLERS, Sampler
 
@@ -51,6 +52,7 @@ def spaced_timesteps(steps: int) -> tuple[int, ...]:
     Raises:
         InputError: if it is out of range.
     """
+    steps = whole("steps", steps)
     if not 1 <= steps <= T:
         raise InputError(f"{steps} steps were asked for; give 1 to {T}.", parameter="steps")
     if steps == 1:
@@ -112,7 +114,7 @@ def make_schedule(timesteps: Sequence[int], sampler: Sampler = "consistent") -> 
     """
     if sampler not in SAMPLERS:
         raise InputError(f"The sampler {sampler!r} is unknown; choose {' or '.join(SAMPLERS)}.")
-    order = tuple(sorted((int(t) for t in timesteps), reverse=True))
+    order = tuple(sorted((whole("timesteps", t) for t in timesteps), reverse=True))
     if not order or len(set(order)) < len(order) or order[0] >= T or order[-1] < 0:
         raise InputError(
             f"The timesteps {list(timesteps)} are not a schedule; "

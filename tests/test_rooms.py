@@ -27,6 +27,7 @@ FOLDERS = {
 FLOORS = {
     "ssdiff_trt.runtime": [
         {"cpus", "errors", "interpolator", "pipeline"},
+        {"arguments"},
         {"files", "options", "progress", "sensors", "sources"},
         {"consistency", "raster", "schedule"},
         {"bundle", "tiles"},

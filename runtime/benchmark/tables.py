@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from statistics import median
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ssdiff_trt.runtime.benchmark.environment import cpu_load_warning, differences
 from ssdiff_trt.runtime.benchmark.results import Benchmark, Case, Observed
 from ssdiff_trt.runtime.benchmark.statistics import Rounds, percentile, ratio
 from ssdiff_trt.runtime.errors import counted
+from ssdiff_trt.runtime.progress import plain_console
 
 _WIDTH = 80
 _BASELINE = "reference fp32"
@@ -23,7 +23,7 @@ _MISSING = "-"
 
 def print_tables(benchmark: Benchmark) -> None:
     """Print a benchmark on standard output."""
-    console = Console(width=_WIDTH, highlight=False)
+    console = plain_console(width=_WIDTH)
     rows = [(case, steps) for case in benchmark.cases for steps in benchmark.settings.steps]
     console.print(_latency(benchmark, rows))
     if any(case.device_latencies(steps) for case, steps in rows):
@@ -215,7 +215,7 @@ def _state(observations: list[Observed]) -> str:
 
 def print_comparison(current: Benchmark, older: Benchmark) -> None:
     """Print median latencies beside those of an older benchmark, and how the set-ups differ."""
-    console = Console(width=_WIDTH, highlight=False)
+    console = plain_console(width=_WIDTH)
     table = _table(
         f"Median latency in ms, compared with {older.created}",
         *("batch", "steps", "before", "now", "now / before (95 %)", ""),

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Manifest, Role, read_manifest
 from ssdiff_trt.runtime.errors import BundleError, SSDiffWarning, counted
-from ssdiff_trt.runtime.files import cache_folder
+from ssdiff_trt.runtime.files import cache_folder, not_fetched
 from ssdiff_trt.runtime.options import Precision
 
 MANIFEST = "manifest.json"
@@ -155,22 +155,30 @@ def _open(directory: Path) -> Bundle:
             f"{directory} is not a bundle: there is no {MANIFEST} in it; give a directory written "
             f"by ssdiff-export, or the name of a shipped bundle: {', '.join(shipped())}."
         )
+    if fault := not_fetched(file):
+        raise BundleError(f"The manifest {file} {fault}.")
     text = file.read_bytes()
     try:
         manifest = read_manifest(text)
     except ValueError as error:
         raise BundleError(
-            f"The manifest {file} is not valid ({_first_fault(error)}); export the bundle again."
+            f"The manifest {file} is not valid ({_first_fault(error)}); fetch the bundle again, or "
+            "export it again."
         ) from error
     for name, expected in manifest.files.items():
         member = directory / name
         if not member.is_file():
-            raise BundleError(f"The bundle {directory} lacks its file {name}; export it again.")
-        if sha256_of(member) != expected:
             raise BundleError(
-                f"The file {member} is not the one that was exported (its sha256 differs from the "
-                "manifest's); copy or download the bundle again, or export it again."
+                f"The bundle {directory} lacks its file {name}; fetch the bundle again, or export "
+                "it again."
             )
+        if sha256_of(member) != expected:
+            fault = not_fetched(member) or (
+                "is not the one that was exported (its sha256 differs from the manifest's): it is "
+                "damaged, incomplete or of another bundle; fetch the bundle again, or export it "
+                "again"
+            )
+            raise BundleError(f"The file {member} {fault}.")
     return Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from ssdiff_ref.classical.baselines import METHODS, find_method
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.quality.checks import fit_sensor
+from ssdiff_trt.runtime.arguments import check_shift
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.options import (
     OutputOptions,
     ReadOptions,
     ShiftChoice,
-    check_shift,
     none_left,
     take,
 )

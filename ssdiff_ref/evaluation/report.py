@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ssdiff_ref.evaluation.judging import Evaluation, Resolution, Scores
 from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.progress import plain_console
 
 RESOLUTIONS: tuple[Resolution, ...] = ("reduced", "full")
 _LOWER_IS_BETTER = (
@@ -56,7 +56,7 @@ _WIDTH = 80
 
 def print_tables(evaluation: Evaluation) -> None:
     """Print mean scores on standard output, with standard deviations for several scenes."""
-    console = Console(width=_WIDTH, highlight=False)
+    console = plain_console(width=_WIDTH)
     for title, resolution, metrics in _TABLES:
         if mean := evaluation.mean(resolution):
             console.print(_table(title, metrics, mean, evaluation.std(resolution)))

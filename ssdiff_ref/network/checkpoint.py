@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_ref.network.state_dict import read_state_dict
 from ssdiff_trt.runtime.bundle.store import (
     CHECKPOINT,
     GRAPH_CONSTANT,
     TRANSPOSED,
     is_bundle,
     open_bundle,
+    shipped,
 )
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, counted
+from ssdiff_trt.runtime.progress import Progress
 
 # Module name here -> name in the released checkpoints, spelled as the authors do ("upsamle").
 # The first match applies.
@@ -57,7 +57,6 @@ _UNUSED = re.compile(
     r"(raise_ms_dim|raise_pan_dim|conv_x_t|up\d\.up0|down\d\.maxpool_conv)\..+|.*\.num_batches_tracked"
 )
 """Tensors that released checkpoints contain but the forward pass does not use."""
-WEIGHTS = ".safetensors"
 
 
 def released_name(name: str) -> str:
@@ -70,8 +69,17 @@ def released_name(name: str) -> str:
 
 
 def weights_file(path: str | Path) -> Path:
-    """Path of a weights file: ``path`` itself, or the checkpoint if it is a bundle or its name."""
+    """Path of a weights file: ``path`` itself, or the checkpoint if it is a bundle or its name.
+
+    Raises:
+        SSDiffError: if there is none, or the bundle is invalid.
+    """
     if not is_bundle(path):
+        if not Path(path).is_file():
+            raise InputError(
+                f"There is no weights file {path}, and no bundle of that name; those that come "
+                f"along are {' and '.join(shipped())}."
+            )
         return Path(path)
     bundle = open_bundle(path)
     if CHECKPOINT not in bundle.manifest.files:
@@ -90,53 +98,46 @@ class Checkpoint:
     """Network in evaluation mode, float32, on the CPU."""
     unused: tuple[str, ...]
     """Names of tensors in the file that the forward pass does not use."""
+    path: Path
+    """The file."""
+    key: str
+    """Where in the file the weights are, such as ``ema.module``; empty if it has nothing else."""
+
+    def describe(self, progress: Progress) -> None:
+        """Tell where in the file the weights are, and which tensors are not used."""
+        if self.key:
+            progress.note(f"{self.path}: the weights are those under {self.key}")
+        if self.unused:
+            unused = counted(len(self.unused), "tensor")
+            progress.note(f"{self.path}: the network does not use {unused}")
+            progress.detail(", ".join(self.unused))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"There is no weights file {path}.")
-    try:
-        if path.suffix == WEIGHTS:
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        unsafe = isinstance(error, pickle.UnpicklingError)
-        reason = "it contains objects other than tensors" if unsafe else str(error).splitlines()[0]
-        raise InputError(
-            f"{path} cannot be read as weights ({reason}); "
-            "give a .safetensors file, or a .pt file that contains only tensors."
-        ) from error
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        summary = (
-            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        )
-        raise InputError(
-            f"{path} contains {summary[:80]}, expected a state dict that maps names to tensors; "
-            "save the state dict itself."
-        )
-    return content
-
-
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, weights_key: str | None = None) -> Checkpoint:
     """Read weights in the released format; the number of bands is taken from the file.
 
     Args:
-        path: ``.safetensors``, a PyTorch file (read with ``weights_only``), or a bundle.
+        path: ``.safetensors``, a PyTorch file (read with ``weights_only``), or a bundle. The state
+            dict may be inside dictionaries, beside other entries, and its names may have a prefix
+            such as ``module.``.
+        weights_key: where in the file the weights are, such as ``ema`` or ``ema.module``; needed if
+            there are several.
 
     Raises:
         SSDiffError: if the file cannot be read, or a tensor is missing, unknown, has a wrong
-            shape or non-finite values; the message names the tensor.
+            shape, type or non-finite values; the message names the tensor.
     """
-    path = weights_file(path)
+    path, skip = weights_file(path), released_name("ms_skip.0.weight")
+    found = read_state_dict(path, skip, weights_key)
     tensors = {
         name.removeprefix(TRANSPOSED): tensor.T if name.startswith(TRANSPOSED) else tensor
-        for name, tensor in _read(path).items()
+        for name, tensor in found.tensors.items()
         if not name.startswith(GRAPH_CONSTANT)
     }
-    skip = released_name("ms_skip.0.weight")
-    if skip not in tensors or tensors[skip].ndim != 4:
+    if tensors[skip].ndim != 4 or not tensors[skip].shape[1]:
         raise InputError(
-            f"{path} has no 4-dimensional tensor {skip}; it is not an SSDiff checkpoint."
+            f"In {path}, tensor {skip} has shape {list(tensors[skip].shape)}, expected 4 "
+            "dimensions, the second of them the number of bands; it is not an SSDiff checkpoint."
         )
     net = SSNet(bands=tensors[skip].shape[1])
     state = net.state_dict()
@@ -154,11 +155,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         shape, expected = list(tensors[name].shape), list(state[own_name].shape)
         if shape != expected:
             raise InputError(f"In {path}, tensor {name} has shape {shape}, expected {expected}.")
-        if not tensors[name].isfinite().all():
+        if not tensors[name].is_floating_point():
+            dtype = str(tensors[name].dtype).removeprefix("torch.")
+            raise InputError(
+                f"In {path}, tensor {name} is in {dtype}, expected floating point; give the "
+                "weights as they were trained, not quantised."
+            )
+        state[own_name] = tensors[name].to_dense().float()
+        if not state[own_name].isfinite().all():
             raise InputError(f"In {path}, tensor {name} has non-finite values.")
-        state[own_name] = tensors[name].float()
     net.load_state_dict(state)
-    return Checkpoint(net.eval(), unused)
+    return Checkpoint(net.eval(), (*unused, *found.beside), path, found.key)
 
 
 def released_tensors(net: SSNet) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ def open_arrays(
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is not a file; check the path.")
-    stacks = _open_mat(path) if path.suffix == ".mat" else _open_h5(path)
+    stacks = _open_mat(path) if path.suffix.lower() == ".mat" else _open_h5(path)
     _check_shapes(path, stacks.shapes)
     count, available = stacks.shapes["ms"][:2]
     band_indices = [band - 1 for band in band_numbers(bands, [None] * available, path.name)]

@@ -27,6 +27,7 @@ from ssdiff_ref.training.scene_pairs import (
 )
 from ssdiff_ref.training.trainer import BEST, Trainer
 from ssdiff_ref.training.validation import Scores, Validation
+from ssdiff_trt.runtime.arguments import above_zero, check_seed
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.interpolator import RATIO
@@ -65,6 +66,13 @@ class Adaptation:
     before: Scores
     """On blocks that nothing else has seen."""
     after: Scores
+    iterations: int
+    """Of training."""
+
+    @property
+    def validated(self) -> bool:
+        """Whether training lasted until weights were compared with those before."""
+        return self.iterations >= _VALIDATE_EVERY
 
     @property
     def pays(self) -> bool:
@@ -107,6 +115,7 @@ def adapt_weights(
         SSDiffError: when the scene is no pair or too small, or the time too short.
     """
     began, progress = time.monotonic(), progress or Progress()
+    minutes, seed = above_zero("minutes", minutes), check_seed(seed)
     options = PairOptions(**pair)
     with Scene(pan, ms, options) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
@@ -162,7 +171,10 @@ def adapt_weights(
         trainer.run(progress, left)
         best = load_checkpoint(Path(folder) / BEST)
         Path(weights).write_bytes((Path(folder) / BEST).read_bytes())
-    return Adaptation(Path(weights), opened, optics, ms_scale, before, test(best.net))
+    after = test(best.net)
+    return Adaptation(
+        Path(weights), opened, optics, ms_scale, before, after, iterations=trainer.iteration
+    )
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ else:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Source(_Strict):
@@ -30,11 +30,11 @@ class Source(_Strict):
     """Whether the files are bands of one scene; they are resampled to the first file's grid."""
     bands: tuple[int, ...] | None = None
     """Bands to use, counted from 1; all by default."""
-    nodata: float | None = None
+    nodata: float | None = Field(default=None, allow_inf_nan=True)
     """Value that means no data, in place of what the files declare."""
     pan: str | None = None
     """Raster of real PAN, resampled to the grid of the bands; PAN is simulated by default."""
-    full_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    full_scale: float | None = Field(default=None, gt=0)
     """Digital number that PanCollection files are divided by; 2047 by default."""
     decimations: tuple[int, ...] = (1,)
     """Factors by which the source is decimated to give the ground truth, 1 to 8.
@@ -79,11 +79,13 @@ class Config(_Strict):
     """Typical weight of each band in PAN, around which samples vary, to train for one sensor type.
 
     By default the weights are random, to train for arbitrary sensors."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**64)
     start: str | None = None
     """Initial weights: a file, a bundle, or the name of a shipped bundle; random by default.
 
     Weights for fewer bands are widened."""
+    weights_key: str | None = None
+    """Where in the file ``start`` the weights are, such as ``ema``; needed if there are several."""
     learning_rate: float = Field(default=1e-3, gt=0)
     final_rate: float = Field(default=0, ge=0)
     """Final learning rate of the cosine schedule, as a fraction of ``learning_rate``."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -30,8 +32,8 @@ from ssdiff_trt.runtime.raster.image import (
     read_rectangle,
 )
 
-ARRAYS = (".h5", ".hdf5")
-"""Suffixes of PanCollection files."""
+_DAMAGED = (OSError, ValueError, LookupError, EOFError, TypeError, BadZipFile, zlib.error)
+"""What numpy raises of a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,17 @@ def read_sources(sources: Sequence[Source], folder: Path) -> list[TrainingImage]
     images = []
     for source in sources:
         paths = [path for pattern in source.files for path in expand(folder, pattern)]
-        rasters = [path for path in paths if path.suffix not in ARRAYS]
+        rasters = [path for path in paths if not holds_pairs(path)]
         if source.stack and rasters:
             images.append(_read_scene(rasters, source, folder))
         else:
             images += [_read_scene([path], source, folder) for path in rasters]
     return images
+
+
+def holds_pairs(name: str | Path) -> bool:
+    """Whether a file is PanCollection's, by its suffix."""
+    return Path(name).suffix.lower() in (".h5", ".hdf5")
 
 
 def expand(folder: Path, pattern: str) -> list[Path]:
@@ -133,8 +140,8 @@ def expand(folder: Path, pattern: str) -> list[Path]:
 
 def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> TrainingImage:
     """Read files as a run reads its images: nodata values, masks, alpha and NaN are holes."""
-    if paths[0].suffix == ".npy":
-        array = np.load(paths[0])
+    if paths[0].suffix.lower() == ".npy":
+        array = _read_array(paths[0])
         pixels = array.transpose(2, 0, 1) if array.shape[0] > array.shape[-1] else array
         if source.bands:
             pixels = pixels[[band - 1 for band in source.bands]]
@@ -160,6 +167,23 @@ def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> Training
         pixels = pixels[[band - 1 for band in source.bands]]
     dtype = np.result_type(*dtypes)
     return TrainingImage(_stored(pixels, valid, dtype), source, with_pan=bool(pan))
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    try:
+        with path.open("rb") as file:  # numpy leaves some damaged files open
+            array = np.load(file)
+            shape = array.shape
+    except (*_DAMAGED, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be read as an array of numpy ({error}); save it with numpy.save."
+        ) from error
+    if len(shape) != 3:
+        raise InputError(
+            f"{path} has shape {list(shape)}, expected three axes, [C, H, W] or [H, W, C]; "
+            "rearrange it."
+        )
+    return np.asarray(array)
 
 
 def _warped(image: DatasetReader, source: Source, grid: dict[str, Any]) -> WarpedVRT:
@@ -199,8 +223,9 @@ def pack(images: Sequence[TrainingImage], path: Path) -> None:
         {"source": image.source.model_dump(), "with_pan": image.with_pan} for image in images
     ]
     arrays = {f"picture{index}": _differences(image.pixels) for index, image in enumerate(images)}
-    with atomic_write(path) as unfinished:
-        np.savez_compressed(unfinished, told=np.array(json.dumps(metadata)), **arrays)  # type: ignore[arg-type]
+    # Given a path, numpy would add a suffix to some.
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, told=np.array(json.dumps(metadata)), **arrays)  # type: ignore[arg-type]
 
 
 def _differences(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -220,7 +245,7 @@ def _sums(differences: NDArray[Any]) -> NDArray[Any]:
 def unpack(path: Path) -> list[TrainingImage]:
     """Read a file written by :func:`pack`."""
     try:
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:
             metadata = json.loads(str(content["told"]))
             return [
                 TrainingImage(
@@ -231,7 +256,7 @@ def unpack(path: Path) -> list[TrainingImage]:
                 for index, entry in enumerate(metadata)
                 for differences in [content[f"picture{index}"]]
             ]
-    except (OSError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"{path} cannot be read as packed imagery ({error}); write it with ssdiff-ref pack."
         ) from error

@@ -13,9 +13,9 @@ from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.training.config import Config, read_config
 from ssdiff_ref.training.curves import draw_curves
 from ssdiff_ref.training.imagery import (
-    ARRAYS,
     TrainingImage,
     expand,
+    holds_pairs,
     make_scenes,
     pack,
     read_sources,
@@ -32,7 +32,8 @@ from ssdiff_ref.training.pairs import (
 from ssdiff_ref.training.trainer import Trainer
 from ssdiff_ref.training.validation import PATCH, Validation
 from ssdiff_ref.training.widening import widen
-from ssdiff_trt.runtime.bundle.store import SHIPPED
+from ssdiff_trt.runtime.arguments import above_zero, positive
+from ssdiff_trt.runtime.bundle.store import shipped
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import check_target
 from ssdiff_trt.runtime.progress import Progress
@@ -46,6 +47,7 @@ def train(
     *,
     data: str | Path = ".",
     packed: str | Path | None = None,
+    weights_key: str | None = None,
     minutes: float | None = None,
     device: str | None = None,
     progress: Progress | None = None,
@@ -57,6 +59,8 @@ def train(
         output: folder for state, weights and curves; created if missing.
         data: base of the relative paths in the configuration.
         packed: file written by :func:`pack_imagery`, to use instead of the rasters.
+        weights_key: where in the file ``start`` of the configuration the weights are, such as
+            ``ema``; needed if there are several.
         minutes: time limit; the state is saved, and the same call resumes the run.
         device: ``cpu`` or ``cuda``; by default CUDA if available.
         progress: receives progress updates.
@@ -64,7 +68,8 @@ def train(
     Raises:
         SSDiffError: if the configuration or the imagery cannot be used.
     """
-    return _run(read_config(config), output, data, packed, minutes, device, progress)
+    settings = _with_key(read_config(config), weights_key)
+    return _run(settings, output, data, packed, minutes, device, progress)
 
 
 def finetune(
@@ -77,6 +82,7 @@ def finetune(
     learning_rate: float = 1e-4,
     data: str | Path = ".",
     packed: str | Path | None = None,
+    weights_key: str | None = None,
     minutes: float | None = None,
     device: str | None = None,
     progress: Progress | None = None,
@@ -84,26 +90,37 @@ def finetune(
     """Fine-tune weights branch by branch (L-BAF), with the patches of the last stage.
 
     Args:
-        weights: initial weights.
+        weights: initial weights: a file, a bundle, or the name of a shipped bundle.
         period: iterations after which training switches to the other branch.
         iterations: total iterations.
         learning_rate: initial learning rate; it decreases along a cosine.
+        weights_key: where in the file ``weights`` they are; needed if there are several.
         config, output, data, packed, minutes, device, progress: as in :func:`train`.
 
     Raises:
         SSDiffError: as :func:`train` does.
     """
     settings = read_config(config)
-    stage = settings.stages[-1].model_copy(update={"iterations": iterations})
+    stage = settings.stages[-1].model_copy(
+        update={"iterations": positive("iterations", iterations)}
+    )
     changes = {
-        "start": str(Path(weights).absolute()),
+        "start": str(weights if str(weights) in shipped() else Path(weights).absolute()),
+        "weights_key": weights_key,
         "stages": (stage,),
-        "learning_rate": learning_rate,
-        "alternate": period,
+        "learning_rate": above_zero("learning_rate", learning_rate),
+        "alternate": positive("period", period),
         "warmup": 0,
     }
     settings = settings.model_copy(update=changes)
     return _run(settings, output, data, packed, minutes, device, progress)
+
+
+def _with_key(settings: Config, weights_key: str | None) -> Config:
+    """A configuration with another key, if one is given."""
+    if weights_key is None:
+        return settings
+    return settings.model_copy(update={"weights_key": weights_key})
 
 
 def _run(
@@ -115,11 +132,10 @@ def _run(
     device: str | None,
     progress: Progress | None,
 ) -> Trainer:
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise InputError(f"{minutes:g} does not work; give a number above 0.", parameter="minutes")
+    seconds = math.inf if minutes is None else 60 * above_zero("minutes", minutes)
     progress, folder, target = progress or Progress(), Path(data), Path(output)
     torch_device = _device(device)
-    net = _initial_network(settings, folder)
+    net = _initial_network(settings, folder, progress)
     images = unpack(Path(packed)) if packed else read_sources(settings.sources, folder)
     images += make_scenes(settings.sources, settings.bands, settings.seed)
     if target.exists() and not target.is_dir():
@@ -139,7 +155,7 @@ def _run(
     )
     if trainer.iteration:
         progress.note(f"Resuming from iteration {trainer.iteration} of {settings.iterations}")
-    finished = trainer.run(progress, math.inf if minutes is None else minutes * 60)
+    finished = trainer.run(progress, seconds)
     draw_curves(target)
     progress.note(
         f"{target}: {'finished' if finished else 'stopped'} at iteration {trainer.iteration} of "
@@ -177,12 +193,14 @@ def pack_imagery(
     return target
 
 
-def _initial_network(config: Config, folder: Path) -> SSNet:
+def _initial_network(config: Config, folder: Path, progress: Progress) -> SSNet:
     if config.start is None:
         torch.manual_seed(config.seed)
         return SSNet(config.bands)
-    shipped = SHIPPED / f"{config.start}.ssdiff"
-    net = load_checkpoint(shipped if shipped.is_dir() else folder / config.start).net
+    start = config.start if config.start in shipped() else folder / config.start
+    checkpoint = load_checkpoint(start, config.weights_key)
+    checkpoint.describe(progress)
+    net = checkpoint.net
     if net.bands > config.bands:
         raise InputError(
             f"{config.start} is for {net.bands} bands, expected {config.bands} or fewer; start "
@@ -208,7 +226,7 @@ def _pair_source(
         weights = {image.source.name: image.source.weight for image in images}
         pair_sources.append((simulated, sum(weights.values())))
     for source in config.sources:
-        patterns = [name for name in source.files if Path(name).suffix in ARRAYS]
+        patterns = [name for name in source.files if holds_pairs(name)]
         files = [path for pattern in patterns for path in expand(folder, pattern)]
         file_pairs = [
             PanCollectionPairs(path, source, config.bands, held_out, generator, device)

@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 
 from ssdiff_ref.network.checkpoint import save_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_ref.network.state_dict import DAMAGED, read_file
 from ssdiff_ref.training.config import Config
 from ssdiff_ref.training.pairs import PairSource
 from ssdiff_ref.training.synthesis import Batch
@@ -91,6 +92,8 @@ class Trainer:
         self._since_best = 0
         if (folder / STATE).is_file():
             self._resume()
+        for name, columns in ((LOSSES, _LOSS_FIELDS), (VALIDATION, _VALIDATION_FIELDS)):
+            _drop_rows_after(folder / name, columns, self.iteration)
 
     def _rate(self, iteration: int) -> float:
         """Learning rate: linear warm-up, then half a cosine."""
@@ -117,7 +120,7 @@ class Trainer:
     def step(self) -> Tensor:
         """Run one iteration and return its loss."""
         stage = self.config.stage_at(self.iteration)
-        key = self.config.seed * 1_000_003 + self.iteration
+        key = (self.config.seed * 1_000_003 + self.iteration) % 2**64
         self._random.manual_seed(key)
         self._noise.manual_seed(key)
         if self.config.alternate:
@@ -164,7 +167,7 @@ class Trainer:
         samples, since = 0, started
         with progress, self._saving():
             limited = math.isfinite(seconds)
-            total = int(seconds) if limited else config.iterations - self.iteration
+            total = math.ceil(seconds) if limited else config.iterations - self.iteration
             progress.start(f"Training{' (seconds)' if limited else ''}", total)
             reported = 0
             while not self._finished() and time.monotonic() - started < seconds:
@@ -237,24 +240,34 @@ class Trainer:
             save_checkpoint(self.average, unfinished)
 
     def _resume(self) -> None:
-        state = torch.load(self.folder / STATE, map_location=self._device, weights_only=True)
-        if changed := [
-            name
-            for name, value in self.config.model_dump().items()
-            if state["config"].get(name) != value
-        ]:
+        path = self.folder / STATE
+        try:
+            state = read_file(path)
+            changed = [
+                name
+                for name, value in self.config.model_dump().items()
+                if repr(state["config"].get(name)) != repr(value)  # NaN is equal to NaN
+            ]
+            if not changed:
+                self._restore(state)
+        except DAMAGED as error:
+            raise InputError(
+                f"The state {path} cannot be resumed, it is damaged or incomplete; delete it to "
+                "start anew, or give another `output`."
+            ) from error
+        if changed:
             raise InputError(
                 f"{self.folder} contains a run with another {changed[0]}; give another `output`, "
                 "or the configuration of that run."
             )
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.iteration = state["iteration"]
         self.best = Scores(**state["best"]) if state["best"] else None
         self._since_best = state["since_best"]
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
-        for name in (LOSSES, VALIDATION):
-            _drop_rows_after(self.folder / name, self.iteration)
 
 
 def _append(path: Path, fields: tuple[str, ...], row: tuple[float, ...]) -> None:
@@ -266,11 +279,35 @@ def _append(path: Path, fields: tuple[str, ...], row: tuple[float, ...]) -> None
         writer.writerow([f"{value:.6g}" for value in row])
 
 
-def _drop_rows_after(path: Path, iteration: int) -> None:
-    """Drop the rows after ``iteration``, which a resumed run computes again."""
+def _drop_rows_after(path: Path, fields: tuple[str, ...], iteration: int) -> None:
+    """Drop the rows after ``iteration``, which a resumed run computes again, and incomplete ones.
+
+    Without any row left, which is so before the first iteration, the file is removed.
+
+    Raises:
+        InputError: if a run begins anew where such a file of something else lies.
+    """
     if not path.exists():
         return
-    with path.open(newline="") as file:
-        header, *rows = list(csv.reader(file))
+    lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+    rows = [line.strip().split(",") for line in lines if line.endswith("\n")]
+    kept = [
+        row
+        for row in rows
+        if len(numbers := _numbers(row)) == len(fields) and 0 < numbers[0] <= iteration
+    ]
+    if not kept:
+        if not iteration and lines and not ",".join(fields).startswith(lines[0].strip()):
+            raise InputError(f"{path} is not of a training run; give another `output`.")
+        path.unlink()
+        return
     with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *(row for row in rows if float(row[0]) <= iteration)])
+        csv.writer(file).writerows([fields, *kept])
+
+
+def _numbers(row: list[str]) -> list[float]:
+    """The numbers of a row; none if a field is not a number."""
+    try:
+        return [float(field) for field in row]
+    except ValueError:
+        return []

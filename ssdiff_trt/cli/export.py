@@ -11,7 +11,7 @@ from ssdiff_trt.cli.options import (
     FILE,
     FOLDER,
     SETTINGS,
-    BundleName,
+    WeightsName,
     check_json,
     examples,
     json_option,
@@ -20,6 +20,7 @@ from ssdiff_trt.cli.options import (
     overwrite_option,
     ranges_option,
     verbosity_options,
+    weights_key_option,
     write_json,
 )
 from ssdiff_trt.cli.process import limit_threads
@@ -39,10 +40,12 @@ from ssdiff_trt.runtime.sensors import SENSORS
 @click.version_option(package_name="ssdiff-trt")
 @click.option(
     "--weights",
-    type=BundleName(),
-    help="Checkpoint, .safetensors or .pt, of the released configuration (dim 32, dim_head 16); or "
-    "a bundle, also by name.",
+    type=WeightsName(),
+    help="Checkpoint of SSDiff, .safetensors or PyTorch, in the configuration that was released: "
+    "dim 32, dim_head 16, any number of bands, which is read from the file. Or a bundle, also by "
+    "name.",
 )
+@weights_key_option
 @click.option(
     "--sensor",
     type=click.Choice(list(SENSORS)),

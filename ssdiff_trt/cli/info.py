@@ -10,6 +10,7 @@ from ssdiff_trt.runtime.bundle.measured import Parity, Quantisation
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.parity.verification import Verification
+from ssdiff_trt.runtime.progress import plain_console
 
 
 def describe(bundle: Bundle) -> None:
@@ -42,7 +43,7 @@ def describe(bundle: Bundle) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(table)
     graphs = Table("graph", "precision", "form", "opset", box=box.SIMPLE_HEAD)
     for graph in manifest.graphs:
@@ -109,7 +110,7 @@ def print_parity(parity: Parity, console: Console) -> None:
 
 def print_verification(verification: Verification) -> None:
     """Print the result of a verification on standard output."""
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(f"{verification.bundle}: {verification.backend}")
     print_parity(verification.parity, console)
     for fault in verification.faults:

@@ -127,6 +127,7 @@ class BundleName(click.ParamType[str]):
     """A bundle: a directory, or the name of a shipped one. Completion offers both."""
 
     name = "bundle"
+    path = "dir"
 
     def __init__(self, *words: str) -> None:
         self._words = words
@@ -138,7 +139,14 @@ class BundleName(click.ParamType[str]):
 
         names = (*self._words, *shipped())
         offers = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return [*offers, CompletionItem(incomplete, type="dir")]
+        return [*offers, CompletionItem(incomplete, type=self.path)]
+
+
+class WeightsName(BundleName):
+    """A weights file, or a bundle. Completion offers files as well."""
+
+    name = "weights"
+    path = "file"
 
 
 FILE = click.Path()
@@ -251,6 +259,11 @@ loss_option = click.option(
     show_default=True,
     metavar="SHARE",
     help="Largest loss of ERGAS, and of SAM, that INT8 may cause.",
+)
+weights_key_option = click.option(
+    "--weights-key",
+    metavar="NAME.NAME...",
+    help="Where in the weights file the weights are, such as ema; needed if there are several.",
 )
 ranges_option = click.option(
     "--ranges",

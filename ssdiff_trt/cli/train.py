@@ -10,6 +10,7 @@ from ssdiff_trt.cli.main import progress_for
 from ssdiff_trt.cli.options import (
     FILE,
     FOLDER,
+    WeightsName,
     bundle_option,
     examples,
     one_option,
@@ -19,6 +20,7 @@ from ssdiff_trt.cli.options import (
     sensor_option,
     together,
     verbosity_options,
+    weights_key_option,
 )
 from ssdiff_trt.cli.process import limit_threads
 from ssdiff_trt.runtime.options import ExecutionOptions
@@ -42,6 +44,7 @@ run_options = together(
     ),
     data_option,
     click.option("--packed", type=FILE, metavar="FILE", help="Imagery packed by ssdiff-ref pack."),
+    weights_key_option,
     click.option(
         "--minutes",
         type=float,
@@ -86,10 +89,9 @@ def train_command(quiet: bool, verbose: bool, threads: int | None, **parameters:
 @click.argument("config", type=FILE)
 @click.option(
     "--weights",
-    type=FILE,
+    type=WeightsName(),
     required=True,
-    metavar="FILE",
-    help="Weights or bundle to start from.",
+    help="Weights to start from, .safetensors or PyTorch; or a bundle, also by name.",
 )
 @click.option(
     "--period",

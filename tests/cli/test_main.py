@@ -236,11 +236,15 @@ def test_a_wrong_configuration_is_one_line(type_in, monkeypatch, tmp_path, text,
         ("ssdiff-trt run a b --bundle d", ["plain,default", "dir,d"]),
         ("ssdiff-trt run p", ["file,p"]),
         ("ssdiff-trt run a b --sampler c", ["plain,consistent"]),
+        ("ssdiff-export --weights w", ["file,w"]),
+        ("ssdiff-ref finetune c --weights g", ["plain,generic4", "plain,generic8", "file,g"]),
     ],
 )
 def test_the_shell_completes_files_bundles_and_choices(type_in, monkeypatch, words, offers):
-    monkeypatch.setenv("_SSDIFF_TRT_COMPLETE", "bash_complete")
+    program = words.split()[0]
+    variable = f"_{program.upper().replace('-', '_')}_COMPLETE"
+    monkeypatch.setenv(variable, "bash_complete")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
-    _, out, _ = type_in("ssdiff-trt")
+    _, out, _ = type_in(program)
     assert out.splitlines() == offers

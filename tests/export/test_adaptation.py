@@ -157,11 +157,12 @@ def test_minutes_that_evaluation_and_export_would_use_up_are_refused(pair, tmp_p
     assert not (tmp_path / "w.safetensors").exists()
 
 
-def fake_adaptation(weights: Path, before: Scores, after: Scores):
+def fake_adaptation(weights: Path, before: Scores, after: Scores, iterations: int = 40):
     """A replacement for ``adapt_weights`` that returns the given weights and scores."""
 
     def adapt_weights(*args: object, **options: object) -> Adaptation:
-        return Adaptation(weights, bundle_for(4), SENSOR, Scale(2047, "test"), before, after)
+        scale = Scale(2047, "test")
+        return Adaptation(weights, bundle_for(4), SENSOR, scale, before, after, iterations)
 
     return adapt_weights
 
@@ -183,6 +184,26 @@ def test_weights_that_do_not_improve_every_metric_are_not_exported(
         cli, ["adapt", *map(str, pair), "-o", str(tmp_path / "new.ssdiff")], standalone_mode=False
     )
     assert result.return_value == 1
+
+
+@pytest.mark.parametrize(("iterations", "said"), [(0, "0 iterations"), (1, "1 iteration of")])
+def test_too_little_training_to_compare_weights_is_told(
+    pair, tmp_path, weights, monkeypatch, iterations, said
+):
+    fake = fake_adaptation(weights, GOOD, GOOD, iterations)
+    monkeypatch.setattr(ssdiff_trt.export.adaptation, "adapt_weights", fake)
+    progress = RecordingProgress()
+    assert adapt(*pair, tmp_path / "new.ssdiff", minutes=0.5, progress=progress) is None
+    (warning,) = progress.warnings
+    assert warning.startswith(f"0.5 minutes were enough for {said}")
+    assert warning.endswith("so nothing was written; give more `minutes`")
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
+def test_a_time_that_does_not_work_is_refused(pair, tmp_path, minutes):
+    with pytest.raises(InputError, match="does not work; give a number above 0") as refused:
+        adapt(*pair, tmp_path / "new.ssdiff", minutes=minutes)
+    assert refused.value.parameter == "minutes"
 
 
 def test_improved_weights_are_exported_with_their_scores(pair, tmp_path, weights, monkeypatch):

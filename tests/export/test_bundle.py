@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
+from ssdiff_trt.cli.export import cli
 from ssdiff_trt.export.bundle import export_bundle
 from ssdiff_trt.export.graph import network_for_export, opset
 from ssdiff_trt.export.parity import check_limits, measure_lowering, without_inexact
@@ -403,11 +405,14 @@ def test_an_export_that_fails_the_parity_check_writes_no_bundle(
     [
         ({"tile": 40}, "The tile size is 40 pixels, expected a multiple of 16 from 16 to 512"),
         ({"tile": 1600}, "The tile size is 1600 pixels, expected"),
+        ({"tile": np.int64(40)}, "The tile size is 40 pixels, expected"),
+        ({"tile": 64.0}, "64.0 does not work; give a whole number"),
+        ({"timesteps": np.array([5.5])}, "5.5.* does not work; give a whole number"),
         ({"sensor": "qb"}, "QuickBird has 4 bands and the weights have 8"),
         ({"sensor": "hubble"}, "The sensor 'hubble' is unknown; choose one of wv2, "),
         ({"timesteps": ()}, "not a schedule"),
         ({"weights": "nothing.pt"}, "There is no weights file nothing.pt"),
-        ({"full_scale": -1.0}, "The full scale is -1, expected a finite number above 0"),
+        ({"full_scale": -1.0}, "A full scale of -1 does not work; give a number above 0"),
     ],
 )
 def test_invalid_export_options_are_refused(golden8_weights, tmp_path, options, message):
@@ -415,6 +420,24 @@ def test_invalid_export_options_are_refused(golden8_weights, tmp_path, options, 
     with pytest.raises(SSDiffError, match=message):
         export_bundle(**defaults | options)
     assert not os.listdir(tmp_path)
+
+
+def test_where_weights_were_found_is_told_and_a_choice_is_asked_for(golden8_weights, tmp_path):
+    state = torch.load(golden8_weights)
+    state = {f"module.{name}": tensor for name, tensor in state.items()}
+    weights = tmp_path / "w.ckpt"
+    torch.save({"model": state, "ema": dict(state), "epoch": 3}, weights)
+    words = ["--weights", weights, "--sensor", "qb", "-o", tmp_path / "b.ssdiff", "--weights-key"]
+    for key, message in (
+        ("ema", "QuickBird has 4 bands and the weights have 8"),
+        ("emo", "no weights under emo, expected model.module and ema.module; change `weights_key`"),
+    ):
+        result = CliRunner().invoke(cli, [*map(str, words), key])
+        assert isinstance(result.exception, SSDiffError)
+        assert message in str(result.exception)
+        told = f"{weights}: the weights are those under ema.module" in result.stderr
+        assert told == (key == "ema")
+    assert os.listdir(tmp_path) == ["w.ckpt"]
 
 
 def test_existing_bundles_and_directories_are_not_overwritten(golden8_weights, tmp_path):

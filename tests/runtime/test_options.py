@@ -12,6 +12,7 @@ from ssdiff_trt.cli.messages import as_flags, sentence
 from ssdiff_trt.cli.trt import cli
 from ssdiff_trt.runtime import options as groups
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.schedule import make_schedule, spaced_timesteps
 
 GROUPS = {
     groups.ReadOptions: groups.ReadArguments,
@@ -70,6 +71,26 @@ def test_the_run_command_has_every_option_with_its_default_and_text():
         ("ExecutionOptions", {"precision": "fp8"}, "precision", "The precision 'fp8' is unknown"),
         ("OutputOptions", {"dtype": "complex64"}, "dtype", "The dtype 'complex64' is unknown"),
         ("OutputOptions", {"window": 0}, "window", "0 does not work"),
+        ("PairOptions", {"full_scale": "x"}, "full_scale", "A full scale of 'x' does not work"),
+        ("ReadOptions", {"pan_band": 1.0}, "pan_band", "1.0 does not work; give a whole number"),
+        ("ReadOptions", {"bands": [1, 2.5]}, "bands", "2.5 does not work; give a whole number"),
+        ("ReadOptions", {"bands": 3}, "bands", "3 does not work; give a list"),
+        ("ReadOptions", {"bands": "3,2"}, "bands", "'3,2' does not work; give a list"),
+        ("SamplingOptions", {"seed": "x"}, "seed", "The seed 'x' does not work"),
+        ("SamplingOptions", {"seed": True}, "seed", "The seed True does not work"),
+        ("SamplingOptions", {"steps": "5"}, "steps", "'5' does not work; give a whole number"),
+        ("SamplingOptions", {"timesteps": 5}, "timesteps", "5 does not work; give a list"),
+        ("SamplingOptions", {"timesteps": [5.5]}, "timesteps", "5.5 does not work; give a whole"),
+        ("SamplingOptions", {"tile_overlap": 4.0}, "tile_overlap", "4.0 does not work; give a"),
+        ("ExecutionOptions", {"batch": True}, "batch", "True does not work; give a whole number"),
+        ("ExecutionOptions", {"device": "0"}, "device", "'0' does not work; give a whole number"),
+        ("ReadOptions", {"nodata": "x"}, "nodata", "'x' does not work; give a number"),
+        ("PairOptions", {"shift": 5}, "shift", "A shift of 5 does not work; give auto, none"),
+        ("PairOptions", {"shift": ("a", 1)}, "shift", "A shift of ('a', 1) does not work"),
+        ("OutputOptions", {"scale": 5}, "scale", "The interval 5 does not work; give two numbers"),
+        ("OutputOptions", {"scale": ("a", 1)}, "scale", "The interval ('a', 1) does not work"),
+        ("OutputOptions", {"scale": (2, 1)}, "scale", "The interval 2,1 does not work"),
+        ("OutputOptions", {"window": 5.5}, "window", "5.5 does not work; give a whole number"),
     ],
 )
 def test_a_value_that_does_not_work_is_refused_by_name(group, arguments, parameter, sentence):
@@ -79,9 +100,25 @@ def test_a_value_that_does_not_work_is_refused_by_name(group, arguments, paramet
     assert refused.value.parameter == parameter
 
 
-def test_numpy_numbers_are_seeds():
-    assert groups.SamplingOptions(seed=np.int64(7)).seed == 7
-    assert type(groups.SamplingOptions(seed=np.uint8(7)).seed) is int
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+def test_numbers_of_numpy_become_python_ones(kind):
+    four = kind(4)
+    sampling = groups.SamplingOptions(
+        seed=four, timesteps=np.array([4, 2], kind), tile_overlap=four
+    )
+    assert (sampling.seed, sampling.timesteps, sampling.tile_overlap) == (4, (4, 2), 4)
+    execution = groups.ExecutionOptions(device=four, threads=four, batch=four)
+    pair = groups.PairOptions(bands=[four, "red"], pan_band=four, full_scale=four)
+    assert pair.bands == (4, "red")
+    for value in (
+        *(sampling.seed, *sampling.timesteps, sampling.tile_overlap, pair.bands[0], pair.pan_band),
+        *(execution.device, execution.threads, execution.batch),
+        groups.SamplingOptions(steps=four).steps,
+        groups.OutputOptions(window=four).window,
+    ):
+        assert type(value) is int
+    assert make_schedule([four]).timesteps == (4,)
+    assert len(spaced_timesteps(four)) == 4
 
 
 def test_arguments_are_sorted_into_groups_and_the_rest_is_a_type_error():

@@ -115,6 +115,22 @@ def test_damaged_and_missing_files_are_named(copy):
         open_bundle(copy)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "weights.fp32.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty; fetch it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer, .* lfs pull"),
+        (b"<!doctype html>", "is a web page, not the file itself; fetch the file again"),
+        (b'{"name": "gen', r"; fetch the bundle again, or export it again"),
+    ],
+)
+def test_a_file_that_was_not_fetched_is_named(copy, name, content, message):
+    (copy / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} .*{message}"):
+        open_bundle(copy)
+
+
 def test_a_directory_that_is_not_a_bundle_is_refused(tmp_path):
     with pytest.raises(SSDiffError, match=r"is not a bundle: there is no manifest.json in it"):
         open_bundle(tmp_path)

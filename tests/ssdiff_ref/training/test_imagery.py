@@ -1,5 +1,7 @@
 """Training imagery: reading of rasters, packing, crops."""
 
+import io
+
 import numpy as np
 import pytest
 import rasterio
@@ -11,6 +13,7 @@ from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.imagery import (
     Crops,
     TrainingImage,
+    holds_pairs,
     make_scenes,
     pack,
     read_sources,
@@ -181,3 +184,50 @@ def test_image_without_valid_pixels_gives_no_crops():
     image = TrainingImage(np.zeros((4, 64, 64), np.uint16), Source(name="sea", files=("sea.tif",)))
     crops = Crops([image], Generator(), CPU)
     assert not list(crops.choices(lambda step: 32))
+
+
+@pytest.mark.parametrize("name", ["X.NPY", "X.TIF"])
+def test_imagery_is_known_by_its_suffix_in_capitals_too(tmp_path, name):
+    pixels = np.arange(4 * 16 * 20, dtype=np.uint16).reshape(4, 16, 20)
+    if name == "X.NPY":
+        with (tmp_path / name).open("wb") as file:
+            np.save(file, pixels)
+    else:
+        write_raster(tmp_path / name, pixels)
+    (image,) = read_sources([Source(name="a", files=(name,))], tmp_path)
+    np.testing.assert_array_equal(image.pixels, pixels)
+    (tmp_path / "T.H5").touch()
+    assert holds_pairs("T.H5")
+    assert not read_sources([Source(name="a", files=("T.H5",))], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["p.npz", "P.NPZ", "packed"])
+def test_packed_imagery_may_have_any_name(tmp_path, name):
+    pixels = np.full((1, 8, 8), 3, np.uint16)
+    pack([TrainingImage(pixels, Source(name="a", files=("a.tif",)))], tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (image,) = unpack(tmp_path / name)
+    np.testing.assert_array_equal(image.pixels, pixels)
+
+
+def _saved(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "x.npy cannot be read as an array of numpy"),
+        (b"PK\x03\x04", "x.npy cannot be read as an array of numpy"),
+        (_saved(np.ones((3, 4, 5)))[:-9], "x.npy cannot be read as an array of numpy"),
+        (_saved(np.ones((4, 5))), r"x.npy has shape \[4, 5\], expected three axes"),
+    ],
+)
+def test_a_damaged_array_file_gives_one_sentence(tmp_path, content, message):
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(SSDiffError, match=message):
+        read_sources([Source(name="a", files=("x.npy",))], tmp_path)
+    with pytest.raises(SSDiffError, match="cannot be read as packed imagery"):
+        unpack(tmp_path / "x.npy")
