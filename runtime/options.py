@@ -334,13 +334,13 @@ def check_interval(name: str, interval: Sequence[float]) -> None:
 
 
 def check_positive(**numbers: int | None) -> None:
-    """That arguments are at least 1.
+    """That arguments are whole numbers, 1 or more.
 
     Raises:
         InputError: if one is not.
     """
     for name, value in numbers.items():
-        if value is not None and not 1 <= value < 2**31:
+        if value is not None and not (hasattr(value, "__index__") and 1 <= value < 2**31):
             raise InputError(f"{value} does not work; give a number of 1 or more.", parameter=name)
 
 

@@ -26,9 +26,9 @@ FOLDERS = {
 """Packages, from the ground up, each with its folder."""
 FLOORS = {
     "ssdiff_trt.runtime": [
-        {"cpus", "errors", "interpolator", "pipeline"},
+        {"errors", "interpolator", "pipeline"},
         {"files", "options", "progress", "sensors", "sources"},
-        {"consistency", "raster", "schedule"},
+        {"consistency", "cpus", "raster", "schedule"},
         {"bundle", "tiles"},
         {"arrays", "backends", "plan"},
         {"pansharpen", "parity", "quicklook"},

@@ -38,6 +38,7 @@ from ssdiff_trt.runtime.benchmark.results import (
 )
 from ssdiff_trt.runtime.benchmark.worker import REFUSED, Job
 from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.cpus import choose_threads
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import PrecisionChoice
@@ -116,7 +117,7 @@ def bench(
         rounds=rounds,
         repeats=repeats,
         seconds=seconds,
-        threads=threads,
+        threads=threads and choose_threads(threads),
         budget_watts=budget,
     )
     _check(settings)

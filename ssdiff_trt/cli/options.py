@@ -123,7 +123,7 @@ def share(ctx: click.Context, param: click.Parameter, value: str) -> float:
         ) from None
 
 
-class BundleName(click.ParamType[str]):
+class BundleName(click.types.StringParamType):
     """A bundle: a directory, or the name of a shipped one. Completion offers both."""
 
     name = "bundle"

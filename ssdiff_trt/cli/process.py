@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 
-from ssdiff_trt.runtime.options import check_positive
+from ssdiff_trt.runtime.cpus import choose_threads
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of mallopt(3)
 _LARGE = 1 << 20
@@ -31,6 +31,4 @@ def share_cores_and_memory() -> None:
 
 def limit_threads(threads: int | None) -> None:
     """Let PyTorch and ONNX Runtime take so many threads, before they are imported."""
-    if threads is not None:
-        check_positive(threads=threads)
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(choose_threads(threads))

@@ -139,6 +139,20 @@ def test_a_file_of_garbage_is_one_line_and_leaves_nothing(type_in, tmp_path, nam
     assert {path.name for path in tmp_path.iterdir()} == set(files)
 
 
+@pytest.mark.parametrize("threads", ["0", "-1", "abc", "1.5"])
+@pytest.mark.parametrize(
+    "name",
+    [name for name, command in commands() if any(p.name == "threads" for p in command.params)],
+)
+def test_a_wrong_number_of_threads_is_one_line(type_in, make_pair, name, threads):
+    if not name.startswith("ssdiff-ref train"):
+        make_pair()
+    status, out, err = type_in(f"{name} {VALID[name]} --threads {threads}")
+    assert (status, out) == (2, "")
+    assert "threads" in err
+    assert err.count("\n") == 1
+
+
 def test_no_command_names_a_flag_of_the_library(type_in, make_pair):
     make_pair()
     status, _, err = type_in("ssdiff-trt run pan.tif ms.tif --full-scale -1")
