@@ -1,14 +1,63 @@
-"""Progress: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Progress: a bar with the time left on a terminal, plain lines elsewhere; standard streams."""
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from ssdiff_trt.runtime.errors import SSDiffWarning
+
+
+class KeptStream(io.FileIO):
+    """A standard stream that drops what nobody can receive, instead of ending the program.
+
+    Attributes:
+        error: why something was dropped; None if nothing was.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:  # a closed pipe or terminal, a full disk
+            self.error = error
+            return len(data)
+
+
+def keep_streams() -> KeptStream | None:
+    """Let the program outlive its standard output and standard error.
+
+    Characters that their encoding lacks are escaped. Descriptors that are closed lead nowhere, as
+    files that are opened would take their numbers.
+
+    Returns:
+        Standard output, where it was replaced.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
+    if sys.platform == "win32":  # whose consoles take no bytes
+        return None
+    kept = KeptStream(1, "w", closefd=False), KeptStream(2, "w", closefd=False)
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.BufferedWriter(raw),
+            encoding=former.encoding if former else "utf-8",
+            errors="backslashreplace",
+            line_buffering=raw.isatty() or raw.fileno() == 2,
+        )
+        for raw, former in zip(kept, (sys.stdout, sys.stderr), strict=True)
+    )
+    return kept[0]
 
 
 class Progress:

@@ -293,7 +293,7 @@ def _run_job(job: Job, answer_type: type[Answer]) -> Answer:
         [sys.executable, "-c", "from ssdiff_trt.runtime.benchmark.worker import main; main()"],
         input=job.model_dump_json(),
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,  # Ctrl-C reaches this process alone, which reports it once
     )
     if completed.returncode == REFUSED:

@@ -304,7 +304,7 @@ def write_json(text: str, target: str | None) -> None:
     if target is None:
         return
     if target == "-":
-        click.echo(text)
+        click.echo(text.encode())  # JSON is UTF-8, whatever the terminal takes
         return
     from pathlib import Path
 
