@@ -60,7 +60,7 @@ def study_bundle(
     result = study(model, loaded, ranges, budget, progress)
     if json is not None:
         with atomic_write(Path(json)) as unfinished:
-            unfinished.write_text(result.model_dump_json(indent=1) + "\n")
+            unfinished.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if picture is not None:
         about = loaded.about
         title = f"{about.bundle} in INT8, one group at a time, on {', '.join(about.sources)}"

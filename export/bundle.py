@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -179,7 +180,9 @@ def export_bundle(
         with progress:
             parity = measure_parity(net, written, written.precisions, progress)
         manifest = manifest.model_copy(update={"parity": parity, "lowering": lowering})
-        (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        (directory / MANIFEST).write_text(
+            manifest.model_dump_json(indent=1) + "\n", encoding="utf-8"
+        )
         if output.exists():
             shutil.rmtree(output)
         directory.rename(output)
@@ -223,9 +226,9 @@ def check_bundle_target(output: Path, overwrite: bool) -> None:
     Raises:
         SSDiffError: if it exists and may not be replaced, or nothing can be written there.
     """
-    if output.exists() and not overwrite:
+    if os.path.exists(output) and not overwrite:
         raise InputError(f"{output} exists; choose another name or pass `overwrite`.")
-    if output.exists() and not (output / MANIFEST).is_file():
+    if os.path.exists(output) and not (output / MANIFEST).is_file():
         raise InputError(f"{output} exists and is not a bundle; it will not be overwritten.")
     check_parent(output)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from ssdiff_trt.runtime.bundle.store import (
     user_bundle,
 )
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.files import make_cache
 from ssdiff_trt.runtime.progress import Progress
 
 
@@ -86,7 +88,7 @@ def export(
     check_calibration(int8, calibration)
     plans = _engines(engine, gpus, device or 0, progress)
     for name in _sources(weights, calibration):
-        if not is_bundle(name) and not Path(name).is_file():
+        if not is_bundle(name) and not os.path.isfile(name):
             raise InputError(
                 f"There is no weights file {name}, and no bundle of that name; those that come "
                 f"along are {' and '.join(shipped())}."
@@ -104,7 +106,7 @@ def export(
             progress.note(f"{name} is exported to {target}, where ssdiff-trt run finds it")
             shipped_manifest = SHIPPED / f"{name}.ssdiff" / MANIFEST
             given |= {"overwrite": True, "extends": sha256_of(shipped_manifest)}
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_cache(target.parent)
         bundle = export_bundle(name, kind, target, precisions=low, progress=progress, **given)
         built: tuple[Precision, ...] = low or ("fp32",)
         for precision in built:

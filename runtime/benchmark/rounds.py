@@ -312,7 +312,7 @@ def _write(
 ) -> None:
     if json is not None:
         with atomic_write(Path(json)) as unfinished:
-            unfinished.write_text(result.model_dump_json(indent=1) + "\n")
+            unfinished.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
         progress.note(f"{json}: all results")
     if plot is not None:
         from ssdiff_trt.runtime.benchmark.plot import draw

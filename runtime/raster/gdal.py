@@ -16,8 +16,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from ssdiff_trt.runtime.errors import OutputError
 
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""Exceptions that rasterio raises when GDAL fails; some are not subclasses of RasterioError."""
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
+"""Exceptions that rasterio raises when GDAL fails, some not subclasses of RasterioError, and for a
+name that is not UTF-8."""
 
 
 _SMALLEST_OVERVIEW = 256  # pixels along the longer side; a smaller one is of no use

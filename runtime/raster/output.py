@@ -182,7 +182,7 @@ class RasterOutput:
     """
 
     def __init__(self, path: str | Path, scene: Scene, options: OutputOptions) -> None:
-        self.path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
+        self.path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
         self._overwrite = options.overwrite
         self._inputs = every_file(scene.pan, scene.ms)
         for suffix in ("", *_SIDECARS):

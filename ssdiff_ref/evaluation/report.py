@@ -135,7 +135,10 @@ def _null_for_non_finite(content: Any) -> Any:
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """Write every score of every scene, one per line: scene, resolution, method, metric, value."""
-    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
+    with (
+        atomic_write(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("scene", "resolution", "method", "metric", "value"))
         for resolution in RESOLUTIONS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class Checkpoint:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"There is no weights file {path}.")
     try:
         if path.suffix == WEIGHTS:

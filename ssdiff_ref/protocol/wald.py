@@ -179,9 +179,9 @@ def _ms_grid(scene: Scene, row: int, col: int) -> Affine:
 
 
 def _check_folder(folder: Path, sources: Sequence[str | Path], overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a directory; give another `output`.")
-    if folder.is_dir():
+    if os.path.isdir(folder):
         inputs = every_file(*sources)
         for name in FILES:
             check_target(folder / name, inputs, overwrite)

@@ -259,7 +259,7 @@ class Trainer:
 
 def _append(path: Path, fields: tuple[str, ...], row: tuple[float, ...]) -> None:
     new = not path.exists()
-    with path.open("a", newline="") as file:
+    with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         if new:
             writer.writerow(fields)
@@ -270,7 +270,10 @@ def _drop_rows_after(path: Path, iteration: int) -> None:
     """Drop the rows after ``iteration``, which a resumed run computes again."""
     if not path.exists():
         return
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file))
-    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
+    with (
+        atomic_write(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
         csv.writer(file).writerows([header, *(row for row in rows if float(row[0]) <= iteration)])

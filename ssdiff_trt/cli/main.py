@@ -61,10 +61,10 @@ def read_defaults(program: str) -> Any:
         InputError: if the file cannot be read.
     """
     path = config_file()
+    if not os.path.exists(path):  # or it may not be looked for
+        return {}
     try:
         text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):
-        return {}
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(f"The configuration {path} cannot be read ({reason}).") from error

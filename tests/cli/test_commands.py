@@ -108,6 +108,18 @@ def test_interruption_leaves_nothing(make_pair, tmp_path, sent, status):
     assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
 
 
+def test_characters_that_an_encoding_lacks_are_escaped_and_json_is_utf8():
+    code = (
+        "from ssdiff_trt.runtime.progress import keep_streams; keep_streams()\n"
+        "from ssdiff_trt.cli.options import write_json\n"
+        r"""print('\xb1 \udcff', flush=True); write_json('["\xfc"]', '-')"""
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    words = [sys.executable, "-X", "utf8=0", "-c", code]
+    done = subprocess.run(words, env=environment, capture_output=True)
+    assert done.stdout == b'\\xb1 \\udcff\n["\xc3\xbc"]\n', done.stderr
+
+
 def test_what_nohup_ignores_stays_ignored(tmp_path):
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
