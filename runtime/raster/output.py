@@ -192,6 +192,12 @@ class RasterOutput:
             raise OutputError(
                 f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
             )
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise OutputError(
+                f"The name {path} is not UTF-8, as GDAL expects; give another `output`."
+            ) from error
         self._scene, self._driver = scene, options.driver
         self._options = {key.upper(): value for key, value in options.creation_options.items()}
         if odd := sorted(key for key in self._options if key.lower() in _NO_OPTIONS):
