@@ -12,7 +12,7 @@ from ssdiff_trt.runtime.bundle.manifest import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write, check_target
-from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.progress import Progress, tell
 from ssdiff_trt.runtime.quicklook import check_picture
 
 
@@ -70,10 +70,8 @@ def study_bundle(
 
 def print_study(result: Study) -> None:
     """Print the ranking and the plan on standard output."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
     table = Table("group", "layers", box=None, padding=(0, 2, 0, 0))
     for name in (
         "PSNR to FP32",
@@ -97,8 +95,8 @@ def print_study(result: Study) -> None:
             ),
             "" if cost.group in result.plan else "excluded",
         )
-    console.print(table)
-    console.print(
+    tell(table)
+    tell(
         f"\n{len(result.plan)} of {len(result.costs)} groups can be quantised within a loss of "
         f"{result.budget.loss:.2%}, of which {BUDGET_SHARE:.0%} may be used on these tiles; "
         f"excluded: {', '.join(result.excluded) or 'none'}"

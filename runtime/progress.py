@@ -13,6 +13,9 @@ from typing import Any
 
 from ssdiff_trt.runtime.errors import SSDiffWarning
 
+_UNLIMITED = 1 << 20
+"""Columns where lines may have any length."""
+
 
 class KeptStream(io.FileIO):
     """A standard stream that drops what nobody can receive, instead of ending the program.
@@ -58,6 +61,26 @@ def keep_streams() -> KeptStream | None:
         for raw, former in zip(kept, (sys.stdout, sys.stderr), strict=True)
     )
     return kept[0]
+
+
+def tell(*parts: Any) -> None:
+    """Print text and tables of ``rich`` on standard output.
+
+    They fit a terminal; elsewhere no line is wrapped or cut, so that programs can read them.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(
+        highlight=False, markup=False, width=None if sys.stdout.isatty() else _UNLIMITED
+    )
+    with console.capture() as text:
+        for part in parts:
+            if isinstance(part, Table) and part.title:
+                console.print(part.title, style="table.title")
+                part.title = None  # which would be wrapped to the width of the table
+            console.print(part)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
 class Progress:

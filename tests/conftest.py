@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from filelock import FileLock
@@ -111,6 +112,17 @@ def int8(shared_folder, low4, samples4):
                 **given,
             )
     return open_bundle(path)
+
+
+@pytest.fixture
+def become_terminal(capsys, monkeypatch):
+    """Makes the standard output of the test a terminal of 80 columns."""
+
+    def become():
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        monkeypatch.setenv("TERM", "dumb")
+
+    return become
 
 
 @pytest.fixture
