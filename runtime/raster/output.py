@@ -22,6 +22,7 @@ from rasterio.windows import Window
 from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import check_target, scratch_folder
 from ssdiff_trt.runtime.options import OutputOptions
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
 from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import (
@@ -338,7 +339,8 @@ class RasterOutput:
         }
         georeferenced = not scene.pan.transform.is_identity
         if georeferenced:
-            profile["transform"] = scene.pan.transform * Affine.translation(cols.start, rows.start)
+            moved = Affine.translation(cols.start, rows.start)
+            profile["transform"] = product(scene.pan.transform, moved)
         with strict_options(self._driver):
             file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
         file.colorinterp = colours(scene.ms, scene.output_bands)

@@ -28,4 +28,3 @@ def test_output_on_a_terminal_fits_it(become_terminal, capsys):
     become_terminal()
     printed = lines(capsys)
     assert max(map(len, printed)) == 80
-    assert "…" not in "".join(printed)
