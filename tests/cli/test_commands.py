@@ -200,6 +200,7 @@ def test_info_tells_a_person_and_a_program(bundle4):
 
 
 def test_export_is_refused_before_it_begins(tmp_path):
+    pytest.importorskip("torch")
     weights = tmp_path / "w.pt"
     weights.write_bytes(b"nothing")
     begin = time.monotonic()
