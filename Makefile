@@ -10,7 +10,12 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 REACHABLE = $(BIN)/python -c "from urllib.request import urlopen; urlopen('$(TORCH_INDEX)/torch/', timeout=5)"
 EXAMPLE = out
 
-.PHONY: demo test test-slow check gpu-check clean
+# Pythons of `make test-versions`, as numbers or paths.
+PYTHONS ?= 3.10 3.11 3.12 3.13
+FAST = tests/runtime/bundle tests/runtime/backends tests/runtime/raster/test_[abhms]*.py \
+	tests/runtime/test_[acfop]*.py tests/cli/test_commands.py
+
+.PHONY: demo test test-slow test-versions check gpu-check clean
 
 demo: $(VENV)/.demo
 	@echo "Pansharpening the example scene: half a minute on 2 cores."
@@ -22,6 +27,23 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# The runtime and the commands with the lowest and the newest versions that pyproject.toml allows and
+# that have a wheel for each Python. Without PyTorch and ONNX; what needs them is skipped. Old
+# packages warn of new ones below them, which the lowest versions cannot help.
+test-versions: | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet "uv>=0.5,<1"
+	@set -e; for python in $(PYTHONS); do for versions in lowest-direct highest; do \
+		venv=build/versions/$$(echo $$python | tr / _)-$$versions; \
+		if ! $(BIN)/uv venv --quiet --clear --python $$python $$venv; then \
+			echo "SKIPPED: Python $$python is not installed here and cannot be fetched"; break; fi; \
+		$(BIN)/uv pip install --quiet --python $$venv --only-binary :all: --resolution $$versions \
+			--requirements pyproject.toml --extra cpu --extra evaluate "pytest>=8.3" "pytest-xdist>=3.6"; \
+		$(BIN)/uv pip install --quiet --python $$venv --no-deps --editable .; \
+		echo "Python $$python, $$versions: $$($(BIN)/uv pip freeze --quiet --python $$venv --exclude-editable | grep -E '^(affine|click|numpy|onnxruntime|pydantic|rasterio|rich)==' | tr '\n' ' ')"; \
+		ignore=; test $$versions = highest || ignore="-W ignore::DeprecationWarning"; \
+		OMP_NUM_THREADS=1 $$venv/bin/python -m pytest -q -m "not slow" -n auto $$ignore $(FAST); \
+	done; done
 
 # On a machine with an NVIDIA GPU, with whatever of TensorRT, TensorRT-RTX and PyTorch it has.
 gpu-check: $(VENV)/.dev

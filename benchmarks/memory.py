@@ -22,6 +22,8 @@ import rasterio
 from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 
+from ssdiff_trt.runtime.raster.affine import product
+
 SIZES = (2500, 5000, 10000, 20000)
 BANDS = (4, 8)
 DOCUMENTED_LIMIT = 700
@@ -78,7 +80,7 @@ def peak(size: int, bands: int = 4) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         pan = write_large(folder / "pan.tif", size, 1, GRID)
-        ms = write_large(folder / "ms.tif", size // 4, bands, GRID * Affine.scale(4))
+        ms = write_large(folder / "ms.tif", size // 4, bands, product(GRID, Affine.scale(4)))
         completed = subprocess.run(
             [sys.executable, "-c", RUN, pan, ms, folder / "sharp.tif"],
             stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ from ssdiff_trt.runtime.bundle.measured import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write, check_target
-from ssdiff_trt.runtime.progress import Progress, plain_console
+from ssdiff_trt.runtime.progress import Progress, tell
 from ssdiff_trt.runtime.quicklook import check_picture
 
 
@@ -60,7 +60,7 @@ def study_bundle(
     result = study(model, loaded, ranges, budget, progress)
     if json is not None:
         with atomic_write(Path(json)) as unfinished:
-            unfinished.write_text(result.model_dump_json(indent=1) + "\n")
+            unfinished.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if picture is not None:
         about = loaded.about
         title = f"{about.bundle} in INT8, one group at a time, on {', '.join(about.sources)}"
@@ -72,7 +72,6 @@ def print_study(result: Study) -> None:
     """Print the ranking and the plan on standard output."""
     from rich.table import Table
 
-    console = plain_console()
     table = Table("group", "layers", box=None, padding=(0, 2, 0, 0))
     for name in (
         "PSNR to FP32",
@@ -96,8 +95,8 @@ def print_study(result: Study) -> None:
             ),
             "" if cost.group in result.plan else "excluded",
         )
-    console.print(table)
-    console.print(
+    tell(table)
+    tell(
         f"\n{len(result.plan)} of {len(result.costs)} groups can be quantised within a loss of "
         f"{result.budget.loss:.2%}, of which {BUDGET_SHARE:.0%} may be used on these tiles; "
         f"excluded: {', '.join(result.excluded) or 'none'}"

@@ -10,6 +10,7 @@ second one is used to choose what to quantise, and the others are held out for t
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -133,7 +134,7 @@ def evaluation_noise(shape: tuple[int, ...], seed: int) -> Array:
 @contextmanager
 def _open_arrays(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
     """The arrays of a file by name, each read on access."""
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise InputError(
             f"There is no file {path}; create it with ssdiff-calibrate collect PAN MS -o {path}."
         )

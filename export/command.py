@@ -32,6 +32,7 @@ from ssdiff_trt.runtime.bundle.store import (
     user_bundle,
 )
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.files import make_cache
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.progress import Progress
 
@@ -105,7 +106,7 @@ def export(
             progress.note(f"{name} is exported to {target}, where ssdiff-trt run finds it")
             shipped_manifest = SHIPPED / f"{name}.ssdiff" / MANIFEST
             given |= {"overwrite": True, "extends": sha256_of(shipped_manifest)}
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_cache(target.parent)
         bundle = export_bundle(name, kind, target, precisions=low, progress=progress, **given)
         built: tuple[Precision, ...] = low or ("fp32",)
         for precision in built:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+from ssdiff_trt.runtime.arguments import positive
+from ssdiff_trt.runtime.errors import SSDiffWarning, counted
+
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def usable_cpus() -> int:
     """Number of CPUs that this process may use: by its affinity, and by a container's quota."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, math.ceil(min(cpus, _quota())))
+    return max(1, math.ceil(min(cpus, *map(_quota, _control_groups()))))
 
 
 def choose_threads(stated: int | None) -> int:
@@ -24,19 +30,60 @@ def choose_threads(stated: int | None) -> int:
 
     Returns:
         At most the usable CPUs: more threads would only wait for each other.
+
+    Warns:
+        SSDiffWarning: if more were stated.
+
+    Raises:
+        InputError: if fewer than 1 were stated.
     """
     cpus = usable_cpus()
     if stated is None:
-        first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-        stated = int(first) if first.isdecimal() and int(first) else cpus
+        return min(_openmp_threads() or cpus, cpus)
+    if (stated := positive("threads", stated)) > cpus:
+        warnings.warn(
+            f"`threads` is {stated}, and this process may use {counted(cpus, 'CPU')}; as many "
+            "threads are used",
+            SSDiffWarning,
+            stacklevel=2,
+        )
     return min(stated, cpus)
 
 
-def _quota() -> float:
-    """CPUs that the control group grants (cgroup 2, then 1); infinite without a limit."""
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+def _openmp_threads() -> int | None:
+    """The first number of ``OMP_NUM_THREADS``, if it is one that can be used."""
+    try:
+        first = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
+    except ValueError:
+        return None
+    return first if first > 0 else None
+
+
+def _control_groups() -> Iterator[Path]:
+    """Folders of the control groups that this process may be in, with those above them.
+
+    In a container they may be named as the host sees them; the folder of the container is then the
+    root.
+    """
+    yield from (_CGROUP, _CGROUP / "cpu")
+    try:
+        lines = _MEMBERSHIP.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = Path(name.lstrip("/"))
+        for mount in ("cpu", controllers) if controllers else ("", "unified"):
+            yield from (_CGROUP / mount / above for above in (group, *group.parents))
+
+
+def _quota(group: Path) -> float:
+    """CPUs that a control group grants (cgroup 2, then 1); infinite without a limit."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            words = " ".join((_CGROUP / name).read_text() for name in files).split()
+            words = " ".join((group / name).read_text() for name in files).split()
             quota, period = int(words[0]), int(words[1])
         except (OSError, ValueError, IndexError):  # not there, or "max"
             continue

@@ -40,16 +40,28 @@ def not_fetched(path: Path) -> str | None:
     return None
 
 
+_LONGEST = 255
+"""Bytes of the longest name of a file or folder, on all common file systems."""
+_SHOWN = 40
+"""Characters of a file's name in that of its temporary folder."""
+
+
 def check_parent(path: Path) -> None:
     """That a file can be made there; folders that are missing can be made too.
 
     Raises:
         OutputError: if not.
     """
+    for part in path.parts:
+        if len(os.fsencode(part)) > _LONGEST:
+            raise OutputError(
+                f"The name {part} has {len(os.fsencode(part))} bytes, expected {_LONGEST} at most; "
+                "give a shorter one."
+            )
     parent = path.absolute().parent
-    while not parent.exists():
+    while not os.path.exists(parent):
         parent = parent.parent
-    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+    if not (os.path.isdir(parent) and os.access(parent, os.W_OK)):
         raise OutputError(f"{parent} is not a directory that can be written to.")
 
 
@@ -100,7 +112,8 @@ def scratch_folder(path: Path, parameter: str | None = None) -> Iterator[Path]:
     missing = [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
+        prefix = f".{path.name[:_SHOWN]}."  # with its end it must not be longer than names may be
+        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent)
     except OSError as error:
         raise OutputError(
             f"Nothing can be written to {path.parent} ({error.strerror}); give {remedy}."
@@ -133,7 +146,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def behind_link(path: Path) -> Path:
     """What a link leads to, whether it exists or not; any other path itself."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
 def replace_folder(new: Path, path: Path) -> None:
@@ -150,7 +163,7 @@ def replace_folder(new: Path, path: Path) -> None:
     Raises:
         OSError: if the folder cannot be moved; what was at ``path`` is still there.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         new.rename(path)
     elif not _exchange(new, path):
         aside = path.rename(new.with_name(f"replaced-{new.name}"))
@@ -173,22 +186,49 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder: ``SSDIFF_CACHE``, or the default of the operating system."""
+    """The user's cache folder: ``SSDIFF_CACHE``, or the default of the operating system.
+
+    It need not be there, and may be a place where nothing can be.
+    """
     if folder := os.environ.get("SSDIFF_CACHE"):
-        return Path(folder)
+        return Path(folder).absolute()
     return user_folder("XDG_CACHE_HOME", "~/.cache", "LOCALAPPDATA")
+
+
+def make_cache(folder: Path) -> None:
+    """Make a folder of the user's cache.
+
+    Raises:
+        OutputError: if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"The cache {folder} cannot be written to ({error.strerror}); set SSDIFF_CACHE to a "
+            "folder that can."
+        ) from error
 
 
 def user_folder(variable: str, default: str, windows: str) -> Path:
     """The project's folder in a folder of the user.
 
     Args:
-        variable: names the user's folder (XDG Base Directory Specification).
+        variable: names the user's folder (XDG Base Directory Specification); ignored if relative.
         default: the user's folder without it.
         windows: variable that names it on Windows.
+
+    Returns:
+        Of users without a home, a place where nothing is or can be made.
     """
     if sys.platform == "win32":
-        base = Path(os.environ.get(windows, "~/AppData/Local"))
+        base = os.environ.get(windows, "~/AppData/Local")
     else:
-        base = Path(os.environ.get(variable) or default)
-    return base.expanduser() / "ssdiff-trt"
+        base = os.environ.get(variable, "")
+        base = base if os.path.isabs(base) else default
+    try:
+        return Path(base).expanduser() / "ssdiff-trt"
+    except RuntimeError:  # HOME is not set, and the system does not know the user
+        return Path(os.devnull, "ssdiff-trt")

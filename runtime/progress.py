@@ -1,8 +1,10 @@
-"""Progress: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Progress: a bar with the time left on a terminal, plain lines elsewhere; standard streams."""
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import sys
 import time
 import warnings
@@ -13,6 +15,83 @@ from ssdiff_trt.runtime.errors import SSDiffWarning
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_UNLIMITED = 1 << 20
+"""Columns where lines may have any length."""
+
+
+class KeptStream(io.FileIO):
+    """A standard stream that drops what nobody can receive, instead of ending the program.
+
+    Attributes:
+        error: why something was dropped; None if nothing was.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:  # a closed pipe or terminal, a full disk
+            self.error = error
+            return len(data)
+
+
+def keep_streams() -> KeptStream | None:
+    """Let the program outlive its standard output and standard error.
+
+    Characters that their encoding lacks are escaped. Descriptors that are closed lead nowhere, as
+    files that are opened would take their numbers.
+
+    Returns:
+        Standard output, where it was replaced.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
+    if sys.platform == "win32":  # whose consoles take no bytes
+        return None
+    kept = KeptStream(1, "w", closefd=False), KeptStream(2, "w", closefd=False)
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.BufferedWriter(raw),
+            encoding=former.encoding if former else "utf-8",
+            errors="backslashreplace",
+            line_buffering=raw.isatty() or raw.fileno() == 2,
+        )
+        for raw, former in zip(kept, (sys.stdout, sys.stderr), strict=True)
+    )
+    return kept[0]
+
+
+def plain_console(**options: Any) -> Console:
+    """A console of rich that shows names as they are, whatever brackets and colons they contain.
+
+    Args:
+        options: further ones of ``rich.console.Console``.
+    """
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
+def tell(*parts: Any) -> None:
+    """Print text and tables of ``rich`` on standard output.
+
+    They fit a terminal; elsewhere no line is wrapped or cut, so that programs can read them.
+    """
+    from rich.table import Table
+
+    console = plain_console(width=None if sys.stdout.isatty() else _UNLIMITED)
+    with console.capture() as text:
+        for part in parts:
+            if isinstance(part, Table) and part.title:
+                console.print(part.title, style="table.title")
+                part.title = None  # which would be wrapped to the width of the table
+            console.print(part)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
 class Progress:
@@ -86,17 +165,6 @@ class Lines(Printed):
             left = math.ceil(spent / self._done * (self._total - self._done))
             share = 100 * self._done // self._total
             self._print(f"{self._what}: {self._done}/{self._total} ({share} %), {left} s left")
-
-
-def plain_console(**options: Any) -> Console:
-    """A console of rich that shows names as they are, whatever brackets and colons they contain.
-
-    Args:
-        options: further ones of ``rich.console.Console``.
-    """
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False, **options)
 
 
 class Bar(Printed):

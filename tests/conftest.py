@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from filelock import FileLock
@@ -44,7 +45,7 @@ def shared_folder(tmp_path_factory, worker_id):
 @pytest.fixture(scope="session")
 def golden8_weights(shared_folder):
     """The golden weights as a checkpoint of the authors' code would have them."""
-    import torch
+    torch = pytest.importorskip("torch")
 
     from tests.support.golden import golden_state
 
@@ -71,6 +72,7 @@ def bundle8(shared_folder, golden8_weights):
 @pytest.fixture(scope="session")
 def low4(shared_folder):
     """generic4 in every precision, with small tiles."""
+    pytest.importorskip("torch")
     from ssdiff_trt.export.bundle import defaults_of, export_bundle
 
     path = shared_folder / "low4.ssdiff"
@@ -112,6 +114,17 @@ def int8(shared_folder, low4, samples4):
                 **given,
             )
     return open_bundle(path)
+
+
+@pytest.fixture
+def become_terminal(capsys, monkeypatch):
+    """Makes the standard output of the test a terminal of 80 columns."""
+
+    def become():
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        monkeypatch.setenv("TERM", "dumb")
+
+    return become
 
 
 @pytest.fixture

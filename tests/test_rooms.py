@@ -26,9 +26,9 @@ FOLDERS = {
 """Packages, from the ground up, each with its folder."""
 FLOORS = {
     "ssdiff_trt.runtime": [
-        {"cpus", "errors", "interpolator", "pipeline"},
+        {"errors", "interpolator", "pipeline"},
         {"arguments"},
-        {"files", "options", "progress", "sensors", "sources"},
+        {"cpus", "files", "options", "progress", "sensors", "sources"},
         {"consistency", "raster", "schedule"},
         {"bundle", "tiles"},
         {"arrays", "backends", "plan"},

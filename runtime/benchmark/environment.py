@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ssdiff_trt.runtime.benchmark.gauges import open_nvml
 from ssdiff_trt.runtime.benchmark.results import Environment
+from ssdiff_trt.runtime.cpus import usable_cpus
 from ssdiff_trt.runtime.errors import counted
 
 PACKAGES = (
@@ -47,7 +48,7 @@ def environment(power_label: str | None = None) -> Environment:
         machine=platform.machine(),
         system=platform.platform(),
         processor=_processor(),
-        cores=_cores(),
+        cores=usable_cpus(),
         memory_bytes=_memory(),
         governor=_read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         gpu=gpu,
@@ -65,12 +66,6 @@ def _read_line(path: str) -> str | None:
         return Path(path).read_text().strip("\0\n ")
     except OSError:
         return None
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

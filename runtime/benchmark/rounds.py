@@ -38,6 +38,7 @@ from ssdiff_trt.runtime.benchmark.results import (
 )
 from ssdiff_trt.runtime.benchmark.worker import REFUSED, Job
 from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.cpus import choose_threads
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import PrecisionChoice
@@ -116,7 +117,7 @@ def bench(
         rounds=rounds,
         repeats=repeats,
         seconds=seconds,
-        threads=threads,
+        threads=threads and choose_threads(threads),
         budget_watts=budget,
     )
     _check(settings)
@@ -292,7 +293,7 @@ def _run_job(job: Job, answer_type: type[Answer]) -> Answer:
         [sys.executable, "-c", "from ssdiff_trt.runtime.benchmark.worker import main; main()"],
         input=job.model_dump_json(),
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,  # Ctrl-C reaches this process alone, which reports it once
     )
     if completed.returncode == REFUSED:
@@ -311,7 +312,7 @@ def _write(
 ) -> None:
     if json is not None:
         with atomic_write(Path(json)) as unfinished:
-            unfinished.write_text(result.model_dump_json(indent=1) + "\n")
+            unfinished.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
         progress.note(f"{json}: all results")
     if plot is not None:
         from ssdiff_trt.runtime.benchmark.plot import draw

@@ -12,9 +12,8 @@ from ssdiff_trt.runtime.benchmark.environment import cpu_load_warning, differenc
 from ssdiff_trt.runtime.benchmark.results import Benchmark, Case, Observed
 from ssdiff_trt.runtime.benchmark.statistics import Rounds, percentile, ratio
 from ssdiff_trt.runtime.errors import counted
-from ssdiff_trt.runtime.progress import plain_console
+from ssdiff_trt.runtime.progress import tell
 
-_WIDTH = 80
 _BASELINE = "reference fp32"
 """Candidate that speed-ups are relative to, if it was measured."""
 _MISSING = "-"
@@ -23,17 +22,16 @@ _MISSING = "-"
 
 def print_tables(benchmark: Benchmark) -> None:
     """Print a benchmark on standard output."""
-    console = plain_console(width=_WIDTH)
     rows = [(case, steps) for case in benchmark.cases for steps in benchmark.settings.steps]
-    console.print(_latency(benchmark, rows))
+    tell(_latency(benchmark, rows))
     if any(case.device_latencies(steps) for case, steps in rows):
-        console.print(_device_latency(rows))
-    console.print(_throughput(benchmark, rows))
-    console.print(_processes(benchmark))
+        tell(_device_latency(rows))
+    tell(_throughput(benchmark, rows))
+    tell(_processes(benchmark))
     if benchmark.scenes:
-        console.print(_scenes(benchmark))
+        tell(_scenes(benchmark))
     for line in _remarks(benchmark, rows):
-        console.print(line)
+        tell(line)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -215,7 +213,6 @@ def _state(observations: list[Observed]) -> str:
 
 def print_comparison(current: Benchmark, older: Benchmark) -> None:
     """Print median latencies beside those of an older benchmark, and how the set-ups differ."""
-    console = plain_console(width=_WIDTH)
     table = _table(
         f"Median latency in ms, compared with {older.created}",
         *("batch", "steps", "before", "now", "now / before (95 %)", ""),
@@ -239,9 +236,9 @@ def print_comparison(current: Benchmark, older: Benchmark) -> None:
                 verdict if change.significant else "not significant",
             )
     if table.row_count:
-        console.print(table)
+        tell(table)
     else:
-        console.print("The older benchmark has none of these candidates, batches and steps.")
+        tell("The older benchmark has none of these candidates, batches and steps.")
     clauses = differences(current.environment, older.environment)
     if current.bundle_sha256 != older.bundle_sha256:
         clauses.insert(0, f"bundle is {current.bundle}, was {older.bundle}, with other files")
@@ -255,8 +252,8 @@ def print_comparison(current: Benchmark, older: Benchmark) -> None:
             f"was {number(older.others_cores)}"
         )
     for clause in clauses:
-        console.print(f"Differs: {clause}")
-    console.print(_drift(current, older))
+        tell(f"Differs: {clause}")
+    tell(_drift(current, older))
 
 
 def _drift(current: Benchmark, older: Benchmark) -> str:

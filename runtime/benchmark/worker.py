@@ -28,7 +28,7 @@ from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.options import Precision, PrecisionChoice
 from ssdiff_trt.runtime.parity.ladder import real_tiles
-from ssdiff_trt.runtime.progress import Lines, Progress
+from ssdiff_trt.runtime.progress import Lines, Progress, keep_streams
 from ssdiff_trt.runtime.schedule import Schedule, make_schedule, spaced_timesteps
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
@@ -280,7 +280,8 @@ TASKS: dict[str, Callable[[Job], BaseModel]] = {
 
 def main() -> None:
     """Run the job that standard input holds and write its answer to standard output."""
-    answer = os.fdopen(os.dup(1), "w")
+    keep_streams()
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # so that what libraries print does not mix with the answer
     request = sys.stdin.read()
     if not request:  # the parent process was interrupted before it sent the job

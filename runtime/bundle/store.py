@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -88,7 +89,7 @@ def _directory(path: str | Path) -> Path:
 
 def is_bundle(path: str | Path) -> bool:
     """Whether ``path`` is the directory of a bundle or the name of a shipped one."""
-    return (_directory(path) / MANIFEST).is_file()
+    return os.path.isfile(_directory(path) / MANIFEST)
 
 
 def strange_files(directory: Path) -> list[str]:
@@ -122,9 +123,9 @@ def open_bundle(path: str | Path) -> Bundle:
     """
     directory = _directory(path)
     bundle = _open(directory)
-    if directory.parent != SHIPPED or not user_bundle(directory.stem).exists():
-        return bundle
     extended = user_bundle(directory.stem)
+    if directory.parent != SHIPPED or not os.path.exists(extended):  # or it may not be looked for
+        return bundle
     try:
         found = _open(extended)
         origin, ours = found.manifest.provenance, f"ssdiff-trt {version('ssdiff-trt')},"
@@ -150,7 +151,7 @@ def _weights(precision: str) -> str:
 
 def _open(directory: Path) -> Bundle:
     file = directory / MANIFEST
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise BundleError(
             f"{directory} is not a bundle: there is no {MANIFEST} in it; give a directory written "
             f"by ssdiff-export, or the name of a shipped bundle: {', '.join(shipped())}."

@@ -1,9 +1,11 @@
-"""Errors for GDAL's warnings about creation options, and for write failures it does not report."""
+"""Errors for GDAL's warnings about creation options, for write failures it does not report, and for
+servers that do not answer."""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +21,22 @@ from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
 
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""Exceptions that rasterio raises when GDAL fails; some are not subclasses of RasterioError."""
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
+"""Exceptions that rasterio raises when GDAL fails, some not subclasses of RasterioError, and for a
+name that is not UTF-8."""
 
+
+# Of itself GDAL waits without end for a server that is silent. In the environment these hold for
+# every thread, and leave a user's own values as they are.
+for _name, _seconds in {
+    "GDAL_HTTP_CONNECTTIMEOUT": 30,
+    "GDAL_HTTP_TIMEOUT": 300,  # of one request, usually for a few blocks
+    "GDAL_HTTP_LOW_SPEED_TIME": 30,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,  # bytes per second
+    "GDAL_HTTP_MAX_RETRY": 2,
+    "GDAL_HTTP_RETRY_DELAY": 1,
+}.items():
+    os.environ.setdefault(_name, str(_seconds))
 
 _SMALLEST_OVERVIEW = 256  # pixels along the longer side; a smaller one is of no use
 

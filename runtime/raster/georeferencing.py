@@ -15,6 +15,7 @@ from rasterio.transform import GCPTransformer, RPCTransformer
 from rasterio.warp import transform as transform_points
 
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS
 from ssdiff_trt.runtime.raster.image import name_of
 from ssdiff_trt.runtime.raster.placement import Points, from_corners
@@ -129,7 +130,7 @@ class _Ground:
             heights = np.full_like(row, self._height)
             x, y = self._model.xy(row, col, zs=heights, offset="ul")
         else:
-            x, y = self._transform * (col, row)
+            x, y = product(self._transform, (col, row))
         return np.asarray(x), np.asarray(y)
 
     def pixels(self, x: Coordinates, y: Coordinates) -> Coordinates:
@@ -140,7 +141,7 @@ class _Ground:
             heights = np.full_like(x, self._height)
             rows, cols = self._model.rowcol(x, y, zs=heights, op=float)
             return np.stack([np.asarray(rows), np.asarray(cols)])
-        col, row = ~self._transform * (x, y)
+        col, row = product(~self._transform, (x, y))
         return np.stack([row, col])
 
 

@@ -22,6 +22,7 @@ from rasterio.windows import Window
 from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import behind_link, check_target, scratch_folder
 from ssdiff_trt.runtime.options import OutputOptions
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
 from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import (
@@ -193,6 +194,12 @@ class RasterOutput:
             raise OutputError(
                 f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
             )
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise OutputError(
+                f"The name {path} is not UTF-8, as GDAL expects; give another `output`."
+            ) from error
         self._scene, self._driver = scene, options.driver
         self._options = {key.upper(): value for key, value in options.creation_options.items()}
         if odd := sorted(key for key in self._options if key.lower() in _NO_OPTIONS):
@@ -340,7 +347,8 @@ class RasterOutput:
         }
         georeferenced = not scene.pan.transform.is_identity
         if georeferenced:
-            profile["transform"] = scene.pan.transform * Affine.translation(cols.start, rows.start)
+            moved = Affine.translation(cols.start, rows.start)
+            profile["transform"] = product(scene.pan.transform, moved)
         with strict_options(self._driver):
             file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
         file.colorinterp = colours(scene.ms, scene.output_bands)

@@ -12,6 +12,7 @@ product of either company, no tiles in JPEG 2000 or NITF, and no DIMAP of versio
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -134,19 +135,19 @@ def read_product(path: str | Path) -> Product:
 
 def _described(path: Path) -> Iterator[Entry]:
     """The files that describe the images of a product."""
-    if path.is_dir():
+    if os.path.isdir(path):
         yield from filter(_describes, _files(path))
-    elif path.suffix.lower() == ".zip" and path.is_file():
+    elif path.suffix.lower() == ".zip" and os.path.isfile(path):
         try:
             yield from filter(_describes, _files(zipfile.Path(path)))
         except zipfile.BadZipFile as error:
             raise InputError(f"{path.name} is not a ZIP ({error}); get it again.") from error
-    elif re.fullmatch(r"VOL_.*\.XML", path.name, re.IGNORECASE) and path.is_file():
+    elif re.fullmatch(r"VOL_.*\.XML", path.name, re.IGNORECASE) and os.path.isfile(path):
         links = (path.parent / link.get("href", "") for link in _parse(path).iter("COMPONENT_PATH"))
         yield from (link for link in links if _describes(link) and link.is_file())
-    elif path.suffix.lower() == ".til" and path.is_file():
+    elif path.suffix.lower() == ".til" and os.path.isfile(path):
         yield from _beside(path, ".imd")
-    elif _describes(path) and path.is_file():
+    elif _describes(path) and os.path.isfile(path):
         yield path
 
 

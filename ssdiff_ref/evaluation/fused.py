@@ -13,6 +13,7 @@ from rasterio.io import DatasetReader
 from ssdiff_ref.protocol.datasets import sensor_scale
 from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.georeferencing import crs_name
 from ssdiff_trt.runtime.raster.image import (
     Bands,
@@ -132,10 +133,12 @@ def _check_grid(image: DatasetReader, reference: DatasetReader) -> None:
             f"{image.name} is in {crs_name(image.crs)}, expected {crs_name(reference.crs)} as "
             f"{reference.name}; warp it to that grid."
         )
-    to_reference = ~reference.transform * image.transform
+    to_reference = product(~reference.transform, image.transform)
     corners = ((0, 0), (image.width, 0), (0, image.height), (image.width, image.height))
     shift = max(
-        abs(a - b) for corner in corners for a, b in zip(to_reference * corner, corner, strict=True)
+        abs(a - b)
+        for corner in corners
+        for a, b in zip(product(to_reference, corner), corner, strict=True)
     )
     if shift > ON_GRID:
         raise InputError(

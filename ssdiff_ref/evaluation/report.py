@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ssdiff_ref.evaluation.judging import Evaluation, Resolution, Scores
 from ssdiff_trt.runtime.files import atomic_write
-from ssdiff_trt.runtime.progress import plain_console
+from ssdiff_trt.runtime.progress import tell
 
 RESOLUTIONS: tuple[Resolution, ...] = ("reduced", "full")
 _LOWER_IS_BETTER = (
@@ -51,21 +51,19 @@ _TABLES: tuple[tuple[str, Resolution, tuple[str, ...]], ...] = (
         ("D_rho", "detail", "period 4", "overshoot"),
     ),
 )
-_WIDTH = 80
 
 
 def print_tables(evaluation: Evaluation) -> None:
     """Print mean scores on standard output, with standard deviations for several scenes."""
-    console = plain_console(width=_WIDTH)
     for title, resolution, metrics in _TABLES:
         if mean := evaluation.mean(resolution):
-            console.print(_table(title, metrics, mean, evaluation.std(resolution)))
+            tell(_table(title, metrics, mean, evaluation.std(resolution)))
     deviation_note = (
         f" Mean ± standard deviation of {evaluation.scenes} scenes."
         if evaluation.scenes > 1
         else ""
     )
-    console.print(
+    tell(
         "* is best: the lowest SAM (degrees), ERGAS, D_lambda, D_s, D_rho, and RMSE of consistency "
         "with MS (in the unit of MS); the highest of the others (PSNR in dB). Of power at a period "
         f"of 4 pixels and overshoot, 1 and 0 are best.{deviation_note}"
@@ -135,7 +133,10 @@ def _null_for_non_finite(content: Any) -> Any:
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """Write every score of every scene, one per line: scene, resolution, method, metric, value."""
-    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
+    with (
+        atomic_write(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("scene", "resolution", "method", "metric", "value"))
         for resolution in RESOLUTIONS:

@@ -14,6 +14,7 @@ from ssdiff_ref.network.fmim import FMIMForm
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_trt.runtime.backends.protocol import Device
 from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.cpus import choose_threads
 from ssdiff_trt.runtime.options import Precision, PrecisionChoice
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import Schedule, sample
@@ -32,7 +33,7 @@ class TorchBackend:
         attention: form of attention, likewise. Both defaults are the paper's definitions.
         compiled: whether to use ``torch.compile``.
         batch: tiles per batch; 1 by default.
-        threads: CPU threads; PyTorch's default if None.
+        threads: CPU threads; see :func:`ssdiff_trt.runtime.cpus.choose_threads`.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class TorchBackend:
         threads: int | None = None,
     ) -> None:
         if threads:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(choose_threads(threads))
         self.batch, self.precision = batch or 1, precision
         self.device: Device = "gpu" if torch.cuda.is_available() else "cpu"
         self._torch_device = "cuda" if self.device == "gpu" else "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def open_arrays(
             sensor's.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} is not a file; check the path.")
     stacks = _open_mat(path) if path.suffix.lower() == ".mat" else _open_h5(path)
     _check_shapes(path, stacks.shapes)

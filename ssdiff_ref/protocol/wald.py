@@ -25,6 +25,7 @@ from ssdiff_trt.runtime.files import check_target, scratch_folder
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
 from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete
@@ -156,7 +157,7 @@ def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
         )
     grid = _ms_grid(scene, whole.rows.start, whole.cols.start)
     half = PROTOCOL_POSITION - GROUND_POSITION
-    coarse_grid = grid * Affine.translation(half, half) * Affine.scale(RATIO)
+    coarse_grid = product(grid, Affine.translation(half, half), Affine.scale(RATIO))
     order = list(scene.file_order)
     pan_bands, of_ms = [scene.pan_band], (scene.ms, scene.ms_holes, scene.output_bands)
     return [
@@ -169,19 +170,19 @@ def _degrade(scene: Scene, sensor: Sensor) -> list[_Layer]:
 def _ms_grid(scene: Scene, row: int, col: int) -> Affine:
     """Transform of MS starting at a row and column of PAN, in the CRS of PAN."""
     down, right = (position - GROUND_POSITION for position in scene.position)
-    corner = scene.pan.transform * Affine.translation(col + right, row + down)
+    corner = product(scene.pan.transform, Affine.translation(col + right, row + down))
     if scene.ms_transform is None:
         # Without georeferencing the unit is pixels of PAN: the transform still has to state the
         # half-pixel offset between the reduced grids.
-        return corner * Affine.scale(RATIO)
-    ms_col, ms_row = ~scene.ms_transform * (corner * (0, 0))
-    return scene.ms_transform * Affine.translation(round(ms_col), round(ms_row))
+        return product(corner, Affine.scale(RATIO))
+    ms_col, ms_row = product(~scene.ms_transform, corner, (0, 0))
+    return product(scene.ms_transform, Affine.translation(round(ms_col), round(ms_row)))
 
 
 def _check_folder(folder: Path, sources: Sequence[str | Path], overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a directory; give another `output`.")
-    if folder.is_dir():
+    if os.path.isdir(folder):
         inputs = every_file(*sources)
         for name in FILES:
             check_target(folder / name, inputs, overwrite)

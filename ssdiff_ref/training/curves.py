@@ -12,7 +12,7 @@ PICTURE = "curves.png"
 
 
 def _columns(path: Path) -> dict[str, list[float]]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ from ssdiff_ref.training.widening import widen
 from ssdiff_trt.runtime.arguments import above_zero, positive
 from ssdiff_trt.runtime.bundle.store import shipped
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.files import check_target
+from ssdiff_trt.runtime.files import check_parent, check_target
 from ssdiff_trt.runtime.progress import Progress
 
 _VALIDATION_SEED = 20_240_411
@@ -138,8 +139,9 @@ def _run(
     net = _initial_network(settings, folder, progress)
     images = unpack(Path(packed)) if packed else read_sources(settings.sources, folder)
     images += make_scenes(settings.sources, settings.bands, settings.seed)
-    if target.exists() and not target.is_dir():
+    if os.path.exists(target) and not target.is_dir():
         raise InputError(f"{target} is a file, expected a folder; give another `output`.")
+    check_parent(target / "any")
     target.mkdir(parents=True, exist_ok=True)
     generator = Generator()
     pairs = _pair_source(settings, images, folder, False, generator, torch_device)

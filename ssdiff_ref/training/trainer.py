@@ -272,7 +272,7 @@ class Trainer:
 
 def _append(path: Path, fields: tuple[str, ...], row: tuple[float, ...]) -> None:
     new = not path.exists()
-    with path.open("a", newline="") as file:
+    with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         if new:
             writer.writerow(fields)

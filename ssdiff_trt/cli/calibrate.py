@@ -21,7 +21,7 @@ from ssdiff_trt.cli.options import (
     verbosity_options,
     write_json,
 )
-from ssdiff_trt.cli.process import limit_threads
+from ssdiff_trt.cli.process import limit_threads, process
 from ssdiff_trt.runtime.options import ExecutionOptions, SamplingOptions
 from ssdiff_trt.runtime.sensors import SENSORS
 
@@ -125,4 +125,5 @@ def sensitivity_command(
 
 def main() -> None:
     """Entry point."""
-    run(cli, "ssdiff-calibrate")
+    with process():
+        run(cli, "ssdiff-calibrate")

@@ -23,7 +23,7 @@ from ssdiff_trt.cli.options import (
     weights_key_option,
     write_json,
 )
-from ssdiff_trt.cli.process import limit_threads
+from ssdiff_trt.cli.process import limit_threads, process
 from ssdiff_trt.runtime.options import ExecutionOptions, SamplingOptions
 from ssdiff_trt.runtime.sensors import SENSORS
 
@@ -124,4 +124,5 @@ def cli(
 
 def main() -> None:
     """Entry point."""
-    run(cli, "ssdiff-export")
+    with process():
+        run(cli, "ssdiff-export")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ssdiff_trt.runtime.bundle.measured import Parity, Quantisation
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.parity.verification import Verification
-from ssdiff_trt.runtime.progress import plain_console
+from ssdiff_trt.runtime.progress import tell
 
 
 def describe(bundle: Bundle) -> None:
@@ -43,42 +42,41 @@ def describe(bundle: Bundle) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
-    console = plain_console()
-    console.print(table)
+    tell(table)
     graphs = Table("graph", "precision", "form", "opset", box=box.SIMPLE_HEAD)
     for graph in manifest.graphs:
         graphs.add_row(graph.file, graph.precision, graph.form, str(graph.opset))
-    console.print(graphs)
+    tell(graphs)
     for lowering in manifest.lowering:
-        console.print(
+        tell(
             f"In {lowering.precision} the largest magnitude on real tiles is "
             f"{lowering.largest:.4g} ({lowering.where}); in fp32 stay:"
         )
         for line in lowering.kept:
-            console.print(f"  {line}")
+            tell(f"  {line}")
     if manifest.quantisation:
-        print_quantisation(manifest.quantisation, console)
+        print_quantisation(manifest.quantisation)
     for parity in manifest.parity:
-        print_parity(parity, console)
+        print_parity(parity)
 
 
-def print_quantisation(quantisation: Quantisation, console: Console) -> None:
+def print_quantisation(quantisation: Quantisation) -> None:
     """Print which layers are in INT8, how they were calibrated, and the quality they reach."""
     steps = ", ".join(map(str, quantisation.timesteps))
     verdict, budget = quantisation.verdict, quantisation.budget
-    console.print(
+    tell(
         f"\nINT8 is calibrated on {quantisation.tiles} tiles of "
         f"{'; '.join(quantisation.sources)} at t = {steps} ({quantisation.method}). "
         f"In int8: {', '.join(quantisation.groups)}; left out for the budget: "
         f"{', '.join(quantisation.excluded) or 'nothing'}."
     )
-    console.print(
+    tell(
         f"On {counted(verdict.tiles, 'tile')} held out: {verdict}; allowed: "
         f"{budget.loss:.1%} of ERGAS and SAM, {budget.psnr:g} dB."
     )
 
 
-def print_parity(parity: Parity, console: Console) -> None:
+def print_parity(parity: Parity) -> None:
     """Print the deviation from the reference at every step, and the PSNR of the final image."""
     limits = parity.limits
     measure = "rmse" if limits.max is limits.rounding is None else "max"
@@ -88,7 +86,7 @@ def print_parity(parity: Parity, console: Console) -> None:
     if limits.rounding is not None:
         allowed.append(f"{limits.rounding:g} times that of the reference in fp32")
     allowed += [f"{limits.psnr:g} dB at the end"] if limits.psnr is not None else []
-    console.print(
+    tell(
         f"\nParity of {parity.precision} with {parity.reference}: {measure_name} deviation of each "
         f"step's image, as a fraction of full scale; allowed: {', '.join(allowed)}."
     )
@@ -105,14 +103,13 @@ def print_parity(parity: Parity, console: Console) -> None:
             cells = (f"{value:.1e}".replace("e-0", "e-") for value in deviations)
             table.add_row(f"t = {step.t}", *cells)
         table.add_row("PSNR, dB", *(f"{value.psnr:.0f}" for value in rows[-1].values()))
-        console.print(f"\nOn {trajectory.inputs} tiles:", table, sep="\n")
+        tell(f"\nOn {trajectory.inputs} tiles:", table)
 
 
 def print_verification(verification: Verification) -> None:
     """Print the result of a verification on standard output."""
-    console = plain_console()
-    console.print(f"{verification.bundle}: {verification.backend}")
-    print_parity(verification.parity, console)
+    tell(f"{verification.bundle}: {verification.backend}")
+    print_parity(verification.parity)
     for fault in verification.faults:
-        console.print(f"FAILED: {fault}")
-    console.print("passed" if verification.passed else "failed")
+        tell(f"FAILED: {fault}")
+    tell("passed" if verification.passed else "failed")

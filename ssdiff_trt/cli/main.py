@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -62,10 +61,10 @@ def read_defaults(program: str) -> Any:
         InputError: if the file cannot be read.
     """
     path = config_file()
+    if not os.path.exists(path):  # or it may not be looked for
+        return {}
     try:
         text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):
-        return {}
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(f"The configuration {path} cannot be read ({reason}).") from error
@@ -136,14 +135,11 @@ def run(command: click.Command, program: str) -> NoReturn:
     errors keep their traceback.
     """
     warnings.showwarning = _show_warning
-    for name in ("SIGTERM", "SIGHUP"):  # clean up as after Ctrl-C
-        if number := getattr(signal, name, None):
-            signal.signal(number, lambda received, frame: sys.exit(128 + received))
     try:
         defaults = defaults_of(command, read_defaults(program), program)
         status = command.main(prog_name=program, standalone_mode=False, default_map=defaults)
         sys.exit(status if isinstance(status, int) else 0)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         print("Interrupted; no unfinished output is left.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -123,7 +123,7 @@ def share(ctx: click.Context, param: click.Parameter, value: str) -> float:
         ) from None
 
 
-class BundleName(click.ParamType[str]):
+class BundleName(click.types.StringParamType):
     """A bundle: a directory, or the name of a shipped one. Completion offers both."""
 
     name = "bundle"
@@ -317,7 +317,7 @@ def write_json(text: str, target: str | None) -> None:
     if target is None:
         return
     if target == "-":
-        click.echo(text)
+        click.echo(text.encode())  # JSON is UTF-8, whatever the terminal takes
         return
     from pathlib import Path
 

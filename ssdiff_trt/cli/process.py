@@ -4,13 +4,65 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
-from ssdiff_trt.runtime.arguments import positive
+from ssdiff_trt.runtime.cpus import choose_threads
+from ssdiff_trt.runtime.progress import keep_streams
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of mallopt(3)
 _LARGE = 1 << 20
 """Bytes from which on memory goes back to the system when it is freed."""
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextmanager
+def process() -> Iterator[None]:
+    """The surroundings of a command: streams that may be lost, and signals that end it once.
+
+    A signal ends the command like an exception, so that unfinished files are removed. Those that
+    follow are ignored, or they would interrupt that.
+    """
+    product = keep_streams()
+    known = [number for name in _SIGNALS if (number := getattr(signal, name, None))]
+    # nohup ignores SIGHUP, a shell SIGINT in what it runs in the background.
+    ending = [number for number in known if signal.getsignal(number) != signal.SIG_IGN]
+
+    def handle(handler: Any) -> None:
+        for number in ending:
+            signal.signal(number, handler)
+
+    def end(received: int, frame: FrameType | None) -> None:
+        handle(lambda *_: None)  # SIG_IGN makes Python complain of one that has arrived already
+        if received == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + received)
+
+    def lost(exception: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in a destructor: the next signal has to do."""
+        if isinstance(exception.exc_value, KeyboardInterrupt | SystemExit):
+            handle(end)
+        else:
+            sys.__unraisablehook__(exception)
+
+    sys.unraisablehook = lost
+    handle(end)
+    try:
+        yield
+    finally:
+        handle(lambda *_: None)
+        handle(signal.SIG_IGN)  # which lasts until the interpreter is gone
+        sys.stdout.flush()
+        if product and product.error and not isinstance(product.error, BrokenPipeError):
+            print(
+                f"Error: Standard output cannot be written to ({product.error.strerror}).",
+                file=sys.stderr,
+            )
+            sys.exit(2)
 
 
 def share_cores_and_memory() -> None:
@@ -31,6 +83,4 @@ def share_cores_and_memory() -> None:
 
 def limit_threads(threads: int | None) -> None:
     """Let PyTorch and ONNX Runtime take so many threads, before they are imported."""
-    if threads is not None:
-        positive("threads", threads)
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(choose_threads(threads))

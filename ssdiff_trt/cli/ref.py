@@ -23,6 +23,7 @@ from ssdiff_trt.cli.options import (
     verbosity_options,
     write_json,
 )
+from ssdiff_trt.cli.process import process
 from ssdiff_trt.cli.train import COMMANDS
 from ssdiff_trt.runtime.options import ExecutionOptions, PairOptions, ReadOptions
 from ssdiff_trt.runtime.sensors import SENSORS
@@ -176,4 +177,5 @@ for command in COMMANDS:
 
 def main() -> None:
     """Entry point."""
-    run(cli, "ssdiff-ref")
+    with process():
+        run(cli, "ssdiff-ref")

@@ -27,7 +27,7 @@ from ssdiff_trt.cli.options import (
     watts,
     write_json,
 )
-from ssdiff_trt.cli.process import share_cores_and_memory
+from ssdiff_trt.cli.process import process, share_cores_and_memory
 from ssdiff_trt.runtime.options import BACKENDS, EXECUTION, PRECISIONS, ExecutionOptions
 
 REFERENCE = "ssdiff_ref.network.backend:open_torch"
@@ -283,4 +283,5 @@ def info_command(bundle: str | None, json: str | None, overwrite: bool) -> None:
 def main() -> None:
     """Entry point."""
     share_cores_and_memory()
-    run(cli, "ssdiff-trt")
+    with process():
+        run(cli, "ssdiff-trt")

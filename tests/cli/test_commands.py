@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 import rasterio
@@ -78,20 +79,107 @@ def test_mistakes_get_one_sentence_and_status_2(make_pair, tmp_path, words, sent
     assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM], 143),
+        # until the process is gone: during clean-up, and while the interpreter ends
+        ([signal.SIGINT] * 1000, 130),
+        ([signal.SIGINT, signal.SIGTERM] * 500, 130),
+    ],
+)
 def test_interruption_leaves_nothing(make_pair, tmp_path, sent, status):
-    pan, ms = make_pair(800, 800)
+    pan, ms = make_pair(400, 400)
     code = "from ssdiff_trt.cli.trt import main; main()"
     words = [sys.executable, "-c", code, "run", pan, ms, "-o", "out.tif"]
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if line.startswith("Tiles:"):
                 break
-        process.send_signal(sent)
-        rest = process.stderr.read()
+        for number in sent:
+            process.send_signal(number)  # does nothing once the process has ended
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.001)
+        rest = [line for line in process.stderr.read().splitlines() if line]
         assert process.wait(timeout=60) == status
-    assert ("Interrupted; no unfinished output is left." in rest) == (sent == signal.SIGINT)
+    rest = [line for line in rest if not line.startswith("Tiles:")]
+    assert rest == ["Interrupted; no unfinished output is left."] * (status == 130)
     assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
+
+
+def test_characters_that_an_encoding_lacks_are_escaped_and_json_is_utf8():
+    code = (
+        "from ssdiff_trt.runtime.progress import keep_streams; keep_streams()\n"
+        "from ssdiff_trt.cli.options import write_json\n"
+        r"""print('\xb1 \udcff', flush=True); write_json('["\xfc"]', '-')"""
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    words = [sys.executable, "-X", "utf8=0", "-c", code]
+    done = subprocess.run(words, env=environment, capture_output=True)
+    assert done.stdout == b'\\xb1 \\udcff\n["\xc3\xbc"]\n', done.stderr
+
+
+def test_what_nohup_ignores_stays_ignored(tmp_path):
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from ssdiff_trt.cli.process import process\n"
+        "with process(): signal.raise_signal(signal.SIGHUP); print('goes on')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+
+
+def test_an_interruption_that_python_drops_can_be_repeated():
+    code = (
+        "import signal\nfrom ssdiff_trt.cli.process import process\n"
+        "class Dropping:\n    def __del__(self): signal.raise_signal(signal.SIGINT)\n"
+        "with process():\n    Dropping(); print('goes on', flush=True)\n"
+        "    try: signal.raise_signal(signal.SIGINT)\n"
+        "    except KeyboardInterrupt: print('ends')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\nends\n", "")
+
+
+FULL = ">/dev/full"
+
+
+@pytest.mark.parametrize(
+    ("words", "streams", "status", "message"),
+    [
+        ("info generic4", "| head -1", 0, ""),
+        ("info generic4", "| true", 0, ""),
+        ("info generic4", ">&-", 0, ""),
+        ("info generic4", FULL, 2, "Error: Standard output cannot be written to (No space"),
+        (
+            "info generic4 --json -",
+            FULL,
+            2,
+            "Error: Standard output cannot be written to (No space",
+        ),
+        ("info generic4 --json -", "| true", 0, ""),
+        ("info nothing", "2>&-", 2, ""),
+        ("info nothing", f"2{FULL}", 2, ""),
+        ("info nothing", "2>&1 | true", 2, ""),
+        ("info generic4", "<&- >&- 2>&-", 0, ""),
+        ("run pan.tif ms.tif -o o.tif --steps 1", "2>&1 | true", 0, ""),
+        ("run pan.tif ms.tif -o o.tif --steps 1", f"2{FULL}", 0, ""),
+        ("run pan.tif ms.tif -o o.tif --steps 1", "<&- >&- 2>&-", 0, ""),
+        ("run pan.tif ms.tif -o o.tif --steps 1 --json -", "| true", 0, ""),
+    ],
+)
+def test_lost_streams_end_no_command(make_pair, tmp_path, words, streams, status, message):
+    make_pair(64, 64)
+    command = f"{sys.executable} -c 'from ssdiff_trt.cli.trt import main; main()' {words}"
+    line = f"{{ {command}; echo $? > status; }} {streams}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert int((tmp_path / "status").read_text()) == status
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == bool(message) or "run" in words
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert (tmp_path / "o.tif").exists() == ("o.tif" in words)
 
 
 def test_info_tells_a_person_and_a_program(bundle4):
@@ -104,13 +192,15 @@ def test_info_tells_a_person_and_a_program(bundle4):
         bundle4.sha256,
     ):
         assert text in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    described = f"trained on   {bundle4.manifest.provenance.training_data}"
+    assert described in done.stdout.splitlines()  # whole, as this is no terminal
     assert call("info").stdout == "generic4\ngeneric8\n"
     done = call("info", bundle4.path, "--json", "-")
     assert json.loads(done.stdout)["model"]["bands"] == 4
 
 
 def test_export_is_refused_before_it_begins(tmp_path):
+    pytest.importorskip("torch")
     weights = tmp_path / "w.pt"
     weights.write_bytes(b"nothing")
     begin = time.monotonic()

@@ -107,7 +107,8 @@ def test_nothing_is_overwritten_unasked(tmp_path, golden_mat, option):
     assert path.stat().st_size > 100
 
 
-def test_the_table_fits_a_terminal_and_marks_the_best(golden_mat, capsys):
+def test_the_table_fits_a_terminal_and_marks_the_best(golden_mat, become_terminal, capsys):
+    become_terminal()
     found = evaluate([golden_mat], sensor="wv3", methods=["EXP", "GSA", "MTF-GLP-HPM-R"])
     print_tables(found)
     lines = capsys.readouterr().out.splitlines()

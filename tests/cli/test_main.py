@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from importlib import import_module
 
 import click
@@ -45,6 +46,7 @@ def type_in(capsys, monkeypatch, tmp_path):
     def type_in(line):
         program, *words = shlex.split(line)
         monkeypatch.setattr("sys.argv", [program, *words])
+        sys.stderr.reconfigure(errors="backslashreplace")  # as that of Python is
         with pytest.raises(SystemExit) as ended:
             run(command_of(program), program)
         captured = capsys.readouterr()
@@ -137,6 +139,66 @@ def test_a_file_of_garbage_is_one_line_and_leaves_nothing(type_in, tmp_path, nam
     assert err.startswith("Error: ")
     assert err.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == set(files)
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "abc", "1.5"])
+@pytest.mark.parametrize(
+    "name",
+    [name for name, command in commands() if any(p.name == "threads" for p in command.params)],
+)
+def test_a_wrong_number_of_threads_is_one_line(type_in, make_pair, name, threads):
+    if not name.startswith("ssdiff-ref train"):
+        make_pair()
+    status, out, err = type_in(f"{name} {VALID[name]} --threads {threads}")
+    assert (status, out) == (2, "")
+    assert "threads" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("odd", ["n" * 300, "n\udcff"], ids=["too long", "not UTF-8"])
+@pytest.mark.parametrize("name", OF_FILES)
+def test_a_name_that_no_file_can_have_is_one_line(type_in, make_pair, tmp_path, name, odd):
+    make_pair()
+    words = VALID[name].split()
+    for index, word in enumerate(words):
+        if not word.endswith((".tif", ".toml", ".pt", ".npz")):
+            continue
+        line = " ".join([*words[:index], f"{odd}{word}", *words[index + 1 :]])
+        status, out, err = type_in(f"{name} {line}")
+        assert (status, out, err.count("\n")) == (2, "", 1), line
+    assert {path.name for path in tmp_path.iterdir()} == {"pan.tif", "ms.tif"}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HOME": None},
+        {"HOME": ""},
+        {"HOME": "/nonexistent"},
+        {"HOME": "/dev/null"},
+        {"HOME": "n" * 300},
+        {"XDG_CACHE_HOME": "here", "XDG_CONFIG_HOME": "here"},
+        {"SSDIFF_CACHE": "/dev/null"},
+        {"SSDIFF_CACHE": "pan.tif"},
+        {"SSDIFF_CACHE": "n" * 300, "SSDIFF_CONFIG": "n" * 300},
+    ],
+)
+def test_no_home_and_no_cache_are_needed(type_in, make_pair, monkeypatch, tmp_path, variables):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    make_pair(32, 32)
+    (tmp_path / "here/ssdiff-trt").mkdir(parents=True)
+    (tmp_path / "here/ssdiff-trt/config.toml").write_text("not read, as XDG paths are absolute")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("SSDIFF_CONFIG", "SSDIFF_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    status, out, err = type_in("ssdiff-trt info generic4")
+    assert (status, "blue, green, red, nir" in out, err) == (0, True, "")
+    status, _, err = type_in("ssdiff-trt run pan.tif ms.tif -o out.tif --steps 1 --shift none")
+    assert (status, "out.tif: 32 x 32" in err) == (0, True)
 
 
 def test_no_command_names_a_flag_of_the_library(type_in, make_pair):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from ssdiff_trt.runtime import files
 from ssdiff_trt.runtime.errors import OutputError
-from ssdiff_trt.runtime.files import atomic_write, replace_folder
+from ssdiff_trt.runtime.files import (
+    atomic_write,
+    check_parent,
+    check_target,
+    make_cache,
+    replace_folder,
+)
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -106,3 +114,27 @@ def test_a_folder_whose_place_cannot_be_taken_stays(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         replace_folder(new, old)
     assert (old / "old").exists()
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ä" * 127, "n\udcff.json"])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path, name):
+    """The temporary name beside it is not longer."""
+    check_target(tmp_path / name, (), overwrite=False)
+    with atomic_write(tmp_path / name) as unfinished:
+        unfinished.write_text("all of it")
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("path", ["a" * 256, "ä" * 128, f"{'a' * 300}/b", f"new/{'a' * 300}/b"])
+def test_a_longer_name_is_refused(tmp_path, path):
+    for check in (check_parent, lambda path: check_target(path, (), overwrite=False)):
+        with pytest.raises(OutputError, match=r"(expected 255 at most|File name too long)"):
+            check(tmp_path / path)
+
+
+@pytest.mark.parametrize("folder", ["file", "file/engines", "/proc", "/proc/engines", "n" * 300])
+def test_a_cache_that_cannot_be_written_to_is_told_with_the_way_out(tmp_path, folder):
+    """/proc stands for what is read-only, as the tests may run as root."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot be written to .* set SSDIFF_CACHE to a folder"):
+        make_cache(tmp_path / Path(folder))

@@ -1,4 +1,4 @@
-"""What is shown on a terminal: names as they are, and work of any size."""
+"""What commands print: names as they are, work of any size, tables on terminals and in pipes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from ssdiff_ref.evaluation.report import print_tables as print_scores
 from ssdiff_trt.cli.info import describe
 from ssdiff_trt.runtime.benchmark.results import read_benchmark
 from ssdiff_trt.runtime.benchmark.tables import print_tables as print_benchmark
-from ssdiff_trt.runtime.progress import Bar, Lines, plain_console
+from ssdiff_trt.runtime.progress import Bar, Lines, tell
 from ssdiff_trt.runtime.raster.radiometry import Scale
 from ssdiff_trt.runtime.sensors import SENSORS
 
 BENCH_BEFORE = Path(__file__).parents[2] / "docs" / "bench-before.json"
+LONG = "many words " * 30 + "x" * 200
 MARKUP = ["[red]x[/red]", "[/]", ":red_circle:"]
 
 
@@ -26,7 +27,7 @@ MARKUP = ["[red]x[/red]", "[/]", ":red_circle:"]
 def test_a_console_shows_names_as_they_are(capsys, name):
     table = Table(name, title=f"title {name}")
     table.add_row(f"cell {name}")
-    plain_console(width=60).print(f"line {name}", table)
+    tell(f"line {name}", table)
     printed = capsys.readouterr().out
     for place in ("line", "title", "cell"):
         assert f"{place} {name}" in printed
@@ -77,3 +78,24 @@ def test_work_of_no_pieces_is_shown(capsys):
         lines.advance(0)
         lines.advance(1)
     assert "Nothing: 1/1" in capsys.readouterr().err
+
+
+def lines(capsys):
+    table = Table("name", "value", title=LONG)
+    table.add_row("a", LONG)
+    tell(table, f"[x] {LONG}")
+    return capsys.readouterr().out.splitlines()
+
+
+def test_output_that_is_piped_is_neither_wrapped_nor_cut(capsys):
+    printed = lines(capsys)
+    assert printed[0] == LONG
+    assert sum(LONG in line for line in printed) == 3
+    assert printed[-1] == f"[x] {LONG}"
+    assert not [line for line in printed if line.endswith(" ")]
+
+
+def test_output_on_a_terminal_fits_it(become_terminal, capsys):
+    become_terminal()
+    printed = lines(capsys)
+    assert max(map(len, printed)) == 80

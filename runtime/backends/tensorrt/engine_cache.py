@@ -23,8 +23,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
-from ssdiff_trt.runtime.errors import BackendError
-from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.files import atomic_write, make_cache
 from ssdiff_trt.runtime.progress import Progress
 
 
@@ -90,10 +89,7 @@ class EngineCache:
         """
         if engine := self.find(key, progress):
             return engine
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BackendError(f"{self.folder} cannot be written to ({error.strerror}).") from error
+        make_cache(self.folder)
         with _locked(self.folder / f"{key.digest}.lock", progress):
             if engine := self.find(key, progress):  # another process has built it meanwhile
                 return engine
@@ -115,7 +111,7 @@ class EngineCache:
         with atomic_write(self.folder / f"{key.digest}.engine") as path:
             path.write_bytes(engine)
         with atomic_write(self.folder / f"{key.digest}.json") as path:
-            path.write_text(record.model_dump_json(indent=1) + "\n")
+            path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     def _reason(self, key: EngineKey) -> str:
         """Message about a build, with the differences from the most similar cached engine."""

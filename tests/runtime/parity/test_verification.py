@@ -58,7 +58,6 @@ def test_the_command_exits_with_0_if_the_verification_passes(low4):
     done = call("verify", "generic4", "--precision", "fp32", "--backend", "onnxruntime")
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("passed")
-    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

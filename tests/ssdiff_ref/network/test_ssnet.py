@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -198,3 +201,16 @@ def test_file_that_is_not_a_checkpoint_is_rejected(tmp_path, suffix):
 def test_released_names_are_unique():
     names = [n for n in SSNet(4).state_dict() if not n.endswith("num_batches_tracked")]
     assert len({released_name(name) for name in names}) == len(names)
+
+
+def test_pytorch_takes_no_more_threads_than_the_process_may_use():
+    """Of itself it counts the CPUs of the host."""
+    program = (
+        "import os, torch; torch.set_num_threads(64); os.sched_getaffinity = lambda _: {0, 1, 2}\n"
+        "import ssdiff_ref.network; print(torch.get_num_threads())"
+    )
+    environment = {name: v for name, v in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert 1 <= int(done.stdout) <= 3, done.stderr
