@@ -66,7 +66,7 @@ def test_the_run_command_has_every_option_with_its_default_and_text():
         ("SamplingOptions", {"steps": 1, "timesteps": [5]}, None, "Both `steps` and `timesteps`"),
         ("ExecutionOptions", {"batch": 0}, "batch", "0 does not work; give a number of 1 or more"),
         ("ExecutionOptions", {"threads": 2**31}, "threads", "2147483648 does not work"),
-        ("ExecutionOptions", {"threads": "many"}, "threads", "many does not work"),
+        ("ExecutionOptions", {"threads": "many"}, "threads", "'many' does not work"),
         ("ExecutionOptions", {"threads": 1.5}, "threads", "1.5 does not work"),
         ("ExecutionOptions", {"device": -1}, "device", "There is no GPU -1"),
         ("ExecutionOptions", {"backend": "cuda"}, "backend", "The backend 'cuda' is unknown"),
