@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 import numpy as np
 import rasterio
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.raster.affine import product
@@ -28,7 +28,7 @@ SIZES = (2500, 5000, 10000, 20000)
 BANDS = (4, 8)
 DOCUMENTED_LIMIT = 700
 """Documented limit in MB, for the largest of ``SIZES`` with 4 bands."""
-GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
+GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_700_000)
 RUN = r"""
 import re, sys
 from pathlib import Path

@@ -29,6 +29,7 @@ from ssdiff_trt.cli.ref import cli
 from ssdiff_trt.export.adaptation import adapt
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.radiometry import Scale
 from ssdiff_trt.runtime.sensors import SENSORS
 from tests.support.progress import RecordingProgress
@@ -46,7 +47,7 @@ def pair(tmp_path_factory):
     ms = bicubic_quarter(scene).clip(1, 2047)
     pan = scene.mean(axis=0, keepdims=True).clip(1, 2047)
     write_raster(folder / "pan.tif", pan.astype(np.uint16), PAN_GRID)
-    grid = PAN_GRID * PAN_GRID.scale(4)
+    grid = product(PAN_GRID, PAN_GRID.scale(4))
     write_raster(folder / "ms.tif", ms.astype(np.uint16), grid)
     return folder / "pan.tif", folder / "ms.tif"
 
@@ -135,7 +136,7 @@ def test_a_scene_that_is_too_small_is_refused(tmp_path):
     image = np.full((1, 256, 256), 500, np.uint16)
     write_raster(tmp_path / "pan.tif", image, PAN_GRID)
     small = np.full((4, 64, 64), 500, np.uint16)
-    write_raster(tmp_path / "ms.tif", small, PAN_GRID * PAN_GRID.scale(4))
+    write_raster(tmp_path / "ms.tif", small, product(PAN_GRID, PAN_GRID.scale(4)))
     with pytest.raises(SSDiffError, match=r"has 4 blocks of 32 x 32 pixels .* expected 7 or more"):
         adapt_weights(tmp_path / "pan.tif", tmp_path / "ms.tif", tmp_path / "w.safetensors")
 

@@ -13,6 +13,7 @@ from rasterio.transform import Affine
 
 from ssdiff_ref.classical.fusion import fuse
 from ssdiff_trt import Pansharpener, SSDiffError
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.output import convert
 from tests.support.backends import StandIn
 from tests.support.imagery import make_bundle
@@ -45,7 +46,7 @@ def test_output_of_a_part_lies_where_the_part_lies(make_pair, run):
     result = run(pair)
     with rasterio.open(result.output) as file:
         assert (file.height, file.width) == (152, 172)
-        assert file.transform == PAN_GRID * Affine.translation(20, 8)
+        assert file.transform == product(PAN_GRID, Affine.translation(20, 8))
     expected = interpolated(read_raster(pair[1]))[:, :152, :172]
     # The last tiles mirror PAN and not MS, so all but the far edges agree.
     np.testing.assert_allclose(
@@ -97,7 +98,9 @@ def test_a_ratio_of_nearly_4_is_a_position_for_each_tile(make_pair, run, ratio):
         pan={"pixels": np.ones((1, 1700, 260), np.uint16)},
         ms={
             "pixels": np.stack([ground(*starts)] * 4).astype(np.float32),
-            "transform": PAN_GRID * Affine.translation(first[1], first[0]) * Affine.scale(ratio),
+            "transform": product(
+                PAN_GRID, Affine.translation(first[1], first[0]), Affine.scale(ratio)
+            ),
         },
     )
     result = run(pair, dtype="float32", shift="none")
@@ -264,7 +267,7 @@ def test_nothing_valid_at_all_still_gives_a_file(make_pair, run):
 
 
 def test_a_turned_ms_image_leaves_its_corners_without_data(make_pair, run):
-    turned = PAN_GRID * Affine.rotation(10) * Affine.scale(4)
+    turned = product(PAN_GRID, Affine.rotation(10), Affine.scale(4))
     result = run(make_pair(ms={"transform": turned}))
     assert result.plan.source.resampled
     with rasterio.open(result.output) as file:
@@ -370,12 +373,12 @@ def test_a_shift_of_more_than_an_ms_pixel_moves_the_extent(make_pair, run, tmp_p
     moved = read_raster(result.output)
     assert moved.shape == (4, 160, 184) == (4, *result.plan.size)
     with rasterio.open(result.output) as file:
-        assert file.transform == PAN_GRID * Affine.translation(8, 0)
+        assert file.transform == product(PAN_GRID, Affine.translation(8, 0))
     fuse(pan, ms, tmp_path / "fused.tif", method="EXP", shift=(0, 12))
     with rasterio.open(tmp_path / "fused.tif") as file:
-        assert file.transform == PAN_GRID * Affine.translation(8, 0)
+        assert file.transform == product(PAN_GRID, Affine.translation(8, 0))
         assert np.abs(file.read().astype(int) - moved).max() <= 1
-    placed = PAN_GRID * Affine.translation(12, 0) * Affine.scale(4)
+    placed = product(PAN_GRID, Affine.translation(12, 0), Affine.scale(4))
     expected = read_raster(run(make_pair(ms={"transform": placed}), name="e.tif").output)
     np.testing.assert_array_equal(moved[..., 4:], expected)
     arrays = read_raster(pan)[0], read_raster(ms)
@@ -394,7 +397,7 @@ def any_rpc(line, sample):
 @pytest.mark.parametrize("driver", ["GTiff", "COG"])
 @pytest.mark.parametrize("transform", [PAN_GRID, None])
 def test_rpcs_of_pan_are_carried(make_pair, run, transform, driver):
-    grid = transform and transform * Affine.scale(4)
+    grid = transform and product(transform, Affine.scale(4))
     pan, ms = make_pair(pan={"transform": transform}, ms={"transform": grid})
     with rasterio.open(pan, "r+") as file:
         file.rpcs = any_rpc(70, 90)
@@ -406,7 +409,7 @@ def test_rpcs_of_pan_are_carried(make_pair, run, transform, driver):
 
 
 def test_rpcs_move_with_the_extent(make_pair, run):
-    inside = PAN_GRID * Affine.translation(16, 8) * Affine.scale(4)
+    inside = product(PAN_GRID, Affine.translation(16, 8), Affine.scale(4))
     pan, ms = make_pair(ms={"transform": inside})
     with rasterio.open(pan, "r+") as file:
         file.rpcs = any_rpc(70, 90)

@@ -6,6 +6,7 @@ import numpy as np
 from rasterio.transform import Affine
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from ssdiff_trt.runtime.raster.affine import product
 from tests.support.imagery import texture, write_raster
 from tests.support.rasters import PAN_GRID
 
@@ -46,7 +47,7 @@ def displaced(shift, height=96, width=96, *, weights=WEIGHTS, gain=0.3, noise=0.
 
 def write_displaced(folder, shift, height=64, width=72, ms_grid=None, **details):
     pan, ms = (np.rint(image).astype("uint16") for image in displaced(shift, height, width))
-    grid = PAN_GRID * Affine.scale(4) if ms_grid is None else ms_grid
+    grid = product(PAN_GRID, Affine.scale(4)) if ms_grid is None else ms_grid
     return (
         write_raster(folder / "pan.tif", pan, PAN_GRID, **details),
         write_raster(folder / "ms.tif", ms, grid, **details),

@@ -15,6 +15,7 @@ from ssdiff_trt.runtime.bundle.manifest import (
     SensorScale,
 )
 from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.raster.affine import product
 
 UTM = "EPSG:32631"
 GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_700_000)
@@ -58,7 +59,7 @@ def write_pair(folder, pan, ms, grid=GRID, **profile):
     """Write ``pan.tif`` and ``ms.tif`` on aligned grids."""
     return (
         write_raster(folder / "pan.tif", pan, grid, **profile),
-        write_raster(folder / "ms.tif", ms, grid * Affine.scale(4), **profile),
+        write_raster(folder / "ms.tif", ms, product(grid, Affine.scale(4)), **profile),
     )
 
 

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 
 from ssdiff_trt.runtime.interpolator import HALO, interpolate_with_halo
+from ssdiff_trt.runtime.raster.affine import product
 
 UTM = "EPSG:32631"
 
 
-PAN_GRID = from_origin(500_000, 5_700_000, 0.5, 0.5)
+PAN_GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_700_000)
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sentinel2"
@@ -73,7 +74,7 @@ class PairMaker:
         pan_parts = {"pixels": smooth((1, height, width), seed=1), "transform": PAN_GRID}
         ms_parts = {
             "pixels": smooth((bands, height // 4, width // 4), seed=2),
-            "transform": PAN_GRID * Affine.scale(4),
+            "transform": product(PAN_GRID, Affine.scale(4)),
         }
         return (
             write_raster(self.directory / "pan.tif", **pan_parts | (pan or {})),

@@ -8,7 +8,7 @@ import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject
 from rasterio.warp import transform as transform_points
 from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates
@@ -18,6 +18,7 @@ from ssdiff_ref.protocol.datasets import open_pair
 from ssdiff_ref.protocol.wald import simulate
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.options import PairOptions, ReadOptions
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import PAN_GRID, UTM, read_raster, smooth, write_raster
@@ -148,14 +149,14 @@ def test_gcps_place_ms(tmp_path, row, col):
 
 def test_models_that_differ_by_more_than_a_shift_warp(tmp_path):
     """Lines of PAN and MS run apart by a turn of two degrees."""
-    turn = Affine.translation(20, 30) * Affine.rotation(2) * Affine.scale(4)
+    turn = product(Affine.translation(20, 30), Affine.rotation(2), Affine.scale(4))
     points, crs = gcps(1, 0, 0)
     moved = []
     for point in points:
-        col, row = ~turn * (point.col, point.row)
+        col, row = product(~turn, (point.col, point.row))
         moved.append(GroundControlPoint(row, col, point.x, point.y))
     rows, cols = centres((60, 60))
-    x, y = turn * (cols, rows)
+    x, y = product(turn, (cols, rows))
     values = np.stack([pan_waves(y, x).reshape(60, 60)] * 4).astype(np.float32)
     pan = bare(tmp_path, "pan.tif", smooth((1, 320, 320)), gcps=(points, crs))
     ms = bare(tmp_path, "ms.tif", values, gcps=(moved, crs))
@@ -257,17 +258,17 @@ def test_turned_images_give_the_pixels_of_those_that_are_not(
     """Turns of MS under PAN by indexing; a turned PAN turns the result."""
     offset = Affine.translation(0.3, -0.45)  # of MS on PAN, in pixels of MS
     pan, ms = smooth((1, 160, 192), seed=1), smooth((4, 40, 48), seed=2)
-    of_pan, of_ms = PAN_GRID, MS_GRID * offset
+    of_pan, of_ms = PAN_GRID, product(MS_GRID, offset)
     plain = run(
         make_pair(pan={"pixels": pan}, ms={"pixels": ms, "transform": of_ms}),
         name="plain.tif",
         shift="none",
     )
     if who == "ms":
-        ms, of_ms = native(ms), of_ms * turn
+        ms, of_ms = native(ms), product(of_ms, turn)
     else:
         large = Affine(turn.a, turn.b, 4 * turn.c, turn.d, turn.e, 4 * turn.f)
-        pan, of_pan = native(pan), of_pan * large
+        pan, of_pan = native(pan), product(of_pan, large)
     pair = make_pair(
         pan={"pixels": np.ascontiguousarray(pan), "transform": of_pan},
         ms={"pixels": np.ascontiguousarray(ms), "transform": of_ms},
@@ -278,7 +279,7 @@ def test_turned_images_give_the_pixels_of_those_that_are_not(
     if who == "pan":  # on PAN's grid: put it back on that of the other
         with rasterio.open(result.output) as file, rasterio.open(plain.output) as known:
             rows, cols = centres(known.shape)
-            at = ~file.transform * known.transform * (cols, rows)
+            at = product(~file.transform, known.transform, (cols, rows))
             col, row = (np.floor(axis).astype(int) for axis in at)
         assert np.abs(turned[:, row, col].reshape(expected.shape).astype(int) - expected).max() <= 1
     else:
@@ -289,7 +290,10 @@ def test_simulation_of_turned_ms_states_where_it_lies(make_pair, tmp_path):
     ms = smooth((4, 60, 80), seed=2)
     plain = make_pair(240, 320, ms={"pixels": ms})
     simulate(*plain, output=tmp_path / "plain", sensor="ge1")
-    turned = {"pixels": ms[:, ::-1].copy(), "transform": MS_GRID * Affine(1, 0, 0, 0, -1, 60)}
+    turned = {
+        "pixels": ms[:, ::-1].copy(),
+        "transform": product(MS_GRID, Affine(1, 0, 0, 0, -1, 60)),
+    }
     simulate(*make_pair(240, 320, ms=turned), output=tmp_path / "turned", sensor="ge1")
     for name in ("pan.tif", "ms.tif", "reference.tif"):
         with (
@@ -315,12 +319,12 @@ def test_a_warp_keeps_more_detail_than_gdals_cubic(make_pair):
     side = 120
     truth = sharp_field(side=4 * side + 160)
     blurred = gaussian_filter(truth, 4 * np.sqrt(2 * np.log(1 / 0.3)) / np.pi)
-    turn = Affine.translation(30.6, 9.7) * Affine.rotation(4) * Affine.scale(4)
+    turn = product(Affine.translation(30.6, 9.7), Affine.rotation(4), Affine.scale(4))
     rows, cols = centres((100, 100))
-    x, y = turn * (cols, rows)
+    x, y = product(turn, (cols, rows))
     ms = map_coordinates(blurred, [y - 0.5, x - 0.5], order=5).reshape(100, 100)
     ms = np.stack([ms] * 4).astype(np.float32)
-    grid = PAN_GRID * turn
+    grid = product(PAN_GRID, turn)
     with Scene(*make_pair(600, 600, ms={"pixels": ms, "transform": grid})) as scene:
         part = scene.read(scene.rows, scene.cols).ms_under()
         start = (scene.rows.start, scene.cols.start)
@@ -331,7 +335,9 @@ def test_a_warp_keeps_more_detail_than_gdals_cubic(make_pair):
     assert part.inner_valid[inside].all()
     error = np.sqrt(np.mean((part.inner[0][inside] - wanted) ** 2))
     cubic = np.zeros(part.inner.shape[1:], np.float32)
-    on_grid = PAN_GRID * Affine.translation(offsets[1] - 1.5, offsets[0] - 1.5) * Affine.scale(4)
+    on_grid = product(
+        PAN_GRID, Affine.translation(offsets[1] - 1.5, offsets[0] - 1.5), Affine.scale(4)
+    )
     reproject(
         ms[0],
         cubic,
@@ -346,7 +352,9 @@ def test_a_warp_keeps_more_detail_than_gdals_cubic(make_pair):
 
 @pytest.mark.parametrize("begin", [(0, 0), (5, 10), (-3, 7), (13, 2)])
 def test_the_output_begins_where_warped_ms_does(make_pair, begin):
-    ms = {"transform": PAN_GRID * Affine.translation(begin[1], begin[0]) * Affine.scale(4.06)}
+    ms = {
+        "transform": product(PAN_GRID, Affine.translation(begin[1], begin[0]), Affine.scale(4.06))
+    }
     with Scene(*make_pair(320, 320, ms={**ms, "pixels": smooth((4, 60, 60))})) as scene:
         assert scene.resampled
         assert tuple(axis.start for axis in scene.output) == tuple(max(b, 0) for b in begin)
@@ -357,13 +365,13 @@ def test_the_output_begins_where_warped_ms_does(make_pair, begin):
 
 
 def lonlat(west, north, size):
-    return {"crs": WGS84, "transform": from_origin(west, north, size, size)}
+    return {"crs": WGS84, "transform": Affine(size, 0, west, 0, -size, north)}
 
 
 def on_ground(grid, shape, crs):
     """What an image shows: waves of longitude and latitude, whose pixels have any name."""
     rows, cols = centres(shape)
-    x, y = grid * (cols, rows)
+    x, y = product(grid, (cols, rows))
     lon, lat = (x, y) if crs == WGS84 else transform_points(crs, WGS84, x, y)
     east = (np.asarray(lon) - 180 + 540) % 360 - 180  # degrees from the antimeridian
     return waves(east, np.asarray(lat) - 52, 4e-5).reshape(shape)
@@ -375,8 +383,11 @@ def across_180(crs, shape, degrees):
         return lonlat(180 - shape[1] * degrees / 2, 52 + shape[0] * degrees / 2, degrees)
     x, y = transform_points(WGS84, crs, [179.9998, 179.9999, 179.9998], [52, 52, 52.0001])
     wide, high = (np.hypot(x[i] - x[0], y[i] - y[0]) * degrees / 1e-4 for i in (1, 2))
-    grid = Affine.translation(x[0], y[0]) * Affine.scale(wide, -high)
-    return {"crs": crs, "transform": grid * Affine.translation(-shape[1] / 2, -shape[0] / 2)}
+    grid = product(Affine.translation(x[0], y[0]), Affine.scale(wide, -high))
+    return {
+        "crs": crs,
+        "transform": product(grid, Affine.translation(-shape[1] / 2, -shape[0] / 2)),
+    }
 
 
 @pytest.mark.parametrize(
@@ -411,7 +422,7 @@ def test_scenes_lie_across_180_degrees(tmp_path, pan, ms):
     )
 
     def expected(rows, cols):
-        x, y = pan["transform"] * (cols, rows)
+        x, y = product(pan["transform"], (cols, rows))
         lon, lat = (x, y) if pan["crs"] == WGS84 else transform_points(pan["crs"], WGS84, x, y)
         east = (np.asarray(lon) - 180 + 540) % 360 - 180
         return waves(east, np.asarray(lat) - 52, 4e-5)

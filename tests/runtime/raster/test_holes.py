@@ -17,13 +17,14 @@ from ssdiff_trt.runtime.arrays import ArrayPair
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import HALO
 from ssdiff_trt.runtime.options import OutputOptions, ReadOptions
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.output import RasterOutput, count_clipped, encode, holds
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import PAN_GRID, read_raster, smooth, write_raster
 from tests.support.scenes import MS_GRID
 
-TURNED = PAN_GRID * Affine.rotation(3) * Affine.translation(-4, -4) * Affine.scale(4)
+TURNED = product(PAN_GRID, Affine.rotation(3), Affine.translation(-4, -4), Affine.scale(4))
 SIZE = (60, 70)
 VALID = np.ones(SIZE, bool)
 VALID[10:20, 20:30] = False
@@ -86,9 +87,9 @@ def read(pair, **options):
                 (scene.rows.start, scene.cols.start), scene.position, strict=True
             )
         )
-        grid = scene.pan.transform * Affine.translation(col, row)
+        grid = product(scene.pan.transform, Affine.translation(col, row))
     inner = np.s_[..., HALO:-HALO, HALO:-HALO]
-    return pixels.ms[inner], pixels.ms_valid[inner], grid * Affine.scale(4)
+    return pixels.ms[inner], pixels.ms_valid[inner], product(grid, Affine.scale(4))
 
 
 def warped(known, grid, shape):

@@ -11,6 +11,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.products import read_product
 from tests.support.backends import StandIn
 from tests.support.progress import RecordingProgress
@@ -33,7 +34,7 @@ def tiles(pixels, grid, folder, stem):
             top, left = row * size[0], col * size[1]
             part = pixels[:, top : top + size[0], left : left + size[1]]
             name = f"{stem}_R{row + 1}C{col + 1}.TIF"
-            write_raster(folder / name, part, grid * Affine.translation(left, top))
+            write_raster(folder / name, part, product(grid, Affine.translation(left, top)))
             written.append((name, row, col, top, left, *part.shape[1:]))
     return written
 

@@ -14,6 +14,7 @@ from ssdiff_trt.cli.messages import print_plan
 from ssdiff_trt.cli.trt import cli
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.registration import Shift, measure_arrays, measure_source
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.backends import StandIn
@@ -85,7 +86,7 @@ def test_nodata_does_not_count(tmp_path):
     pan[:, 250:] = 0
     paths = (
         write_raster(tmp_path / "pan.tif", pan),
-        write_raster(tmp_path / "ms.tif", ms, PAN_GRID * Affine.scale(4)),
+        write_raster(tmp_path / "ms.tif", ms, product(PAN_GRID, Affine.scale(4))),
     )
     with Scene(*paths, ReadOptions(nodata=0)) as scene:
         found = measure_source(scene)
@@ -105,7 +106,7 @@ def test_what_the_georeferencing_says_is_not_part_of_it(tmp_path, said, expected
     pan, ms = displaced((true[0] % 4, true[1] % 4), 80, 80)
     whole = [int(value // 4) for value in true]
     pan = np.roll(pan, (4 * whole[0], 4 * whole[1]), (0, 1))
-    grid = PAN_GRID * Affine.translation(said[1], said[0]) * Affine.scale(4)
+    grid = product(PAN_GRID, Affine.translation(said[1], said[0]), Affine.scale(4))
     paths = write_raster(tmp_path / "pan.tif", pan), write_raster(tmp_path / "ms.tif", ms, grid)
     with Scene(*paths) as scene:
         found = measure_source(scene)
@@ -237,7 +238,7 @@ def test_pairs_that_show_different_things_are_left_as_they_are(make_pair, run):
 
 def test_what_is_warped_is_moved_too(tmp_path, run):
     """A ratio that is a little off, so that MS is warped; its ground is 1.2 pixels further."""
-    grid = PAN_GRID * Affine.scale(4 * 1.004)
+    grid = product(PAN_GRID, Affine.scale(4 * 1.004))
     still = run(
         write_displaced(tmp_path, (0, 0), ms_grid=grid), name="s.tif", dtype="float32", shift="none"
     )

@@ -7,12 +7,13 @@ import pytest
 import rasterio
 import rasterio.shutil
 from rasterio.enums import ColorInterp
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 from rasterio.warp import transform as transform_points
 
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import HALO
 from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.rasters import PAN_GRID, UTM, smooth
 from tests.support.scenes import MS_GRID, REFUSALS, holes, shifted
@@ -71,10 +72,10 @@ def test_extents_that_differ(make_pair, pan_size, ms_size, output, georeferenced
 
 
 def test_a_ratio_that_drifts_by_a_little_is_a_shift_and_by_more_is_warped(make_pair):
-    almost = PAN_GRID * Affine.scale(4.0025)
+    almost = product(PAN_GRID, Affine.scale(4.0025))
     with Scene(*make_pair(ms={"transform": almost})) as scene:
         assert not scene.resampled
-    more = PAN_GRID * Affine.scale(4.05)
+    more = product(PAN_GRID, Affine.scale(4.05))
     with Scene(*make_pair(ms={"transform": more})) as scene:
         assert scene.resampled
         assert scene.position == (1.5, 1.5)
@@ -91,7 +92,7 @@ def test_ms_in_another_projection_lands_where_it_belongs(make_pair):
         UTM, "EPSG:4326", [499_990, 500_110], [5_699_905, 5_700_010]
     )
     size = 2.0 / 70_000, 2.0 / 111_000  # about 2 m there
-    grid = from_origin(west, north, *size)
+    grid = Affine(size[0], 0, west, 0, -size[1], north)
     height, width = int((north - south) / size[1]), int((east - west) / size[0])
     rows, cols = np.mgrid[0:height, 0:width]
     x, y = transform_points(
@@ -113,12 +114,12 @@ def test_ms_in_another_projection_lands_where_it_belongs(make_pair):
     inner = np.s_[HALO:-HALO, HALO:-HALO]
     assert pixels.ms_valid[inner].all()
     row, col = np.mgrid[0:40, 0:48]
-    x, y = PAN_GRID * (4 * col + 2, 4 * row + 2)
+    x, y = product(PAN_GRID, (4 * col + 2, 4 * row + 2))
     np.testing.assert_allclose(pixels.ms[0][inner], ground(x, y), atol=3)
 
 
 def test_a_warped_image_reads_the_same_in_parts(make_pair):
-    turned = MS_GRID * Affine.rotation(3) * Affine.translation(-4, -4)
+    turned = product(MS_GRID, Affine.rotation(3), Affine.translation(-4, -4))
     with Scene(*make_pair(ms={"pixels": smooth((4, 60, 70)), "transform": turned})) as scene:
         assert scene.resampled
         rows, cols = scene.rows, scene.cols

@@ -13,6 +13,7 @@ from ssdiff_ref.classical.fusion import fuse
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import interpolate
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.sensors import SENSORS
 from tests.support.dlpan import golden_arrays
 from tests.support.imagery import GRID, pair, write_pair, write_raster
@@ -26,7 +27,7 @@ def read(path):
 
 def protocol_pair(folder, pan, ms):
     """Rasters in the protocol's geometry: MS is offset by half a PAN pixel."""
-    shifted = GRID * Affine.translation(0.5, 0.5) * Affine.scale(4)
+    shifted = product(GRID, Affine.translation(0.5, 0.5), Affine.scale(4))
     return write_raster(folder / "pan.tif", pan), write_raster(folder / "ms.tif", ms, shifted)
 
 
@@ -58,10 +59,10 @@ def test_exp_is_aligned_with_ms(tmp_path):
 def test_output_has_the_grid_and_metadata_of_a_run(tmp_path, monkeypatch):
     pan, ms = pair(0, 4, 48, 40)
     ms[:, :5] = 0
-    inside = GRID * Affine.translation(5, 3)
+    inside = product(GRID, Affine.translation(5, 3))
     inputs = (
         write_raster(tmp_path / "pan.tif", pan[3:, 5:-2], inside, nodata=0),
-        write_raster(tmp_path / "ms.tif", ms, GRID * Affine.scale(4), nodata=0),
+        write_raster(tmp_path / "ms.tif", ms, product(GRID, Affine.scale(4)), nodata=0),
     )
     monkeypatch.chdir(tmp_path)
     output = fuse(*inputs, method="Gsa", sensor="qb")
@@ -155,7 +156,7 @@ def ground_pair(folder, seed=0, offset=(0.0, 0.0)):
     grid = np.meshgrid(*places, indexing="ij")
     ms = np.stack([ndimage.map_coordinates(band, grid, order=5) for band in blurred])
     inside = np.s_[..., 64:256, 64:256]
-    placed = GRID * Affine.translation(offset[1], offset[0]) * Affine.scale(4)
+    placed = product(GRID, Affine.translation(offset[1], offset[0]), Affine.scale(4))
     inputs = (
         write_raster(folder / "pan.tif", pan[inside].astype("float32")),
         write_raster(folder / "ms.tif", ms.astype("float32"), placed),
@@ -174,7 +175,7 @@ def test_detail_is_where_ms_lies_and_edges_are_as_good_as_the_inside(tmp_path, m
     fused, _ = read(fuse(*inputs, tmp_path / "f.tif", method=method))
     lms, _ = read(fuse(*inputs, tmp_path / "e.tif", method="EXP"))
     with rasterio.open(tmp_path / "f.tif") as file:
-        left, top = (round(place) for place in ~GRID * file.transform * (0, 0))
+        left, top = (round(place) for place in product(~GRID, file.transform, (0, 0)))
     truth = truth[:, top : top + fused.shape[1], left : left + fused.shape[2]]
     inner = np.s_[:, 24:-24, 24:-24]
     assert rms((fused - truth)[inner]) < 0.45 * rms((lms - truth)[inner])

@@ -10,6 +10,7 @@ from scipy.io import savemat
 
 from ssdiff_ref.evaluation.evaluate import evaluate
 from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.raster.affine import product
 from tests.support.imagery import GRID, pair, write_pair, write_raster
 
 
@@ -138,7 +139,7 @@ def test_incomparable_fused_rasters_are_rejected(tmp_path, monkeypatch, change, 
     write_raster("truth.tif", image)
     write_raster("small.tif", image[:, :80, :80])
     write_raster("few.tif", image[:3])
-    write_raster("off.tif", image, GRID * Affine.translation(0.5, 0))
+    write_raster("off.tif", image, product(GRID, Affine.translation(0.5, 0)))
     write_raster("other_crs.tif", image, crs="EPSG:32632")
     write_raster("empty.tif", image * 0, nodata=0)
     arguments = {"inputs": ["truth.tif"], "sensor": "qb", "reference": "truth.tif", **change}

@@ -11,6 +11,7 @@ from ssdiff_ref.protocol.simulation import degrade
 from ssdiff_ref.protocol.wald import simulate
 from ssdiff_ref.quality.filters import REACH, bicubic_quarter
 from ssdiff_trt.runtime.errors import SSDiffError, SSDiffWarning
+from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import SENSORS
 from tests.support.dlpan import golden_arrays
@@ -68,10 +69,10 @@ def test_half_pixel_offset_is_written_without_georeferencing_too(tmp_path):
 def test_reduced_pan_and_reference_are_on_the_grid_of_ms(tmp_path, rasters):
     folder = simulate(*rasters, tmp_path / "out")
     for name in ("pan", "reference"):
-        assert read(folder / f"{name}.tif")[2].almost_equals(GRID * Affine.scale(4), 1e-9)
+        assert read(folder / f"{name}.tif")[2].almost_equals(product(GRID, Affine.scale(4)), 1e-9)
     # Pixel 0 of the reduced MS is centred on pixel 2 of the original MS.
-    centre = read(folder / "ms.tif")[2] * (0.5, 0.5)
-    assert centre == pytest.approx(GRID * Affine.scale(4) * (2.5, 2.5))
+    centre = product(read(folder / "ms.tif")[2], (0.5, 0.5))
+    assert centre == pytest.approx(product(GRID, Affine.scale(4), (2.5, 2.5)))
 
 
 def test_pan_is_resampled_to_the_grid_of_ms_when_that_is_offset(tmp_path):
@@ -80,13 +81,13 @@ def test_pan_is_resampled_to_the_grid_of_ms_when_that_is_offset(tmp_path):
     ms = write_raster(
         tmp_path / "ms.tif",
         texture(0, 4, 48, 40).astype("float32"),
-        GRID * Affine.translation(0.25, 0.5) * Affine.scale(4),
+        product(GRID, Affine.translation(0.25, 0.5), Affine.scale(4)),
     )
     folder = simulate(pan, ms, tmp_path / "out")
     values, _, transform, _ = read(folder / "pan.tif")
     height, width = values.shape[1:]
     col, row = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    pan_col, pan_row = ~GRID * (transform * (col, row))
+    pan_col, pan_row = product(~GRID, product(transform, (col, row)))
     expected = 100 + 3 * (pan_row - 0.5) + pan_col - 0.5
     inner = np.s_[2:-2, 2:-2]  # mirroring distorts the ramp at the edges
     np.testing.assert_allclose(values[0][inner], expected[inner], rtol=1e-6)
@@ -103,15 +104,15 @@ def test_bicubic_is_centred_at_position():
 def test_output_covers_whole_ms_pixels_inside_both_rasters(tmp_path):
     pan, ms = pair(0, 4, 48, 40)
     inputs = (
-        write_raster(tmp_path / "pan.tif", pan[3:, 5:-2], GRID * Affine.translation(5, 3)),
-        write_raster(tmp_path / "ms.tif", ms, GRID * Affine.scale(4)),
+        write_raster(tmp_path / "pan.tif", pan[3:, 5:-2], product(GRID, Affine.translation(5, 3))),
+        write_raster(tmp_path / "ms.tif", ms, product(GRID, Affine.scale(4))),
     )
     with Scene(*inputs) as scene:
         assert scene.whole == (range(1, 189), range(3, 151))
     folder = simulate(*inputs, tmp_path / "out")
     reference, _, transform, _ = read(folder / "reference.tif")
     np.testing.assert_array_equal(reference, ms[:, 1:45, 2:38])
-    assert transform.almost_equals(GRID * Affine.translation(8, 4) * Affine.scale(4), 1e-9)
+    assert transform.almost_equals(product(GRID, Affine.translation(8, 4), Affine.scale(4)), 1e-9)
 
 
 def test_pixels_that_nodata_was_filtered_into_are_nodata(tmp_path):
@@ -205,7 +206,7 @@ def test_unusable_input_is_rejected_without_output(tmp_path, sizes, options, mes
 def test_warped_ms_keeps_its_nodata(tmp_path):
     pan, ms = pair(0, 4, 64, 64)
     ms[:, 20:40, 20:40] = 0
-    turned = GRID * Affine.rotation(2, (128, 128)) * Affine.scale(4)
+    turned = product(GRID, Affine.rotation(2, (128, 128)), Affine.scale(4))
     inputs = (
         write_raster(tmp_path / "pan.tif", pan),
         write_raster(tmp_path / "ms.tif", ms, turned, nodata=0),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from rasterio.transform import from_origin
+from rasterio.transform import Affine
 from torch import Generator
 
 from ssdiff_ref.training.config import Source
@@ -88,7 +88,7 @@ def test_rasters_on_different_grids_and_pan_are_stacked_to_one_image(tmp_path):
             crs="EPSG:32631",
             height=len(values),
             width=len(values),
-            transform=from_origin(0, 160, size, size),
+            transform=Affine(size, 0, 0, 0, -size, 160),
         ) as file:
             file.write(values, 1)
     source = Source(name="s", files=("a.tif", "b.tif"), stack=True, pan="pan.tif")
