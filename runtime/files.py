@@ -13,6 +13,10 @@ from pathlib import Path
 
 from ssdiff_trt.runtime.errors import OutputError
 
+_LONGEST = 255
+"""Bytes of the longest name of a file or folder, on all common file systems."""
+_SHOWN = 40
+"""Characters of a file's name in that of its temporary folder."""
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _WEB_PAGE = re.compile(
     rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|body|\?xml|!--)", re.IGNORECASE
@@ -38,12 +42,6 @@ def not_fetched(path: Path) -> str | None:
     if _WEB_PAGE.match(head):
         return "is a web page, not the file itself; fetch the file again, from its own address"
     return None
-
-
-_LONGEST = 255
-"""Bytes of the longest name of a file or folder, on all common file systems."""
-_SHOWN = 40
-"""Characters of a file's name in that of its temporary folder."""
 
 
 def check_parent(path: Path) -> None:
