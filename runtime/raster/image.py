@@ -125,7 +125,7 @@ def _stacked(files: BandFiles, role: str) -> str:
         with open_raster(file, role) as image:
             own = _virtual(image)
             own_grid = tostring(own) + image.dtypes[0].encode()
-            stack, grid = stack or own, grid or own_grid
+            stack, grid = own if stack is None else stack, grid or own_grid
             if image.count != 1 or own_grid != grid:
                 raise InputError(
                     f"{name_of(file)} has {image.count} bands, {image.width} x {image.height} "
