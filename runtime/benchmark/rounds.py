@@ -52,6 +52,7 @@ _IDLE_CHECK = 1.0
 """Seconds over which the load of other programs is measured before the benchmark starts."""
 Answer = TypeVar("Answer", bound=BaseModel)
 Key = TypeVar("Key", bound=Hashable)
+_WORKER = Job.__module__
 
 
 def bench(
@@ -294,8 +295,10 @@ def _run_job(job: Job, answer_type: type[Answer]) -> Answer:
         SSDiffError: if the job was refused or its process was killed.
     """
     job = job.model_copy(update={"started": time.monotonic()})
+    # Of itself -c imports from the working directory first, where anything may lie.
+    code = f"import sys; sys.path = {sys.path}; from {_WORKER} import main; main()"
     completed = subprocess.run(
-        [sys.executable, "-c", "from ssdiff_trt.runtime.benchmark.worker import main; main()"],
+        [sys.executable, "-c", code],
         input=job.model_dump_json(),
         stdout=subprocess.PIPE,
         encoding="utf-8",
