@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,7 @@ def collect(
     megabytes: float = 64,
     seed: int = 0,
     picture: bool = True,
+    trust_engines: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
     **pair: Unpack[PairArguments],
@@ -95,6 +97,7 @@ def collect(
         megabytes: largest size of the samples, MB; there are fewer tiles if they do not fit.
         seed: seed of the noise, and of the selection of candidate tiles in large scenes.
         picture: whether to draw the chosen tiles beside the output.
+        trust_engines: whether to load TensorRT engines, native code, that the bundle lists.
         overwrite: whether to replace existing files.
         progress: receives progress updates.
         pair: fields of :class:`ssdiff_trt.runtime.options.PairOptions`, for all pairs.
@@ -124,6 +127,7 @@ def collect(
         check_target(path, sources, overwrite)
     if picture:
         require_matplotlib()
+    opener = partial(open_backend, "auto", precision="fp32", trust_engines=trust_engines)
     collector: _Collector | None = None
     pairs = list(zip(rasters[::2], rasters[1::2], strict=True))
     for index, (pan, ms) in enumerate(pairs):
@@ -143,7 +147,7 @@ def collect(
                 schedule = choose_schedule(
                     taken.bundle, SamplingOptions(timesteps=timesteps, sampler=sampler)
                 )
-                collector = _Collector(taken.bundle, schedule, sensor, seed, progress)
+                collector = _Collector(taken.bundle, schedule, sensor, seed, progress, opener)
             left = len(pairs) - index  # pairs that share what is still to be found
             collector.take(
                 taken.source,
@@ -214,12 +218,13 @@ class _Collector:
         sensor: str | None,
         seed: int,
         progress: Progress,
+        opener: Callable[..., Backend],
     ) -> None:
         manifest = bundle.manifest
         self.bundle, self._schedule, self._seed = bundle, schedule, seed
         self._sensor: Sensor = fit_sensor(sensor or manifest.sensor.name, manifest.model.bands)
         self._tile, self._progress = manifest.model.tile, progress
-        self._backend: Backend = open_backend("auto", bundle, precision="fp32", progress=progress)
+        self._backend = opener(bundle, progress=progress)
         self._random = np.random.default_rng(seed)
         self._candidates: list[Tiles] = []
         self._valid: list[float] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from ssdiff_trt.runtime.bundle.manifest import (
 )
 from ssdiff_trt.runtime.bundle.measured import Budget, Lowering
 from ssdiff_trt.runtime.bundle.store import (
+    ENGINES,
     MANIFEST,
     Bundle,
     is_bundle,
@@ -38,7 +40,13 @@ from ssdiff_trt.runtime.bundle.store import (
     strange_files,
 )
 from ssdiff_trt.runtime.errors import InputError, counted
-from ssdiff_trt.runtime.files import behind_link, check_parent, replace_folder, scratch_folder
+from ssdiff_trt.runtime.files import (
+    atomic_write,
+    behind_link,
+    check_parent,
+    replace_folder,
+    scratch_folder,
+)
 from ssdiff_trt.runtime.options import Precision, Sampler
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import AUTHORS_TIMESTEPS, Schedule, make_schedule
@@ -188,11 +196,36 @@ def export_bundle(
             update={"parity": parity, "lowering": lowering, "judged": judge(written)}
         )
         _report_judgement(manifest, progress)
-        (directory / MANIFEST).write_text(
-            manifest.model_dump_json(indent=1) + "\n", encoding="utf-8"
-        )
+        _write_manifest(manifest, directory)
         replace_folder(directory, place)
     return open_bundle(output)
+
+
+def _write_manifest(manifest: Manifest, directory: Path) -> None:
+    with atomic_write(directory / MANIFEST) as unfinished:
+        unfinished.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def add_engine(bundle: Bundle, name: str, engine: bytes) -> Bundle:
+    """Add a TensorRT engine to a bundle, and its sha256 to the manifest.
+
+    Args:
+        bundle: bundle that the engine was built from.
+        name: file name of the engine; see
+            :func:`ssdiff_trt.runtime.backends.tensorrt.engine_cache.engine_file`.
+        engine: serialised engine.
+
+    Returns:
+        The bundle, opened again.
+
+    Raises:
+        OutputError: if the bundle cannot be written to.
+    """
+    with atomic_write(bundle.path / ENGINES / name) as unfinished:
+        unfinished.write_bytes(engine)
+    engines = bundle.manifest.engines | {name: hashlib.sha256(engine).hexdigest()}
+    _write_manifest(bundle.manifest.model_copy(update={"engines": engines}), bundle.path)
+    return open_bundle(bundle.path)
 
 
 def _without(graphs: Sequence[Graph], bundle: Bundle) -> Manifest:

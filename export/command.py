@@ -9,7 +9,7 @@ from typing import Any
 
 from ssdiff_ref.network.checkpoint import weights_file
 from ssdiff_trt.calibration.samples import read_about
-from ssdiff_trt.export.bundle import check_calibration, defaults_of, export_bundle
+from ssdiff_trt.export.bundle import add_engine, check_calibration, defaults_of, export_bundle
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device, open_cuda, why_no_cuda
 from ssdiff_trt.runtime.backends.tensorrt.engine import (
     FLAVOURS,
@@ -19,9 +19,8 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
     import_tensorrt,
     installed,
 )
-from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
 from ssdiff_trt.runtime.bundle.store import (
-    ENGINES,
     MANIFEST,
     SHIPPED,
     Bundle,
@@ -111,7 +110,7 @@ def export(
         built: tuple[Precision, ...] = low or ("fp32",)
         for precision in built:
             for plan in plans(bundle, precision):
-                _build(plan, progress)
+                bundle = _build(bundle, plan, progress)
         yield bundle
 
 
@@ -170,15 +169,17 @@ def _engines(
     return plans
 
 
-def _build(plan: Plan, progress: Progress) -> None:
-    began = time.monotonic()
-    free = open_cuda().memory()[0] if isinstance(plan.target, Device) else None
-    engine, layers = plan.build(progress, free)
-    key = plan.key
-    folder = plan.bundle.path / ENGINES
-    folder.mkdir(exist_ok=True)
-    EngineCache(folder).put(key, engine, layers, time.monotonic() - began)
+def _build(bundle: Bundle, plan: Plan, progress: Progress) -> Bundle:
+    """Build an engine into a bundle; if it is for this machine, into the user's cache too."""
+    began, key = time.monotonic(), plan.key
+    if isinstance(plan.target, Device):
+        free, _ = open_cuda().memory()
+        engine = EngineCache().get(key, lambda timing: plan.build(progress, free, timing), progress)
+    else:
+        engine, _ = plan.build(progress)
+    bundle = add_engine(bundle, engine_file(key), engine)
     progress.note(
         f"Engine for {key.gpu} in {key.precision}: {len(engine) / 2**20:.1f} MiB, "
         f"{time.monotonic() - began:.1f} s"
     )
+    return bundle

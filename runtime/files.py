@@ -1,10 +1,11 @@
-"""Atomic writing of files, and the user's cache folder."""
+"""Atomic writing of files, and the user's cache folder, which nobody else can write to."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -194,13 +195,17 @@ def cache_folder() -> Path:
 
 
 def make_cache(folder: Path) -> None:
-    """Make a folder of the user's cache.
+    """Make a folder of the user's cache; it, and folders above it that are missing, with mode 0700.
 
     Raises:
         OutputError: if nothing can be written there.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for part in (*reversed(folder.parents), folder):
+            if not part.is_dir():
+                with suppress(FileExistsError):  # another process has made it
+                    part.mkdir(mode=0o700)
+                    part.chmod(0o700)  # of which the umask may have taken something
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -208,6 +213,29 @@ def make_cache(folder: Path) -> None:
             f"The cache {folder} cannot be written to ({error.strerror}); set SSDIFF_CACHE to a "
             "folder that can."
         ) from error
+
+
+def foreign(path: Path) -> str | None:
+    """Why others than this user could have written a file or folder; None if they could not.
+
+    A link counts as what others wrote, whatever it leads to. Windows is not asked.
+
+    Returns:
+        The end of a sentence that begins with the path.
+
+    Raises:
+        OSError: if there is nothing at the path.
+    """
+    if sys.platform == "win32":
+        return None
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return "is a link"
+    if status.st_uid != os.geteuid():
+        return f"belongs to another user (uid {status.st_uid})"
+    if status.st_mode & 0o022:
+        return f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    return None
 
 
 def user_folder(variable: str, default: str, windows: str) -> Path:

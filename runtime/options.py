@@ -190,6 +190,11 @@ class ExecutionOptions:
     batch: int | None = option(
         None, "Tiles that are computed at a time; default: what suits the backend."
     )
+    trust_engines: bool = option(
+        False,
+        "Use the TensorRT engines that the bundle lists. They are native code, which can do "
+        "whatever you can; default: engines are built here.",
+    )
 
     def __post_init__(self) -> None:
         check_choice("backend", self.backend, BACKENDS)
@@ -212,6 +217,7 @@ class ExecutionArguments(TypedDict, total=False):
     device: int | None
     threads: int | None
     batch: int | None
+    trust_engines: bool
 
 
 @dataclass(frozen=True, kw_only=True)

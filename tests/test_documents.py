@@ -95,6 +95,17 @@ def test_quoted_paths_exist(document):
             assert (ROOT / quoted).exists(), quoted
 
 
+def test_every_line_on_security_names_tests_that_exist():
+    text = (ROOT / "SECURITY.md").read_text()
+    lines = re.findall(r"^- .*(?:\n  .*)*", text, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", line)
+        assert tests, line
+        for path, name in tests:
+            assert f"\ndef {name}(" in (ROOT / path).read_text(), name
+
+
 def test_the_page_on_the_api_has_every_public_name_and_every_option():
     text = (ROOT / "docs" / "api.md").read_text()
     for name in ssdiff_trt.__all__:

@@ -17,6 +17,7 @@ def open_backend(
     threads: int | None = None,
     batch: int | None = None,
     device: int | None = None,
+    trust_engines: bool = False,
     progress: Progress | None = None,
 ) -> Backend:
     """Open a backend for a bundle.
@@ -29,6 +30,7 @@ def open_backend(
         threads: CPU threads; default: all cores.
         batch: largest batch on a GPU, tiles; default: the backend's own.
         device: GPU to use, counted from 0; default: the first.
+        trust_engines: whether to load TensorRT engines, native code, that the bundle lists.
         progress: receives what was selected and why, and the progress of an engine build.
 
     Raises:
@@ -58,6 +60,7 @@ def open_backend(
         precision=precision,
         batch=batch,
         index=device or 0,
+        trust_engines=trust_engines,
         progress=progress,
     )
 

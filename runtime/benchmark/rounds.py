@@ -52,6 +52,7 @@ _IDLE_CHECK = 1.0
 """Seconds over which the load of other programs is measured before the benchmark starts."""
 Answer = TypeVar("Answer", bound=BaseModel)
 Key = TypeVar("Key", bound=Hashable)
+_WORKER = Job.__module__
 
 
 def bench(
@@ -66,6 +67,7 @@ def bench(
     seconds: float = 1.0,
     threads: int | None = None,
     device: int | None = None,
+    trust_engines: bool = False,
     scene: tuple[str, str] | None = None,
     reference: str | None = None,
     openers: Mapping[str, str] | None = None,
@@ -92,6 +94,7 @@ def bench(
             throughput measurement.
         threads: CPU threads; default: all usable ones.
         device: GPU to use, counted from 0; default: the first.
+        trust_engines: whether to load TensorRT engines, native code, that the bundle lists.
         scene: PAN and MS files to pansharpen as well, from files to file, with the bundle's steps.
         reference: opener of the PyTorch reference, to measure it as the candidate ``reference``.
         openers: openers of further candidates, by name. An opener is the ``module:function`` path
@@ -133,7 +136,9 @@ def bench(
     _warn_if_busy(machine.cores, progress)
     openers = {**({"reference": reference} if reference else {}), **(openers or {})}
     candidates = _open_candidates(
-        _candidate_jobs(bundle, backends, precisions, openers, settings, device, progress),
+        _candidate_jobs(
+            bundle, backends, precisions, openers, settings, device, trust_engines, progress
+        ),
         progress,
     )
     began = cpu_time()
@@ -200,12 +205,13 @@ def _candidate_jobs(
     openers: Mapping[str, str],
     settings: Settings,
     device: int | None,
+    trust_engines: bool,
     progress: Progress,
 ) -> Iterator[tuple[str, Job]]:
     """Name and opening job of each candidate that was asked for."""
     shared = settings.model_dump(include={"batches", "steps", "repeats", "seconds", "threads"})
     shared |= {"task": "open", "bundle": bundle, "show_progress": isinstance(progress, Lines)}
-    shared["gpu"] = device
+    shared |= {"gpu": device, "trust_engines": trust_engines}
     for choice in backends:
         name = best_backend(progress) if choice == "auto" else choice
         for precision in precisions:
@@ -289,8 +295,10 @@ def _run_job(job: Job, answer_type: type[Answer]) -> Answer:
         SSDiffError: if the job was refused or its process was killed.
     """
     job = job.model_copy(update={"started": time.monotonic()})
+    # Of itself -c imports from the working directory first, where anything may lie.
+    code = f"import sys; sys.path = {sys.path}; from {_WORKER} import main; main()"
     completed = subprocess.run(
-        [sys.executable, "-c", "from ssdiff_trt.runtime.benchmark.worker import main; main()"],
+        [sys.executable, "-c", code],
         input=job.model_dump_json(),
         stdout=subprocess.PIPE,
         encoding="utf-8",

@@ -53,6 +53,8 @@ class Job(Strict):
     threads: int | None
     gpu: int | None = None
     """Index of the GPU, counted from 0; the first by default."""
+    trust_engines: bool = False
+    """Whether to load engines that the bundle lists."""
     steps: tuple[int, ...] = ()
     repeats: int = 1
     seconds: float = 0
@@ -71,6 +73,7 @@ class Job(Strict):
             "threads": self.threads,
             "batch": batch,
             "device": self.gpu,
+            "trust_engines": self.trust_engines,
         }
         backend: Backend = pkgutil.resolve_name(self.opener)(
             self.backend, bundle, progress=progress, **options

@@ -11,7 +11,7 @@
         step.fp32.fused.onnx
         weights.fp32.safetensors        weights shared by all graphs, also usable as a checkpoint
         ...fp16..., ...bf16..., ...int8...  the same in lower precision, if exported
-        engines/                        TensorRT engines, a cache
+        engines/                        TensorRT engines, used only where they are trusted
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ class Manifest(Strict):
     sampler: SamplerDefaults
     graphs: tuple[Graph, ...]
     files: dict[str, str]
-    """sha256 of every file of the bundle except the manifest, by file name."""
+    """sha256 of every file of the bundle except the manifest and engines, by file name."""
+    engines: dict[str, str] = Field(default={})
+    """sha256 of every engine in the folder ``engines``, by file name."""
     provenance: Provenance
     parity: tuple[Parity, ...] = ()
     judged: Judgement | None = None
@@ -160,14 +162,17 @@ class Manifest(Strict):
             for name in (graph.file, graph.weights):
                 if name not in self.files:
                     raise ValueError(f"{name}, used by a graph, is not in the list of files")
+            if not graph.file.endswith(".onnx"):  # another suffix may mean another format
+                raise ValueError(f"the graph {graph.file!r} is no .onnx file")
             if (graph.inputs, graph.outputs) != graph_io(graph.role, self.model):
                 raise ValueError(
                     f"the inputs or outputs of the graph {graph.file} are not those of a "
                     f"{graph.role} with {self.model.bands} bands and tiles of {self.model.tile} "
                     "pixels"
                 )
-        if outside := [name for name in self.files if Path(name).name != name]:
-            raise ValueError(f"the file {outside[0]!r} is outside the bundle directory")
+        for name in (*self.files, *self.engines):
+            if Path(name).name != name:
+                raise ValueError(f"the file {name!r} is outside the bundle directory")
         return self
 
     def warnings(self) -> Iterator[str]:
@@ -200,7 +205,7 @@ def graph_io(role: Role, model: Model) -> tuple[tuple[TensorSpec, ...], tuple[Te
 _MIGRATIONS: dict[int, dict[str, Any]] = {1: {"format": 2}, 2: {"format": 3}}
 """What to set in content of a format to make it that of the next, which may have more fields.
 
-Format 2 added ``provenance.extends``, format 3 ``judged`` and ``rounding`` of parity.
+Format 2 added ``provenance.extends``, format 3 ``engines``, ``judged`` and ``rounding`` of parity.
 """
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ssdiff_trt.runtime.bundle.external_data import external_files
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Manifest, Role, read_manifest
 from ssdiff_trt.runtime.errors import BundleError, SSDiffWarning, counted
 from ssdiff_trt.runtime.files import cache_folder, not_fetched
@@ -60,6 +61,14 @@ class Bundle:
             f"The bundle {self.path} has no {kind} of a {role} in {precision}, "
             f"only graphs in {' and '.join(self.precisions)}; export it with ssdiff-export{flag}."
         )
+
+    def engine(self, name: str) -> bytes:
+        """An engine that the manifest lists. It is native code: load it only if it is trusted.
+
+        Raises:
+            BundleError: if it is not there, or not the one that the manifest lists.
+        """
+        return _read_member(self.path, f"{ENGINES}/{name}", self.manifest.engines[name])
 
 
 def sha256_of(path: Path) -> str:
@@ -156,6 +165,7 @@ def _open(directory: Path) -> Bundle:
             f"{directory} is not a bundle: there is no {MANIFEST} in it; give a directory written "
             f"by ssdiff-export, or the name of a shipped bundle: {', '.join(shipped())}."
         )
+    _check_inside(directory, file)
     if fault := not_fetched(file):
         raise BundleError(f"The manifest {file} {fault}.")
     text = file.read_bytes()
@@ -166,21 +176,69 @@ def _open(directory: Path) -> Bundle:
             f"The manifest {file} is not valid ({_first_fault(error)}); fetch the bundle again, or "
             "export it again."
         ) from error
+    bundle = Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
+    weights = {graph.file: graph.weights for graph in manifest.graphs}
     for name, expected in manifest.files.items():
-        member = directory / name
-        if not member.is_file():
-            raise BundleError(
-                f"The bundle {directory} lacks its file {name}; fetch the bundle again, or export "
-                "it again."
-            )
-        if sha256_of(member) != expected:
-            fault = not_fetched(member) or (
-                "is not the one that was exported (its sha256 differs from the manifest's): it is "
-                "damaged, incomplete or of another bundle; fetch the bundle again, or export it "
-                "again"
-            )
-            raise BundleError(f"The file {member} {fault}.")
-    return Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
+        content = _read_member(directory, name, expected)
+        if name in weights:
+            _check_external_data(directory / name, content, weights[name])
+    return bundle
+
+
+def _read_member(directory: Path, name: str, expected: str) -> bytes:
+    """Content of a file of a bundle, which has this sha256.
+
+    Raises:
+        BundleError: if it is not there, has another sha256, or is outside the bundle.
+    """
+    member = directory / name
+    if not member.is_file():
+        raise BundleError(
+            f"The bundle {directory} lacks its file {name}; fetch the bundle again, or export it "
+            "again."
+        )
+    _check_inside(directory, member)
+    content = member.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected:
+        fault = not_fetched(member) or (
+            "is not the one that was exported (its sha256 differs from the manifest's): it is "
+            "damaged, incomplete or of another bundle; fetch the bundle again, or export it again"
+        )
+        raise BundleError(f"The file {member} {fault}.")
+    return content
+
+
+def _check_inside(directory: Path, member: Path) -> None:
+    """Check that no link leads from the place of a member to the outside of the bundle.
+
+    Raises:
+        BundleError: if one does.
+    """
+    if not member.resolve().is_relative_to(directory.resolve()):
+        raise BundleError(
+            f"The file {member} is {member.resolve()}, expected a file inside the bundle; copy the "
+            "bundle with what its links lead to (cp -rL)."
+        )
+
+
+def _check_external_data(file: Path, content: bytes, weights: str) -> None:
+    """Check that a graph takes its constants from the file that the manifest says.
+
+    Raises:
+        BundleError: if it names another file, which may be anywhere, or is no ONNX file.
+    """
+    try:
+        others = external_files(content) - {weights}
+    except ValueError as error:
+        raise BundleError(
+            f"The graph {file} is not an ONNX file ({error}); fetch the bundle again, or export it "
+            "again."
+        ) from error
+    if others:
+        raise BundleError(
+            f"The graph {file} takes constants from {min(others)!r}, expected {weights} alone, "
+            "which its manifest states; do not use this bundle, or export it again."
+        )
 
 
 def shipped() -> list[str]:

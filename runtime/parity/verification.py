@@ -44,13 +44,14 @@ def verify(
     *,
     device: int | None = None,
     threads: int | None = None,
+    trust_engines: bool = False,
     progress: Progress | None = None,
 ) -> Verification:
     """Compare a backend, at every sampling step, with ONNX Runtime on the CPU in FP32.
 
     Args:
         bundle: directory of a bundle, or name of a shipped one.
-        backend, precision, device, threads: see
+        backend, precision, device, threads, trust_engines: see
             :class:`ssdiff_trt.runtime.options.ExecutionOptions`.
         progress: receives progress updates.
 
@@ -60,7 +61,11 @@ def verify(
     progress = progress or Progress()
     # Checks its fields, as for a run.
     execution = ExecutionOptions(
-        backend=backend, precision=precision, device=device, threads=threads
+        backend=backend,
+        precision=precision,
+        device=device,
+        threads=threads,
+        trust_engines=trust_engines,
     )
     arguments = asdict(execution)
     opened = open_bundle(bundle)

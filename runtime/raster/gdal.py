@@ -1,5 +1,5 @@
 """Errors for GDAL's warnings about creation options, for write failures it does not report, and for
-servers that do not answer."""
+servers that do not answer; no code in rasters."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._env import set_gdal_config
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -37,6 +38,11 @@ for _name, _seconds in {
     "GDAL_HTTP_RETRY_DELAY": 1,
 }.items():
     os.environ.setdefault(_name, str(_seconds))
+
+# A VRT can contain Python code for its pixels. It is not run, whatever the environment or GDAL's
+# configuration file allow: the variable holds if GDAL reads that file later, the option if it has.
+os.environ["GDAL_VRT_ENABLE_PYTHON"] = "NO"
+set_gdal_config("GDAL_VRT_ENABLE_PYTHON", "NO")
 
 _SMALLEST_OVERVIEW = 256  # pixels along the longer side; a smaller one is of no use
 

@@ -116,6 +116,7 @@ def open_torch(
     threads: int | None = None,
     batch: int | None = None,
     device: int | None = None,
+    trust_engines: bool = False,
     progress: Progress | None = None,
     **form: Any,
 ) -> TorchBackend:

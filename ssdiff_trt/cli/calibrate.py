@@ -75,6 +75,7 @@ def cli() -> None:
 )
 @one_option(SamplingOptions, "seed")
 @one_option(ExecutionOptions, "threads")
+@one_option(ExecutionOptions, "trust_engines")
 @click.option(
     "--picture/--no-picture", default=True, help="Draw the tiles in a PNG beside the samples."
 )

@@ -192,6 +192,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     },
     "creation_options": {"callback": key_values, "multiple": True, "metavar": "KEY=VALUE"},
     "scale": {"callback": interval, "metavar": "MIN,MAX"},
+    "trust_engines": {"is_flag": True},
     "overviews": {"is_flag": True},
     "overwrite": {"is_flag": True},
 }

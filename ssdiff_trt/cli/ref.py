@@ -139,6 +139,7 @@ def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 @one_option(ExecutionOptions, "precision")
 @one_option(ExecutionOptions, "device")
 @one_option(ExecutionOptions, "threads")
+@one_option(ExecutionOptions, "trust_engines")
 @json_option
 @click.option("--csv", type=FILE, metavar="FILE", help="Write the scores of every scene there.")
 @click.option(

@@ -201,6 +201,7 @@ def verify_command(
 )
 @one_option(ExecutionOptions, "device")
 @one_option(ExecutionOptions, "threads")
+@one_option(ExecutionOptions, "trust_engines")
 @click.option(
     "--budget",
     callback=watts,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 
 import pytest
 
 import ssdiff_trt.export.command as command
 from ssdiff_trt.export.command import export
-from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
 from ssdiff_trt.runtime.bundle.store import open_bundle, shipped, user_bundle
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.progress import Progress
+from tests.support.fake_gpu import FakeCuda
 from tests.support.progress import RecordingProgress
 
 
@@ -87,16 +89,47 @@ def test_options_that_do_not_go_together_are_refused_before_any_work(exported, o
     assert not exported
 
 
-def test_engines_for_other_gpus_are_written_into_the_bundle(low4, monkeypatch, tmp_path):
+@pytest.fixture
+def copied(monkeypatch, tmp_path):
+    """A copy of generic4 in place of an export, and engines whose content is a number."""
+    folder = shutil.copytree(open_bundle("generic4").path, tmp_path / "copy.ssdiff")
+    built = iter(range(9))
+    monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(command, "export_bundle", lambda *a, **o: open_bundle(folder))
+    monkeypatch.setattr(command.Plan, "build", lambda *_: (b"engine %d" % next(built), {}))
+    return folder
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_engines_for_other_gpus_are_written_into_the_bundle_and_listed(copied):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
-    copy = tmp_path / "copy.ssdiff"
-    shutil.copytree(low4.path, copy)
-    monkeypatch.setattr(command, "export_bundle", lambda *a, **o: open_bundle(copy))
     progress = RecordingProgress()
-    options = {"engine": "tensorrt-rtx", "gpus": "sm86,sm89", "fp16": True}
-    (bundle,) = export(weights=str(low4.path), output=str(copy), progress=progress, **options)
-    assert len(list((copy / "engines").glob("*.engine"))) == 2
-    assert progress.notes[0].startswith("Engine for sm86 in fp16: ")
-    plan = command.Plan(bundle, "tensorrt-rtx", "fp16", "sm89")
-    assert EngineCache(tmp_path / "none", [copy / "engines"]).find(plan.key, Progress())
-    open_bundle(copy)  # the manifest does not list engines
+    before = open_bundle(copied).manifest
+    options = {"engine": "tensorrt-rtx", "gpus": "sm86,sm89"}
+    (bundle,) = export(weights="generic4", output=str(copied), progress=progress, **options)
+    plans = [command.Plan(bundle, "tensorrt-rtx", "fp32", gpu) for gpu in ("sm86", "sm89")]
+    names = [engine_file(plan.key) for plan in plans]
+    assert bundle.manifest.engines == {names[0]: sha256(b"engine 0"), names[1]: sha256(b"engine 1")}
+    assert bundle.manifest == before.model_copy(update={"engines": bundle.manifest.engines})
+    assert open_bundle(copied) == bundle
+    assert [bundle.engine(name) for name in names] == [b"engine 0", b"engine 1"]
+    assert sorted(path.name for path in (copied / "engines").iterdir()) == sorted(names)
+    assert progress.notes[0].startswith("Engine for sm86 in fp32: ")
+    assert not EngineCache().folder.exists()
+
+
+def test_an_engine_for_this_machine_is_in_the_users_cache_too(copied, monkeypatch):
+    """So that runs find it without trusting bundles."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
+    monkeypatch.setattr(command, "why_no_cuda", lambda: None)
+    monkeypatch.setattr(command, "open_cuda", lambda device=0: FakeCuda())
+    progress = RecordingProgress()
+    options = {"engine": "tensorrt-rtx", "progress": progress}
+    (bundle,) = export(weights="generic4", output=str(copied), **options)
+    key = command.Plan(bundle, "tensorrt-rtx", "fp32", FakeCuda().device).key
+    assert bundle.engine(engine_file(key)) == b"engine 0"
+    cached = EngineCache().get(key, lambda timing: pytest.fail("built again"), progress)
+    assert cached == b"engine 0"

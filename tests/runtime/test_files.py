@@ -138,3 +138,17 @@ def test_a_cache_that_cannot_be_written_to_is_told_with_the_way_out(tmp_path, fo
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot be written to .* set SSDIFF_CACHE to a folder"):
         make_cache(tmp_path / Path(folder))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+@pytest.mark.parametrize("umask", [0, 0o22, 0o277])
+def test_the_cache_is_made_for_this_user_alone_whatever_the_umask(tmp_path, umask):
+    tmp_path.chmod(0o755)
+    old = os.umask(umask)
+    try:
+        make_cache(tmp_path / "cache" / "ssdiff-trt" / "engines")
+    finally:
+        os.umask(old)
+    for name in ("cache", "cache/ssdiff-trt", "cache/ssdiff-trt/engines"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
+    assert tmp_path.stat().st_mode & 0o777 == 0o755  # as it was

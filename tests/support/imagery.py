@@ -63,8 +63,12 @@ def write_pair(folder, pan, ms, grid=GRID, **profile):
     )
 
 
-def make_bundle(folder, name, bands, tile=64):
-    """Write a bundle without graphs, for fake backends that need no network."""
+def make_bundle(folder, name, bands, tile=64, **fields):
+    """Write a bundle without graphs, for fake backends that need no network.
+
+    Args:
+        fields: of the manifest.
+    """
     directory = folder / f"{name}.ssdiff"
     directory.mkdir()
     manifest = Manifest(
@@ -77,6 +81,7 @@ def make_bundle(folder, name, bands, tile=64):
         graphs=(),
         files={},
         provenance=Provenance(weights="none", weights_sha256="", created="now", exporter="none"),
+        **fields,
     )
     (directory / "manifest.json").write_text(manifest.model_dump_json())
     return directory

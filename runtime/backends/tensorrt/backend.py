@@ -20,12 +20,17 @@ import numpy as np
 
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
-from ssdiff_trt.runtime.backends.tensorrt.engine import BATCH, Flavour, Plan, audit_engine
-from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
+from ssdiff_trt.runtime.backends.tensorrt.engine import (
+    BATCH,
+    EngineKey,
+    Flavour,
+    Plan,
+    audit_engine,
+)
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
 from ssdiff_trt.runtime.bundle.manifest import graph_io
-from ssdiff_trt.runtime.bundle.store import ENGINES, Bundle
+from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError
-from ssdiff_trt.runtime.files import cache_folder
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import Schedule
@@ -339,14 +344,38 @@ def open_tensorrt(
     batch: int | None,
     progress: Progress,
     index: int = 0,
+    trust_engines: bool = False,
 ) -> TensorRT:
-    """Open the backend on a GPU of this machine, with an engine from the cache or built now."""
+    """Open the backend on a GPU of this machine, with an engine from the cache or built now.
+
+    Raises:
+        SSDiffError: if there is no GPU, no TensorRT or no graph for it, or the bundle's engine is
+            trusted and not the one that its manifest lists.
+    """
     flavour: Flavour = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
     cuda, batch = open_cuda(index), batch or BATCH
     plan = Plan(bundle, flavour, precision, cuda.device, max_batch=max(batch, BATCH))
-    cache = EngineCache(cache_folder() / "engines", [bundle.path / ENGINES])
-    free, _ = cuda.memory()
-    engine = cache.get(plan.key, lambda timing: plan.build(progress, free, timing), progress)
+    engine, seconds = _bundled(bundle, plan.key, trust_engines, progress), None
+    if engine is None:
+        cache, (free, _) = EngineCache(), cuda.memory()
+        engine = cache.get(plan.key, lambda timing: plan.build(progress, free, timing), progress)
+        seconds = cache.build_seconds(plan.key)
     backend = TensorRT(engine, plan.trt, cuda, bundle, precision, batch, progress)
-    backend.build_seconds = cache.build_seconds(plan.key)
+    backend.build_seconds = seconds
     return backend
+
+
+def _bundled(bundle: Bundle, key: EngineKey, trust: bool, progress: Progress) -> bytes | None:
+    """The bundle's engine with a key, if it has one and its engines are trusted."""
+    if not (listed := bundle.manifest.engines):
+        return None
+    if not trust:
+        progress.note(
+            f"The engines of the bundle {bundle.path} are native code and not used; if you trust "
+            "where it is from, pass `trust_engines`"
+        )
+        return None
+    if (name := engine_file(key)) in listed:
+        return bundle.engine(name)
+    progress.note(f"The bundle {bundle.path} has no engine in {key.precision} for {key.gpu}")
+    return None

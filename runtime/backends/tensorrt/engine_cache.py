@@ -1,4 +1,4 @@
-"""Cache of built engines.
+"""The user's cache of built engines.
 
 ::
 
@@ -8,22 +8,23 @@
         KEY.lock         lock file of the process that builds it
         timing.*.cache   TensorRT's timing cache
 
-An engine is native code, so it is only loaded if its sha256 is the recorded one. A bundle may
-contain engines in a folder of its own; engines built during a run go to the user's cache.
+An engine is native code. It is only loaded if nobody else could have written it, neither folder nor
+file, and if its sha256 is the recorded one. Engines of bundles are never taken from here; see
+:meth:`ssdiff_trt.runtime.bundle.store.Bundle.engine`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
-from ssdiff_trt.runtime.files import atomic_write, make_cache
+from ssdiff_trt.runtime.files import atomic_write, cache_folder, foreign, make_cache
 from ssdiff_trt.runtime.progress import Progress
 
 
@@ -41,57 +42,45 @@ class Record(BaseModel):
 
 
 class EngineCache:
-    """Cache of engines in a folder, with further folders that are only read.
+    """Cache of engines in a folder.
 
     Args:
-        folder: folder to store new engines in.
-        read_only: folders to search first.
+        folder: of this user alone; default: the one in the user's cache folder.
     """
 
-    def __init__(self, folder: Path, read_only: Sequence[Path] = ()) -> None:
-        self.folder = folder
-        self._folders = (*read_only, folder)
-
-    def find(self, key: EngineKey, progress: Progress) -> bytes | None:
-        """The engine with this key, if there is one whose sha256 is right."""
-        for folder in self._folders:
-            record = _read(folder / f"{key.digest}.json")
-            if record is None or record.key != key:
-                continue
-            try:
-                engine = (folder / f"{key.digest}.engine").read_bytes()
-            except OSError:
-                continue
-            if hashlib.sha256(engine).hexdigest() == record.sha256:
-                return engine
-            progress.warn(
-                f"The engine {folder / key.digest}.engine has changed since it was built (its "
-                "sha256 differs); it is not loaded but rebuilt"
-            )
-        return None
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder() / "engines"
 
     def get(
         self,
         key: EngineKey,
-        build: Callable[[Path], tuple[bytes, dict[str, int]]],
+        build: Callable[[Path | None], tuple[bytes, dict[str, int]]],
         progress: Progress,
     ) -> bytes:
         """The engine with this key, built if it is not cached, by one process at a time.
 
+        If others can write to the folder, nothing in it is used, and the engine is not stored.
+
         Args:
             key: key of the engine.
-            build: builds the engine, given the path of the timing cache; returns it with the
-                number of its layers by kind and type.
-            progress: receives the reason for a build.
+            build: builds the engine, given the path of the timing cache, if there may be one;
+                returns it with the number of its layers by kind and type.
+            progress: receives the reason for a build, and a warning if an engine is not loaded.
 
         Raises:
             SSDiffError: if the cache cannot be written to.
         """
-        if engine := self.find(key, progress):
+        engine, fault = self._look_up(key)
+        if engine is not None:
             return engine
+        if fault:
+            progress.warn(fault)
         make_cache(self.folder)
+        if foreign(self.folder.resolve()):
+            return build(None)[0]
         with _locked(self.folder / f"{key.digest}.lock", progress):
-            if engine := self.find(key, progress):  # another process has built it meanwhile
+            engine, _ = self._look_up(key)
+            if engine is not None:  # another process has built it meanwhile
                 return engine
             progress.note(self._reason(key))
             began = time.monotonic()
@@ -99,33 +88,59 @@ class EngineCache:
             self.put(key, engine, layers, time.monotonic() - began)
         return engine
 
+    def _look_up(self, key: EngineKey) -> tuple[bytes | None, str | None]:
+        """The engine with this key, if it can be loaded, or else why not, if it is there."""
+        path = self.folder / engine_file(key)
+        try:
+            if fault := foreign(self.folder.resolve()):
+                return None, (
+                    f"No engine is loaded from or stored in {self.folder}, which {fault}; delete "
+                    "it, and the next run makes one for this user alone, or set SSDIFF_CACHE to "
+                    "another folder"
+                )
+            record = _read(path.with_suffix(".json"))
+            if record is None or record.key != key:
+                return None, None
+            fault = foreign(path)
+            engine = None if fault else path.read_bytes()
+        except OSError:
+            return None, None
+        if engine is not None and hashlib.sha256(engine).hexdigest() == record.sha256:
+            return engine, None
+        fault = fault or "has changed since it was built (its sha256 differs)"
+        return None, f"The engine {path} {fault}; it is not loaded but rebuilt"
+
     def build_seconds(self, key: EngineKey) -> float | None:
         """Build time of the engine with this key; None if it is not cached."""
-        records = (_read(folder / f"{key.digest}.json") for folder in self._folders)
-        return next((r.seconds for r in records if r is not None and r.key == key), None)
+        record = _read(self.folder / f"{key.digest}.json")
+        return record.seconds if record is not None and record.key == key else None
 
     def put(self, key: EngineKey, engine: bytes, layers: dict[str, int], seconds: float) -> None:
         """Store an engine, then its record, which makes it visible to readers."""
         sha256 = hashlib.sha256(engine).hexdigest()
         record = Record(key=key, sha256=sha256, layers=layers, seconds=round(seconds, 2))
-        with atomic_write(self.folder / f"{key.digest}.engine") as path:
-            path.write_bytes(engine)
-        with atomic_write(self.folder / f"{key.digest}.json") as path:
-            path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        text = record.model_dump_json(indent=1) + "\n"
+        for name, content in ((engine_file(key), engine), (f"{key.digest}.json", text.encode())):
+            (self.folder / name).unlink(missing_ok=True)  # a link would be followed
+            with atomic_write(self.folder / name) as path:
+                path.write_bytes(content)
+                path.chmod(0o600)
 
     def _reason(self, key: EngineKey) -> str:
         """Message about a build, with the differences from the most similar cached engine."""
         cached = [
-            record.key
-            for folder in self._folders
-            for path in sorted(folder.glob("*.json"))
-            if (record := _read(path))
+            record.key for path in sorted(self.folder.glob("*.json")) if (record := _read(path))
         ]
         message = f"Building an engine in {key.precision} for {key.gpu}, to be cached"
         differences = sorted((key.differences(other) for other in cached), key=len)
         if not differences or not differences[0] or len(differences[0]) > 3:
             return message
         return f"{message} (most similar cached engine: {'; '.join(differences[0])})"
+
+
+def engine_file(key: EngineKey) -> str:
+    """File name of the engine with a key, in the cache and in a bundle."""
+    return f"{key.digest}.engine"
 
 
 def _read(path: Path) -> Record | None:

@@ -34,7 +34,7 @@ def machine(monkeypatch):
             lambda: None if cuda_provider else "this ONNX Runtime has no CUDA",
         )
 
-        def tensorrt(name, bundle, *, precision, batch, index, progress):
+        def tensorrt(name, bundle, *, precision, batch, index, trust_engines, progress):
             opened.append((name, precision, batch))
 
         def onnxruntime(bundle, *, precision, batch, index):

@@ -53,7 +53,7 @@ class Fake(StandIn):
         return "fake backend"
 
 
-def open_fake(name, bundle, *, precision, threads, batch, device, progress):
+def open_fake(name, bundle, *, precision, threads, batch, device, trust_engines, progress):
     return Fake()
 
 

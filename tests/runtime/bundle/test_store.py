@@ -65,7 +65,7 @@ def extra(manifest):
 
 
 def future(manifest):
-    manifest["format"] = 3
+    manifest["format"] = 4
 
 
 def retile(manifest):
@@ -89,7 +89,7 @@ def bad_schedule(manifest):
     [
         (drop, "model.bands: Field required"),
         (extra, "model.depth: Extra inputs"),
-        (future, "format is 3, this version reads 1 to 2"),
+        (future, "format is 4, this version reads 1 to 3"),
         (retile, "inputs or outputs of the graph denoiser.fp32.portable.onnx"),
         (rename_bands, "the sensor names 1 bands, the model has 4"),
         (escape, "the file '../secret' is outside the bundle directory"),
@@ -162,7 +162,7 @@ def test_a_bundle_of_format_1_still_opens_and_runs(format1):
     assert json.loads((format1 / "manifest.json").read_text())["format"] == 1
     bundle = open_bundle(format1)
     manifest = bundle.manifest
-    assert (manifest.format, manifest.provenance.extends) == (2, None)
+    assert (manifest.format, manifest.provenance.extends) == (3, None)
     assert bundle.precisions == ("fp32", "fp16")
     assert manifest.sampler.timesteps == (999,)
     assert len(manifest.graphs) == 9

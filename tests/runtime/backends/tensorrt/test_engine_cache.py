@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 import time
 
 import pytest
 
 from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
-from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
 from ssdiff_trt.runtime.progress import Progress
 from tests.support.progress import RecordingProgress
 
@@ -23,16 +25,20 @@ KEY = EngineKey(
     options=("no TF32",),
     platform="linux-aarch64",
 )
+AS_ROOT = pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() != 0, reason="only root gives files away"
+)
 
 
 class Builder:
     """Returns fake engines and counts the builds."""
 
     def __init__(self):
-        self.built = 0
+        self.built, self.timings = 0, []
 
     def __call__(self, timing):
         self.built += 1
+        self.timings.append(timing)
         return b"engine %d" % self.built, {"CONVOLUTION HALF": 35}
 
 
@@ -94,14 +100,87 @@ def test_a_damaged_cache_is_rebuilt(cache, damage):
     assert cache.get(KEY, build, Progress()) == b"engine 2"
 
 
-def test_engines_of_a_bundle_are_used(cache, tmp_path):
-    EngineCache(tmp_path / "bundle").folder.mkdir()
-    EngineCache(tmp_path / "bundle").put(KEY, b"from the bundle", {}, 1.0)
-    both = EngineCache(cache.folder, [tmp_path / "bundle"])
-    build = Builder()
-    assert both.get(KEY, build, Progress()) == b"from the bundle"
-    assert build.built == 0
-    assert not cache.folder.exists()
+def widen(cache):
+    cache.folder.chmod(0o770)
+
+
+def give_away(cache):
+    for path in (cache.folder, *cache.folder.iterdir()):
+        os.chown(path, 12345, -1)
+
+
+def lead_elsewhere(cache):
+    other = cache.folder.rename(cache.folder.with_name("other"))
+    other.chmod(0o757)
+    cache.folder.symlink_to(other)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (widen, "can be written to by others (mode 0770)"),
+        (lead_elsewhere, "can be written to by others (mode 0757)"),
+        pytest.param(give_away, "belongs to another user (uid 12345)", marks=AS_ROOT),
+    ],
+)
+def test_nothing_is_loaded_from_a_folder_that_others_can_write_to(cache, change, fault):
+    build, progress = Builder(), RecordingProgress()
+    cache.get(KEY, build, progress)
+    change(cache)
+    before = {path: path.read_bytes() for path in cache.folder.iterdir()}
+    assert cache.get(KEY, build, progress) == b"engine 2"
+    (warning,) = progress.warnings
+    assert warning.startswith(
+        f"No engine is loaded from or stored in {cache.folder}, which {fault}"
+    )
+    assert build.timings[1] is None
+    assert {path: path.read_bytes() for path in cache.folder.iterdir()} == before
+
+
+def widen_file(path):
+    path.chmod(0o620)
+
+
+def link_file(path):
+    other = path.rename(path.parent.parent / "elsewhere.engine")
+    path.symlink_to(other)
+
+
+def give_file_away(path):
+    os.chown(path, 12345, -1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (widen_file, "can be written to by others (mode 0620)"),
+        (link_file, "is a link"),
+        pytest.param(give_file_away, "belongs to another user (uid 12345)", marks=AS_ROOT),
+    ],
+)
+def test_an_engine_that_others_could_have_written_is_rebuilt(cache, change, fault):
+    build, progress = Builder(), RecordingProgress()
+    cache.get(KEY, build, progress)
+    path = cache.folder / engine_file(KEY)
+    change(path)
+    assert cache.get(KEY, build, progress) == b"engine 2"
+    assert progress.warnings == [f"The engine {path} {fault}; it is not loaded but rebuilt"]
+    assert cache.get(KEY, build, progress) == b"engine 2"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_engines_are_this_users_alone_whatever_the_umask(cache):
+    old = os.umask(0)
+    try:
+        assert cache.get(KEY, Builder(), Progress()) == b"engine 1"
+    finally:
+        os.umask(old)
+    assert cache.folder.stat().st_mode & 0o777 == 0o700
+    for name in (engine_file(KEY), f"{KEY.digest}.json"):
+        assert (cache.folder / name).stat().st_mode & 0o777 == 0o600
+    assert cache.get(KEY, Builder(), Progress()) == b"engine 1"
 
 
 def test_a_failed_build_leaves_nothing(cache):
