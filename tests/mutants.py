@@ -2,10 +2,9 @@
 
 ``make mutants`` makes small changes to the modules that decide pixels, metrics, bundles and
 engines, one at a time, each in a copy of the tree, and runs the tests that belong to the module:
-the file of its name in the folder that mirrors its own, or that whole folder, and the files that
-import it. A mutant that passes them all is printed with its difference. Either it shows what no
-test checks, or it is equivalent; then ``tests/mutants_equivalent.json`` names it, by file and
-changed line, with the reason.
+the files of the folder that mirrors its own, and those that import it. A mutant that passes them
+all is printed with its difference. Either it shows what no test checks, or it is equivalent; then
+``tests/mutants_equivalent.json`` names it, by file and changed line, with the reason.
 
 A test that fails anyway would kill every mutant, so ``make test`` comes first. Tests that are
 marked slow or use an export (``EXPORTS``) are left out; ``--exports`` includes the latter, without
@@ -160,13 +159,11 @@ def tests_of(file: str) -> tuple[str, ...]:
     """Files of tests that belong to a module, the nearest first."""
     module, tests = Path(file), ROOT / "tests"
     imports = re.compile(rf"\b{re.escape('.'.join(module.with_suffix('').parts))}\b")
-    own = tests / module.parent / f"test_{module.stem}.py"
+    folder = tests / module.parent
     every = sorted((tests / module.parts[0]).rglob("test_*.py"))
-    found = [path for path in every if imports.search(path.read_text(encoding="utf-8"))]
-    if not own.exists():
-        found += [path for path in every if path.parent == own.parent]
-    else:
-        found.insert(0, own)
+    found = [path for path in every if path == folder / f"test_{module.stem}.py"]
+    found += [path for path in every if imports.search(path.read_text(encoding="utf-8"))]
+    found += [path for path in every if path.parent == folder]
     return tuple(dict.fromkeys(path.relative_to(ROOT).as_posix() for path in found))
 
 

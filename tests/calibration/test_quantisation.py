@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from ssdiff_trt.calibration.quantisation import count_qdq_pairs, quantise
+from ssdiff_trt.calibration.quantisation import count_qdq_pairs, quantise, with_activation_types
 from ssdiff_trt.runtime.backends.onnxruntime import open_session
 
 CONV, MATMUL = "spatial.0.conv1/Conv", "fusions.0.apfm.se1/MatMul"
@@ -64,3 +64,18 @@ def test_no_channel_loses_more_than_half_a_step_of_its_own_scale(model, weights)
     (found,) = session.run([f"{MATMUL}_y"], inputs)
     step = np.abs(weights[MATMUL]).max(axis=0) / 127
     assert (np.abs(found[0, :5] / 2.54 - weights[MATMUL]) <= 0.51 * step).all()
+
+
+@pytest.mark.parametrize(("dtype", "code"), [(np.float32, 1), (np.float16, 10)])
+def test_the_types_of_inputs_are_declared_as_those_of_the_weights(model, dtype, code):
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    for tensor in typed.graph.initializer:
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype(dtype), tensor.name)
+        )
+    declared = with_activation_types(typed).graph.value_info
+    assert {(v.name, v.type.tensor_type.elem_type) for v in declared} == {
+        (f"{name}_x", code) for name in (CONV, MATMUL)
+    }
+    assert not typed.graph.value_info  # the copy alone has them

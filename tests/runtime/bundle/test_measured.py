@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from pydantic import ValidationError
 
 from ssdiff_trt.runtime.bundle.measured import Budget, Judgement, Verdict
 from ssdiff_trt.runtime.errors import InputError
@@ -65,3 +66,10 @@ def test_a_judgement_compares_with_interpolated_ms(ergas, worse):
     judgement = Judgement(ergas=ergas, interpolation=2.0)
     assert judgement.worse == worse
     assert str(judgement) == f"ERGAS {ergas:.3f}, interpolated MS 2.000"
+
+
+def test_what_was_measured_is_not_changed_and_has_no_other_fields():
+    with pytest.raises(ValidationError, match="frozen"):
+        verdict().psnr = 99.0
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        verdict(score=1)
