@@ -15,12 +15,13 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 FAST = tests/runtime/bundle tests/runtime/backends tests/runtime/raster/test_[abhms]*.py \
 	tests/runtime/test_[acfop]*.py tests/cli/test_commands.py
 
-.PHONY: demo test test-slow test-versions check gpu-check clean
+.PHONY: demo test test-slow test-versions check gpu-check mutants clean
 
 demo: $(VENV)/.demo
 	@echo "Pansharpening the example scene: half a minute on 2 cores."
 	$(BIN)/python examples/demo.py --output $(EXAMPLE)
 
+# One thread in each of the parallel workers, for speed alone: the tests pass with any number.
 test: $(VENV)/.dev
 	@echo "Running the tests: about 10 minutes on 2 cores."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --durations 8
@@ -51,6 +52,12 @@ gpu-check: $(VENV)/.dev
 		-o $(EXAMPLE)/gpu-check.ssdiff --overwrite
 	SSDIFF_CACHE=$(EXAMPLE)/cache $(BIN)/python -m tests.gpu_check \
 		--bundle $(EXAMPLE)/gpu-check.ssdiff -o $(EXAMPLE)/gpu-check.json
+
+# Changes the code at random places and prints the changes that no test notices. SEED=1 has others.
+SAMPLE ?= 40
+SEED ?= 0
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutants --sample $(SAMPLE) --seed $(SEED) --jobs 2
 
 check: $(VENV)/.dev build/view
 	$(BIN)/ruff format --check .

@@ -241,14 +241,16 @@ def test_a_transposed_convolution_is_a_convolution_and_a_pixel_shuffle():
     torch.testing.assert_close(ShuffledConvolution(transposed)(x), transposed(x))
 
 
-def test_lowering_to_fp32_changes_nothing():
+def test_lowering_to_fp32_changes_roundings_alone():
+    """Other layers sum in another order, which depends on the number of threads."""
     torch.manual_seed(0)
     net = network_for_export(SSNet(4), "fused")
     torch.nn.init.normal_(net.stem_spectral.out.weight, std=0.1)
     inputs = [torch.rand(2, n, 16, 16) for n in (4, 1, 4)]
     inputs += [torch.rand(2, 4, 4, 4), torch.tensor([10.0, 500.0])]
     with torch.no_grad():
-        torch.testing.assert_close(Lowered(net, "fp32")(*inputs), net(*inputs), rtol=0, atol=0)
+        lowered, original = Lowered(net, "fp32")(*inputs), net(*inputs)
+        torch.testing.assert_close(lowered, original, rtol=0, atol=8 * 2**-23)
         image = (net(*inputs) + inputs[2]).clamp(0, 1)
         step = Step(net)(*inputs, torch.tensor([0.5, 2.0, -0.25]))
         expected = 0.5 * image + 2 * inputs[0] - 0.25 * inputs[2]

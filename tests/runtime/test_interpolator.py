@@ -25,6 +25,17 @@ def test_given_pixels_are_found_again(toolbox):
     np.testing.assert_array_equal(interpolate(ms)[:, 2::4, 2::4], ms)
 
 
+@pytest.mark.parametrize("width", [15, 16, 17, 33])
+@pytest.mark.parametrize("height", [15, 16, 17, 33])
+def test_an_image_of_any_size_is_that_of_one_block(height, width):
+    """Blocks have 16 pixels on a side; a pixel of MS next to them begins another."""
+    ms = np.random.default_rng(100 * height + width).uniform(1, 2, (2, height, width))
+    whole = interpolate(ms)
+    halo = [(0, 0), (HALO, HALO), (HALO, HALO)]
+    expected = interpolate_with_halo(np.pad(ms, halo, mode="symmetric"))
+    np.testing.assert_allclose(whole, expected, rtol=1e-12)
+
+
 def test_a_part_with_its_halo_is_the_part_of_the_whole(toolbox):
     ms, lms = toolbox
     part = interpolate_with_halo(ms[:, 3 : 5 + 3 + 2 * HALO, 2 : 2 + 2 + 2 * HALO])

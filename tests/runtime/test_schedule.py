@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -24,6 +27,18 @@ def test_numbers_of_steps_that_no_stride_gives_are_spread_evenly():
     assert len(steps) == 41
     assert set(np.diff(steps)) == {-24, -25}
     assert spaced_timesteps(1) == (999,)
+
+
+def test_every_number_of_steps_has_the_timesteps_of_the_ddim_rule():
+    """The first stride for which ``range(0, 1000, stride)`` has N members, as ddimN says it."""
+    by_stride = {}
+    for stride in range(1, 1001):
+        by_stride.setdefault(len(range(0, 1000, stride)), list(range(0, 1000, stride)))
+    assert by_stride.keys() >= {38, 112, 334, 1000}
+    for steps in range(2, 1001):
+        spread = [math.floor(Fraction(1000 * k, steps)) for k in range(steps)]
+        expected = by_stride.get(steps, spread)
+        assert spaced_timesteps(steps) == tuple(expected[::-1])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 999])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ssdiff_ref.protocol.simulation import align_pan_to_ms, degrade
+from ssdiff_ref.protocol.simulation import align_pan_to_ms, decimation_phase, degrade
 from ssdiff_ref.quality.filters import (
     bicubic_quarter,
     decimate,
@@ -120,6 +120,29 @@ def test_pan_aligned_to_ms_shows_what_ms_shows():
 def test_decimation_inverts_interpolation():
     ms = np.random.default_rng(0).uniform(0, 2047, (4, 24, 36))
     np.testing.assert_array_equal(decimate(interpolate(ms, border="wrap")), ms)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (8, 8), (10, 10), (10, 16), (16, 10), (11, 11), (16, 16)])
+def test_every_decimation_phase_is_found_in_small_patches_and_large_ones(size):
+    """Patches of at most 10 pixels of MS are compared whole, larger ones without their edges."""
+    truth = texture(5, 4, 4 * size[0], 4 * size[1])
+    blurred = mtf_filter(truth, QB)
+    for phase in np.ndindex(4, 4):
+        ms = blurred[:, phase[0] :: 4, phase[1] :: 4]
+        assert decimation_phase(ms, truth, QB) == phase
+
+
+def test_the_edges_of_patches_above_10_pixels_have_no_say_in_the_phase():
+    """They differ where a patch was cut from a blurred image; 5 pixels on each side do."""
+    truth = texture(6, 4, 44, 48)
+    ms = mtf_filter(truth, QB)[:, 3::4, 1::4].copy()
+    edge = np.ones(ms.shape, bool)
+    edge[:, 5:-5, 5:-5] = False
+    ms[edge] = 0
+    assert decimation_phase(ms, truth, QB) == (3, 1)
+    ms[:, 5, 5] = mtf_filter(truth, QB)[:, 22, 22]  # the only row that counts
+    ms[:, 5, 6] = mtf_filter(truth, QB)[:, 22, 26]
+    assert decimation_phase(ms, truth, QB) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def full():
     return METHODS["GSA"](scene), scene.pan, scene.lms
 
 
-@pytest.mark.parametrize("brightest", [0.9, 1.37])
+@pytest.mark.parametrize("brightest", [0.9, 1.0, 1.37])
 def test_q2n_of_reflectance_is_that_of_its_digital_numbers(truth, fused, brightest):
     reflectance, of_fused = truth / 10000, fused / 10000
     reflectance[0, 5, 5] = brightest
@@ -71,6 +71,23 @@ def test_q2n_of_reflectance_is_that_of_its_digital_numbers(truth, fused, brighte
     assert q2n(np.round(fused / 50) + 0.3, np.round(truth / 50)) == q2n(
         np.round(fused / 50), np.round(truth / 50)
     )
+
+
+@pytest.mark.parametrize(("share", "rounded"), [(1.0, True), (0.999, False)])
+def test_q2n_takes_values_for_digital_numbers_from_a_99th_percentile_of_16_on(share, rounded):
+    counts = np.random.default_rng(0).uniform(1, 15.5, (4, 32, 32))
+    counts[:, :4] = 16 * share
+    fused = counts + 0.3
+    as_whole = q2n(np.floor(fused + 0.5), np.floor(counts + 0.5))
+    assert (q2n(fused, counts) == as_whole) == rounded
+
+
+def test_psnr_of_fractions_up_to_1_is_that_of_their_digital_numbers():
+    reference = np.full((2, 8, 8), 0.5)
+    reference[0, 0, 0] = 1
+    fused = reference - 0.01
+    assert psnr(fused, reference, 1) == pytest.approx(40)
+    assert psnr(2047 * fused, 2047 * reference, 2047) == pytest.approx(40)
 
 
 def test_q2n_pads_bands_to_a_power_of_two_like_the_toolbox(truth):

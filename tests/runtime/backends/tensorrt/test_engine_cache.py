@@ -215,3 +215,21 @@ def test_concurrent_processes_build_an_engine_once(tmp_path):
     for process in processes:
         process.join()
     assert (tmp_path / "engines" / "builds").read_text() == "x"
+
+
+def test_how_long_a_build_took_is_known_for_the_key_it_was_built_for(cache, tmp_path):
+    cache.get(KEY, Builder(), Progress())
+    (tmp_path / "engines" / "broken.json").write_text("{")
+    cache.put(KEY, b"engine", {}, 12.3456)
+    assert cache.build_seconds(KEY) == 12.35
+    assert cache.build_seconds(KEY.model_copy(update={"precision": "fp32"})) is None
+
+
+@pytest.mark.parametrize(("count", "told"), [(3, True), (4, False)])
+def test_an_engine_with_more_than_three_differences_is_not_called_similar(cache, count, told):
+    cache.get(KEY, Builder(), Progress())
+    changes = {"precision": "fp32", "form": "fused", "version": "10.7.0", "options": ()}
+    other = KEY.model_copy(update=dict(list(changes.items())[:count]))
+    progress = RecordingProgress()
+    cache.get(other, Builder(), progress)
+    assert ("most similar cached engine" in progress.notes[0]) == told

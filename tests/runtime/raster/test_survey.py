@@ -1,0 +1,93 @@
+"""What a sample of the pixels says about an image, and the warnings that follow."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from ssdiff_trt.runtime.arrays import ArrayPair
+from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.checks import Survey, check_values, survey
+from ssdiff_trt.runtime.raster.radiometry import STATED, Scale
+from ssdiff_trt.runtime.raster.scene import Scene
+from tests.support.rasters import smooth
+
+ASSUMED = Scale(2047, "assumed")
+
+
+def opened(kind, make_pair, pan, ms):
+    """The same pair as a pair of files or of arrays."""
+    if kind == "arrays":
+        return nullcontext(ArrayPair(pan[0], ms))
+    return Scene(*make_pair(pan={"pixels": pan}, ms={"pixels": ms}))
+
+
+@pytest.fixture
+def images():
+    """PAN and MS of a few values that are known in advance, in float32."""
+    ms = smooth((4, 40, 48), seed=2).astype(np.float32)
+    return smooth((1, 160, 192), seed=1).astype(np.float32), ms
+
+
+@pytest.mark.parametrize("kind", ["files", "arrays"])
+@pytest.mark.parametrize("band", range(4))
+def test_a_pixel_with_nan_in_one_band_is_left_out_and_no_other(kind, band, make_pair, images):
+    """The rest of the band, and the other bands at other pixels, still count."""
+    pan, ms = images
+    ms[:, :4] *= 1.5  # the largest values are here
+    expected = np.delete(ms, np.s_[10:30], axis=1).max(axis=0)
+    ms[band, 10:30] = np.nan
+    with opened(kind, make_pair, pan, ms) as source:
+        of_pan, of_ms = survey(source)
+    assert of_pan.largest == pan.max()
+    assert of_ms.largest == expected.max()
+    assert of_ms.middle == pytest.approx(np.median(expected))
+    assert of_ms.upper == pytest.approx(np.quantile(expected, 0.95))
+    assert of_ms.zeros == 0
+
+
+@pytest.mark.parametrize("kind", ["files", "arrays"])
+def test_a_band_of_nan_alone_leaves_nothing_to_survey(kind, make_pair, images):
+    pan, ms = images
+    ms[2] = np.nan
+    with opened(kind, make_pair, pan, ms) as source:
+        assert survey(source)[1] == Survey(0, 0, 0, 0)
+        assert check_values(source, ASSUMED, ASSUMED) == []
+
+
+def test_pixels_that_are_0_in_every_band_are_counted(make_pair, images):
+    pan, ms = images
+    ms[:, :4] = 0
+    ms[1, 4:8] = 0
+    source = ArrayPair(pan[0], ms)
+    assert survey(source)[1].zeros == pytest.approx(0.1)
+    (warning,) = check_values(source, ASSUMED, ASSUMED)
+    assert warning.startswith("10% of the sampled MS pixels are 0 and no nodata is declared")
+    assert "pass `ms_nodata=0`" in warning
+    declared = ArrayPair(pan[0], ms, ReadOptions(ms_nodata=0))
+    assert survey(declared)[1].zeros == 0
+    assert check_values(declared, ASSUMED, ASSUMED) == []
+
+
+@pytest.mark.parametrize(
+    ("share", "scale", "fault"),
+    [
+        (0.48, Scale(1000, STATED), None),
+        (0.52, Scale(1000, STATED), "More than half of the sampled MS pixels lie above"),
+        (0.04, ASSUMED, None),
+        (0.06, ASSUMED, "More than 5 % of the sampled MS pixels lie above full scale 2047"),
+    ],
+)
+def test_values_above_full_scale_are_refused_by_their_share(images, share, scale, fault):
+    pan, ms = images
+    ms[:] = 900
+    ms[3, :, : round(share * 48)] = 3000
+    source = ArrayPair(pan[0], ms)
+    if fault is None:
+        check_values(source, ASSUMED, scale)
+    else:
+        with pytest.raises(InputError, match=f"{fault}.*up to 3000, .*`full_scale=4095`"):
+            check_values(source, ASSUMED, scale)
