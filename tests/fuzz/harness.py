@@ -127,7 +127,9 @@ def run_case(kind: str, seed: int, base: Path) -> Outcome:
     status = os.waitstatus_to_exitcode(state)
     errors = (base / "stderr").read_bytes().decode(errors="backslashreplace")
     fault = "a process is left" if left_behind else ""
-    fault = fault or _fault(status, errors.splitlines(), before, _contents(folder))
+    fault = fault or _fault(
+        status, [line for line in errors.splitlines() if line.strip()], before, _contents(folder)
+    )
     if not fault and (strange := sorted(os.listdir(outside))):
         fault = f"left in the system's temporary folder: {strange[0]}"
     if not fault and {"folder", "outside", "stdout", "stderr"} != set(os.listdir(base)):
@@ -200,11 +202,12 @@ def _command(words: list[str], folder: Path, outside: Path) -> None:
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(folder.parent / name, os.O_CREAT | os.O_WRONLY), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         tempfile.tempdir = None
         settings = {"SSDIFF_CONFIG": folder / "config.toml", "SSDIFF_CACHE": folder / "cache"}
-        settings |= {"TMPDIR": outside, "HOME": outside, "CUDA_VISIBLE_DEVICES": Path()}
+        settings |= {"TMPDIR": outside, "HOME": folder / "cache"}
         os.environ.update({name: str(path) for name, path in settings.items()})
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
