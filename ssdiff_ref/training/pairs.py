@@ -6,16 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from ssdiff_ref.protocol.array_files import check_shapes
+from ssdiff_ref.protocol.hdf5 import numbers_in, open_hdf5
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.imagery import Crops, TrainingImage
 from ssdiff_ref.training.synthesis import Batch, Synthesizer, crop_size
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
+
+_ROLES = ("gt", "lms", "ms", "pan")
+"""Arrays of a training file of PanCollection."""
 
 
 class PairSource(Protocol):
@@ -100,16 +104,16 @@ class PanCollectionPairs:
         self._path, self._random, self._device = path, generator, device
         self._scale = source.full_scale or 2047.0
         self._bands = [band - 1 for band in source.bands] if source.bands else None
-        try:
-            with h5py.File(path) as file:
-                if missing := {"gt", "lms", "ms", "pan"} - set(file):
-                    raise InputError(
-                        f"{path} lacks {', '.join(sorted(missing))}, expected gt, lms, ms and pan; "
-                        "give a training file of PanCollection."
-                    )
-                count, available, self._size = file["gt"].shape[:3]
-        except OSError as error:
-            raise InputError(f"{path} cannot be read as HDF5 ({error}).") from error
+        with open_hdf5(path) as file:
+            if missing := {*_ROLES} - set(file):
+                raise InputError(
+                    f"{path} lacks {', '.join(sorted(missing))}, expected gt, lms, ms and pan; "
+                    "give a training file of PanCollection."
+                )
+            shapes = {role: numbers_in(file, role).shape for role in _ROLES}
+        check_shapes(path, shapes)
+        count, available, *sides = shapes["gt"]
+        self._size = min(sides)
         if (selected := len(self._bands or range(available))) != bands:
             raise InputError(
                 f"{path} gives {selected} bands, expected {bands} as configured; select them "
@@ -131,7 +135,7 @@ class PanCollectionPairs:
         positions = (self._size - patch) // RATIO + 1  # along each axis
         corners = torch.randint(positions, (count, 2), generator=self._random) * RATIO
         samples = []
-        with h5py.File(self._path) as file:
+        with open_hdf5(self._path) as file:
             for number, (row, col) in zip(picked.tolist(), corners.tolist(), strict=True):
                 samples.append(self._read(file, self._range[number], row, col, patch))
         pan, lms, ms, truth = (

@@ -21,6 +21,7 @@ from tests.fuzz.mutation import INTEGERS, TEXTS, damaged, hostile, replaced
 
 RECIPE = """
 bands = 4
+validation_patches = 1
 [[sources]]
 name = "a"
 scenes = 1
@@ -81,7 +82,7 @@ def odd_state(chance: random.Random) -> Any:
             torch.zeros(0),
             torch.zeros(3, 0, 2),
             torch.tensor(1.0),
-            torch.full_like(state[name], torch.nan),
+            torch.full(state[name].shape, torch.nan),
             state[name].to(torch.complex64),
             state[name].to(torch.int8),
             state[name].to(torch.bool),

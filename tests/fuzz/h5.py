@@ -14,6 +14,7 @@ from tests.fuzz.mutation import TEXTS, damaged
 
 RECIPE = """
 bands = 4
+validation_patches = 1
 [[sources]]
 name = "a"
 files = ["a.h5"]

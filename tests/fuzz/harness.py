@@ -114,7 +114,10 @@ def run_case(kind: str, seed: int, base: Path) -> Outcome:
     folder, outside = base / "folder", base / "outside"
     folder.mkdir()
     outside.mkdir()
-    words = kinds()[kind](seed, folder)
+    try:
+        words = kinds()[kind](seed, folder)
+    except Exception as error:
+        return Outcome(kind, seed, [], f"cannot be made: {error!r}", 99, "", 0, 0)
     before = _contents(folder)
     began, own = time.monotonic(), _resident()
     child = os.fork()

@@ -15,6 +15,7 @@ from tests.fuzz.samples import npz, odd_array, odd_header
 
 RECIPE = """
 bands = 4
+validation_patches = 1
 {sources}
 [[stages]]
 iterations = 1
