@@ -260,13 +260,22 @@ def check_enough(tiles: int, judged: int, source: str) -> None:
 
 
 def weights_digest(bundle: Bundle) -> str:
-    """sha256 of the weights of a bundle, independent of how its graphs store them."""
+    """sha256 of the weights of a bundle, independent of how its graphs store them.
+
+    Raises:
+        InputError: if their file is missing or damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    path = bundle.path / CHECKPOINT
+    remedy = "fetch the bundle again, or export it again"
+    with reading(f"{path} cannot be read as weights", remedy, SafetensorError):
+        tensors = load_file(path)
     return digest(
         {
             name.removeprefix(TRANSPOSED): array.T if name.startswith(TRANSPOSED) else array
-            for name, array in load_file(bundle.path / CHECKPOINT).items()
+            for name, array in tensors.items()
             if not name.startswith(GRAPH_CONSTANT)
         }
     )
