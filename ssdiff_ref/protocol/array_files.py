@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from ssdiff_ref.protocol.datasets import Dataset, Sample, sensor_scale
-from ssdiff_ref.protocol.hdf5 import holds_numbers, numbers_in, open_hdf5
+from ssdiff_ref.protocol.hdf5 import numbers_in, open_hdf5
+from ssdiff_ref.protocol.matlab import read_matlab
 from ssdiff_ref.quality.checks import Image, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.files import reading
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.raster.image import band_numbers
 from ssdiff_trt.runtime.raster.radiometry import choose_scale
@@ -127,7 +124,7 @@ def _open_h5(path: Path) -> _Stacks:
 
 
 def _open_mat(path: Path) -> _Stacks:
-    variables = _load_mat(path)
+    variables = read_matlab(path)
     pan = next((variables[name] for name in ("pan", "I_PAN") if name in variables), None)
     arrays = {}
     for role, names in (("gt", ("gt", "I_GT")), ("lms", ("lms",)), ("ms", ("ms", "I_MS_LR"))):
@@ -153,25 +150,6 @@ def _open_mat(path: Path) -> _Stacks:
         bits=_stated_bits(path, variables["L"]) if "L" in variables else 0,
         load=lambda index: {role: array[index] for role, array in stacked.items()},
     )
-
-
-def _load_mat(path: Path) -> dict[str, _Array]:
-    """The variables of a MATLAB file of any version, with axes in MATLAB's order."""
-    with reading(f"{path} cannot be read as a MATLAB file", "check the file", MatReadError):
-        try:
-            variables = loadmat(path)
-        except NotImplementedError:  # version 7.3 is HDF5, with the axes reversed
-            with h5py.File(path) as file:
-                return {
-                    name: numbers_in(file, name)[()].T
-                    for name, value in file.items()
-                    if holds_numbers(value)
-                }
-        return {
-            name: value
-            for name, value in variables.items()
-            if isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
-        }
 
 
 def _stated_bits(path: Path, stated: _Array) -> int:

@@ -25,6 +25,13 @@ _ROLES = ("gt", "lms", "ms", "pan")
 class PairSource(Protocol):
     """A source of random training samples."""
 
+    def check(self, patch: int) -> None:
+        """Check that samples of ``patch`` x ``patch`` pixels of PAN can be drawn.
+
+        Raises:
+            InputError: if the imagery is too small.
+        """
+
     def draw(self, patch: int, count: int) -> Batch:
         """Draw ``count`` samples of ``patch`` x ``patch`` pixels of PAN."""
 
@@ -67,6 +74,9 @@ class SimulatedPairs:
             choices = [(index, step) for index, step, _ in weighted]
             self._choices[patch] = choices, torch.tensor([weight for *_, weight in weighted])
         return self._choices[patch]
+
+    def check(self, patch: int) -> None:
+        self._choices_for(patch)
 
     def draw(self, patch: int, count: int) -> Batch:
         choices, weights = self._choices_for(patch)
@@ -125,12 +135,15 @@ class PanCollectionPairs:
     def __len__(self) -> int:
         return len(self._range)
 
-    def draw(self, patch: int, count: int) -> Batch:
+    def check(self, patch: int) -> None:
         if patch > self._size:
             raise InputError(
                 f"{self._path} has patches of {self._size} pixels, expected {patch} or more; "
                 "lower the stage's patch."
             )
+
+    def draw(self, patch: int, count: int) -> Batch:
+        self.check(patch)
         picked = torch.randint(len(self._range), (count,), generator=self._random)
         positions = (self._size - patch) // RATIO + 1  # along each axis
         corners = torch.randint(positions, (count, 2), generator=self._random) * RATIO
@@ -171,6 +184,10 @@ class MixedPairs:
     def __init__(self, sources: Sequence[tuple[PairSource, float]], generator: Generator) -> None:
         self._sources, self._random = [source for source, _ in sources], generator
         self._weights = torch.tensor([weight for _, weight in sources])
+
+    def check(self, patch: int) -> None:
+        for source in self._sources:
+            source.check(patch)
 
     def draw(self, patch: int, count: int) -> Batch:
         counts = torch.multinomial(

@@ -144,6 +144,8 @@ def _run(
     check_parent(target / "any")
     generator = Generator()
     pairs = _pair_source(settings, images, folder, False, generator, torch_device)
+    for stage in settings.stages:
+        pairs.check(stage.patch)
     # Its own generator keeps the validation patches the same in every run.
     fixed = Generator().manual_seed(_VALIDATION_SEED)
     held_out = _pair_source(settings, images, folder, True, fixed, torch_device)

@@ -268,7 +268,7 @@ def known(names: Sequence[str]) -> list[Case]:
 
 
 def report(outcomes: Sequence[Outcome]) -> None:
-    """Print counts by kind, the slowest and the largest case, and every failure."""
+    """Print counts by kind, the slowest and the largest case."""
     for kind in sorted({one.kind for one in outcomes}):
         own = [one for one in outcomes if one.kind == kind]
         refused, done = (sum(one.status == status for one in own) for status in (2, 0))
@@ -279,9 +279,6 @@ def report(outcomes: Sequence[Outcome]) -> None:
             f"{sum(bool(one.fault) for one in own)} failed; slowest {slow.seconds:.1f} s "
             f"(seed {slow.seed}), largest {large.mebibytes:.0f} MiB (seed {large.seed})"
         )
-    for one in sorted(outcomes, key=lambda one: (one.kind, one.seed)):
-        if one.fault:
-            print(f"FAILED {one.kind} {one.seed}: {one.fault[:300]}")
 
 
 def main() -> int:
@@ -301,7 +298,11 @@ def main() -> int:
         return bool(one.fault)
     names = given.kinds.split(",") if given.kinds else list(kinds())
     cases = dict.fromkeys([*known(names), *spread(given.cases, names, given.first)])
-    outcomes = list(run_cases(list(cases), given.jobs))
+    outcomes = []
+    for one in run_cases(list(cases), given.jobs):
+        outcomes.append(one)
+        if one.fault:
+            print(f"FAILED {one.kind} {one.seed}: {one.fault[:300]}", flush=True)
     report(outcomes)
     return any(one.fault for one in outcomes)
 
