@@ -192,7 +192,7 @@ def _read_member(directory: Path, name: str, expected: str) -> bytes:
         BundleError: if it is not there, has another sha256, or is outside the bundle.
     """
     member = directory / name
-    if not member.is_file():
+    if not os.path.isfile(member):  # False for a name that cannot be one
         raise BundleError(
             f"The bundle {directory} lacks its file {name}; fetch the bundle again, or export it "
             "again."
