@@ -16,6 +16,7 @@ file, and if its sha256 is the recorded one. Engines of bundles are never taken 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,11 @@ class EngineCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder() / "engines"
 
+    @property
+    def _place(self) -> Path:
+        """Where the folder is, which may be a link."""
+        return Path(os.path.realpath(self.folder))
+
     def get(
         self,
         key: EngineKey,
@@ -76,7 +82,7 @@ class EngineCache:
         if fault:
             progress.warn(fault)
         make_cache(self.folder)
-        if foreign(self.folder.resolve()):
+        if foreign(self._place):
             return build(None)[0]
         with _locked(self.folder / f"{key.digest}.lock", progress):
             engine, _ = self._look_up(key)
@@ -92,7 +98,7 @@ class EngineCache:
         """The engine with this key, if it can be loaded, or else why not, if it is there."""
         path = self.folder / engine_file(key)
         try:
-            if fault := foreign(self.folder.resolve()):
+            if fault := foreign(self._place):
                 return None, (
                     f"No engine is loaded from or stored in {self.folder}, which {fault}; delete "
                     "it, and the next run makes one for this user alone, or set SSDIFF_CACHE to "

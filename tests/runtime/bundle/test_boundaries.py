@@ -47,9 +47,19 @@ def engine_outside(manifest):
     manifest["engines"] = {"../a.engine": "0" * 64}
 
 
+def impossible_name(manifest):
+    manifest["files"]["n" * 300] = "0" * 64
+
+
+def no_text_for_a_system(manifest):
+    manifest["files"]["a\0b"] = "0" * 64
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (impossible_name, "lacks its file nnn"),
+        (no_text_for_a_system, "lacks its file a"),
         (other_format, "the graph 'graph.ort' is no .onnx file"),
         (engine_outside, "the file '../a.engine' is outside the bundle directory"),
     ],
