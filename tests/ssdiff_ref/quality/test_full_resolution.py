@@ -92,6 +92,18 @@ def test_measures_of_detail_are_perfect_for_affine_copies_of_pan(pan):
     assert overshoot(copies, pan, SENSORS["generic"]) == pytest.approx(0, abs=1e-4)
 
 
+def test_an_image_of_one_band_is_measured(pan):
+    assert d_rho(pan[None], pan) == pytest.approx(0, abs=1e-6)
+
+
+def test_r_q2n_needs_a_block_of_ms(truth, pan):
+    for side, measured in ((31, False), (32, True)):
+        inner = np.s_[..., : 4 * side, : 4 * side]
+        ms = sampled(truth[inner], ((2, 2),) * 4)
+        scores = fidelity_scores(truth[inner], pan[inner], ms, 0, SENSOR, ((2, 2),) * 4)
+        assert np.isfinite(scores["R-Q2n"]) == measured
+
+
 def test_soft_images_are_worse_in_every_measure_of_detail(truth, pan):
     soft = ndimage.gaussian_filter(truth, (0, 1.5, 1.5))
     assert d_rho(soft, pan) > d_rho(truth, pan) + 0.1
