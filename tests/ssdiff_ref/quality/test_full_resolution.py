@@ -82,6 +82,12 @@ def test_local_correlation_is_that_of_windows(truth, pan):
         assert r[band, row, col] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("slope", [3, -3])
+def test_local_correlation_of_affine_copies_does_not_exceed_1_by_rounding(truth, slope):
+    r = local_correlation(truth, slope * truth + 7)
+    assert np.abs(r).max() == 1
+
+
 def test_measures_of_detail_are_perfect_for_affine_copies_of_pan(pan):
     copies = np.stack([pan * (1 + band) - 70 * band for band in range(4)])
     assert d_rho(copies, pan) == pytest.approx(0, abs=1e-6)
