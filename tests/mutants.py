@@ -2,9 +2,10 @@
 
 ``make mutants`` makes small changes to the modules that decide pixels, metrics, bundles and
 engines, one at a time, each in a copy of the tree, and runs the tests that belong to the module:
-the files of the folder that mirrors its own, and those that import it. A mutant that passes them
-all is printed with its difference. Either it shows what no test checks, or it is equivalent; then
-``tests/mutants_equivalent.json`` names it, by file and changed line, with the reason.
+the files of the folder that mirrors its own, those that import it and, if none has its name, those
+of the folder above. A mutant that passes them all is printed with its difference. Either it shows
+what no test checks, or it is equivalent; then ``tests/mutants_equivalent.json`` names it, by file
+and changed line, with the reason.
 
 A test that fails anyway would kill every mutant, so ``make test`` comes first. Tests that are
 marked slow or use an export (``EXPORTS``) are left out; ``--exports`` includes the latter, without
@@ -26,6 +27,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -51,6 +53,7 @@ EXPORTS = {"bundle8", "low4", "samples4", "int8"}
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "build", "dist", "out", ".*_cache", "__pycache__"
 )
+KILLED, SURVIVED = "killed", "SURVIVED"
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq},
@@ -161,14 +164,15 @@ def tests_of(file: str) -> tuple[str, ...]:
     imports = re.compile(rf"\b{re.escape('.'.join(module.with_suffix('').parts))}\b")
     folder = tests / module.parent
     every = sorted((tests / module.parts[0]).rglob("test_*.py"))
-    found = [path for path in every if path == folder / f"test_{module.stem}.py"]
-    found += [path for path in every if imports.search(path.read_text(encoding="utf-8"))]
-    found += [path for path in every if path.parent == folder]
+    own = [path for path in every if path == folder / f"test_{module.stem}.py"]
+    found = own + [path for path in every if imports.search(path.read_text(encoding="utf-8"))]
+    folders = [folder] if own or folder.parent == tests else [folder, folder.parent]
+    found += [path for where in folders for path in every if path.parent == where]
     return tuple(dict.fromkeys(path.relative_to(ROOT).as_posix() for path in found))
 
 
 def run_tests(tree: Path, files: tuple[str, ...], exports: bool, limit: float) -> str:
-    """The outcome of tests in a copy of the tree: passed, failed, late or none."""
+    """What tests say of a mutant in a copy of the tree."""
     command = [sys.executable, "-m", "pytest", "-qx", "-m", "not slow", "-p", "no:cacheprovider"]
     command += [] if exports else ["-p", "tests.mutants"]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -177,8 +181,8 @@ def run_tests(tree: Path, files: tuple[str, ...], exports: bool, limit: float) -
     try:
         done = subprocess.run([*command, *files], cwd=tree, env=environment, timeout=limit, **quiet)
     except subprocess.TimeoutExpired:
-        return "late"
-    return {0: "passed", 5: "none"}.get(done.returncode, "failed")
+        return "out of time"  # an endless loop, or a slow machine
+    return SURVIVED if done.returncode in (0, 5) else KILLED  # 5: there are no tests
 
 
 class Trees:
@@ -226,19 +230,16 @@ def main() -> int:
     chosen = every
     if 0 < given.sample < len(every):
         chosen = sorted(random.Random(given.seed).sample(every, given.sample))
-    survivors = 0
+    outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
         trees = Trees(Path(folder), given.jobs)
-        outcomes = pool.map(lambda m: trees.outcome(m, given.exports, given.limit), chosen)
-        for number, (mutant, outcome) in enumerate(zip(chosen, outcomes, strict=True), 1):
-            survived = outcome in ("passed", "none")
-            survivors += survived
-            what = f"SURVIVED {mutant}" if survived else f"{outcome} {mutant.file}:{mutant.line}"
-            print(f"{number}/{len(chosen)} {what}", flush=True)
-    print(
-        f"{len(chosen)} of {len(every)} mutants: {len(chosen) - survivors} killed, {survivors} not"
-    )
-    return bool(survivors)
+        found = pool.map(lambda m: trees.outcome(m, given.exports, given.limit), chosen)
+        for number, (mutant, outcome) in enumerate(zip(chosen, found, strict=True), 1):
+            outcomes[outcome] += 1
+            what = f"{mutant.file}:{mutant.line}" if outcome == KILLED else mutant
+            print(f"{number}/{len(chosen)} {outcome}: {what}", flush=True)
+    print(f"Of {len(every)} mutants: {', '.join(f'{n} {what}' for what, n in outcomes.items())}")
+    return bool(outcomes[SURVIVED])
 
 
 if __name__ == "__main__":

@@ -91,3 +91,34 @@ def test_values_above_full_scale_are_refused_by_their_share(images, share, scale
     else:
         with pytest.raises(InputError, match=f"{fault}.*up to 3000, .*`full_scale=4095`"):
             check_values(source, ASSUMED, scale)
+
+
+@pytest.mark.parametrize(
+    ("largest", "suggested"),
+    [(1, 1), (2, 255), (255, 255), (1024, 2047), (4096, 10000), (65535, 65535), (65536, 65536)],
+)
+def test_the_least_usual_full_scale_that_holds_all_values_is_suggested(images, largest, suggested):
+    pan, ms = images
+    ms[:] = largest
+    with pytest.raises(InputError, match=f"up to {largest}, .*`full_scale={suggested}`"):
+        check_values(ArrayPair(pan[0], ms), ASSUMED, Scale(largest / 2, STATED))
+
+
+@pytest.mark.parametrize("size", [(40, 48), (64, 64), (65, 70), (400, 300)])
+def test_the_patches_are_whole_pixels_of_ms_from_edge_to_edge(size, monkeypatch):
+    height, width = size
+    source = ArrayPair(np.ones((4 * height, 4 * width)), np.ones((4, height, width)))
+    patches, read = [], ArrayPair.read
+
+    def record(self, rows, cols):
+        patches.append((rows, cols))
+        return read(self, rows, cols)
+
+    monkeypatch.setattr(ArrayPair, "read", record)
+    survey(source)
+    for axis, pixels in zip(zip(*patches, strict=True), size, strict=True):
+        assert {len(part) for part in axis} == {4 * min(64, pixels)}
+        assert all(part.start % 4 == 0 for part in axis)
+        assert min(part.start for part in axis) == 0
+        assert max(part.stop for part in axis) == 4 * pixels
+    assert len(patches) == len(set(patches)) <= 25

@@ -82,6 +82,12 @@ def test_local_correlation_is_that_of_windows(truth, pan):
         assert r[band, row, col] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("slope", [3, -3])
+def test_local_correlation_of_affine_copies_does_not_exceed_1_by_rounding(truth, slope):
+    r = local_correlation(truth, slope * truth + 7)
+    assert np.abs(r).max() == 1
+
+
 def test_measures_of_detail_are_perfect_for_affine_copies_of_pan(pan):
     copies = np.stack([pan * (1 + band) - 70 * band for band in range(4)])
     assert d_rho(copies, pan) == pytest.approx(0, abs=1e-6)
@@ -90,6 +96,18 @@ def test_measures_of_detail_are_perfect_for_affine_copies_of_pan(pan):
     assert power_at_period_4(copies, pan) == pytest.approx(1)
     # Not exactly, as the sum of the toolbox's kernel is 0.9988.
     assert overshoot(copies, pan, SENSORS["generic"]) == pytest.approx(0, abs=1e-4)
+
+
+def test_an_image_of_one_band_is_measured(pan):
+    assert d_rho(pan[None], pan) == pytest.approx(0, abs=1e-6)
+
+
+def test_r_q2n_needs_a_block_of_ms(truth, pan):
+    for side, measured in ((31, False), (32, True)):
+        inner = np.s_[..., : 4 * side, : 4 * side]
+        ms = sampled(truth[inner], ((2, 2),) * 4)
+        scores = fidelity_scores(truth[inner], pan[inner], ms, 0, SENSOR, ((2, 2),) * 4)
+        assert np.isfinite(scores["R-Q2n"]) == measured
 
 
 def test_soft_images_are_worse_in_every_measure_of_detail(truth, pan):

@@ -82,6 +82,13 @@ def test_q2n_takes_values_for_digital_numbers_from_a_99th_percentile_of_16_on(sh
     assert (q2n(fused, counts) == as_whole) == rounded
 
 
+def test_q2n_of_reflectance_is_not_rounded_because_a_few_pixels_are_far_above():
+    reflectance = np.random.default_rng(0).uniform(0.1, 0.9, (4, 32, 32))
+    fused = reflectance + 0.1
+    reflectance[0, 0, :5] = fused[0, 0, :5] = 300.0  # glint
+    assert q2n(fused, reflectance) != q2n(np.round(fused), np.round(reflectance))
+
+
 def test_psnr_of_fractions_up_to_1_is_that_of_their_digital_numbers():
     reference = np.full((2, 8, 8), 0.5)
     reference[0, 0, 0] = 1
@@ -144,6 +151,37 @@ def test_equal_images_get_perfect_scores(truth):
     scores = reduced_resolution_scores(truth, truth, FULL_SCALE)
     assert scores == pytest.approx(best, rel=0, abs=2e-6)
     assert q_average(truth, truth) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4])
+@pytest.mark.parametrize("edge", ["top", "left", "bottom", "right"])
+def test_pixels_that_the_protocol_cuts_off_do_not_count_and_the_next_ones_do(edge, cut):
+    """``cut - 1`` rows and columns at the top and left, ``cut`` at the bottom and right."""
+    reference = np.random.default_rng(0).uniform(100, 1000, (2, 48, 48))
+    first_that_counts = {"top": max(cut - 1, 0), "left": max(cut - 1, 0)}.get(edge, cut)
+    turns = {"top": 0, "right": 1, "bottom": 2, "left": 3}[edge]
+    for line, counts in ((first_that_counts - 1, False), (first_that_counts, True)):
+        if line >= 0:
+            turned = np.rot90(reference, turns, (1, 2)).copy()
+            turned[:, line, 24] += 50
+            fused = np.rot90(turned, -turns, (1, 2))
+            scores = reduced_resolution_scores(fused, reference, FULL_SCALE, cut=cut)
+            assert np.isfinite(scores["PSNR"]) == counts
+
+
+def test_the_gradient_of_a_pixel_whose_neighbours_are_valid_counts(truth):
+    valid = np.zeros(truth.shape[-2:], dtype=bool)
+    valid[2:-2, 2:40] = True
+    fused = truth.copy()
+    fused[:, 20, 39] += 300  # seen in column 38, the last one with valid neighbours
+    assert scc(fused, truth, valid) < 1 - 1e-6
+    assert scc(fused, truth, valid & (np.arange(truth.shape[-1]) < 39)) == pytest.approx(1)
+
+
+def test_black_windows_are_equal_to_black_ones_alone():
+    black = np.zeros((2, 32, 32))
+    assert q_average(black, black) == 1
+    assert q_average(black + 5, black) == pytest.approx(0)
 
 
 def test_band_order_does_not_change_metrics_that_treat_bands_separately(fused, truth):
