@@ -73,6 +73,10 @@ def reason_of(error: Exception) -> str:
     """Why a file cannot be read, in a few words, of what a library raised."""
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
+    if callable(faults := getattr(error, "errors", None)):  # of pydantic, whose text has many lines
+        first = faults()[0]
+        place = ".".join(map(str, first["loc"]))
+        return f"{place}: {first['msg']}" if place else first["msg"]
     stated = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(stated.split())[:_LONGEST_REASON] or type(error).__name__
 

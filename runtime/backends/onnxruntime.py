@@ -66,11 +66,19 @@ def refusals(graph: Path | None, doing: str) -> Iterator[None]:
         BackendError: if the block raises one of them.
     """
     state = import_onnxruntime().capi.onnxruntime_pybind11_state
-    own = [kind for kind in vars(state).values() if isinstance(kind, type)]
-    errors = tuple(kind for kind in own if issubclass(kind, Exception))
+    kinds = (kind for kind in vars(state).values() if isinstance(kind, type))
+    own = (kind for kind in kinds if issubclass(kind, Exception))
+    errors: tuple[type[Exception], ...] = (
+        *own,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    )
     try:
         yield
-    except (*errors, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+    except errors as error:
         raise BackendError(
             f"ONNX Runtime cannot {doing} the graph{f' {graph}' if graph else ''} "
             f"({reason_of(error)}); fetch the bundle again, or export it again."

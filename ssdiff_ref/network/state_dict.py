@@ -19,7 +19,7 @@ from ssdiff_trt.runtime import files
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import not_fetched
 
-DAMAGED = (*files.DAMAGED, SafetensorError, pickle.UnpicklingError)
+DAMAGED: tuple[type[Exception], ...] = (*files.DAMAGED, SafetensorError, pickle.UnpicklingError)
 """What reading a damaged file raises."""
 _DEEPEST = 8
 """Nesting of dictionaries that is searched."""

@@ -25,15 +25,19 @@ _ROLES = ("gt", "lms", "ms", "pan")
 class PairSource(Protocol):
     """A source of random training samples."""
 
+    def draw(self, patch: int, count: int) -> Batch:
+        """Draw ``count`` samples of ``patch`` x ``patch`` pixels of PAN."""
+
+
+class CheckedSource(PairSource, Protocol):
+    """A source that tells before it draws whether it can."""
+
     def check(self, patch: int) -> None:
         """Check that samples of ``patch`` x ``patch`` pixels of PAN can be drawn.
 
         Raises:
             InputError: if the imagery is too small.
         """
-
-    def draw(self, patch: int, count: int) -> Batch:
-        """Draw ``count`` samples of ``patch`` x ``patch`` pixels of PAN."""
 
 
 class SimulatedPairs:
@@ -181,7 +185,9 @@ class MixedPairs:
         generator: random generator on the CPU.
     """
 
-    def __init__(self, sources: Sequence[tuple[PairSource, float]], generator: Generator) -> None:
+    def __init__(
+        self, sources: Sequence[tuple[CheckedSource, float]], generator: Generator
+    ) -> None:
         self._sources, self._random = [source for source, _ in sources], generator
         self._weights = torch.tensor([weight for _, weight in sources])
 

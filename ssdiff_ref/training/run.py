@@ -23,8 +23,8 @@ from ssdiff_ref.training.imagery import (
     unpack,
 )
 from ssdiff_ref.training.pairs import (
+    CheckedSource,
     MixedPairs,
-    PairSource,
     PanCollectionPairs,
     SimulatedPairs,
     concatenate,
@@ -220,8 +220,8 @@ def _pair_source(
     held_out: bool,
     generator: Generator,
     device: torch.device,
-) -> PairSource:
-    pair_sources: list[tuple[PairSource, float]] = []
+) -> CheckedSource:
+    pair_sources: list[tuple[CheckedSource, float]] = []
     if parts := [image.part(held_out) for image in images]:
         group = 16 if device.type == "cuda" else 2
         simulated = SimulatedPairs(

@@ -163,7 +163,7 @@ class FileName(click.Path):
 
 
 def check_name(
-    kind: click.ParamType, value: str, param: click.Parameter | None, ctx: click.Context | None
+    kind: click.ParamType[Any], value: str, param: click.Parameter | None, ctx: click.Context | None
 ) -> None:
     """That a file can have such a name; a configuration can hold any character."""
     if "\0" in value:

@@ -90,7 +90,7 @@ def odd_state(chance: random.Random) -> Any:
             state[name].to_sparse(),
             torch.zeros(1).expand(1 << 20, 1 << 20),
             torch.zeros(2, device="meta"),
-            torch.nn.Parameter(state[name]),
+            torch.nn.Parameter(torch.zeros(3)),
             np.zeros(3),
             hostile(chance),
         )
