@@ -32,6 +32,7 @@ from ssdiff_trt.runtime.raster.gdal import (
     check_complete,
     strict_options,
 )
+from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.metadata import carry_metadata
 from ssdiff_trt.runtime.raster.scene import Scene
 
@@ -352,8 +353,9 @@ class RasterOutput:
         with strict_options(self._driver):
             file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
         file.colorinterp = colours(scene.ms, scene.output_bands)
+        names = descriptions_of(scene.ms)
         for index, band in enumerate(scene.output_bands, start=1):
-            if name := scene.ms.descriptions[band - 1]:
+            if name := names[band - 1]:
                 file.set_band_description(index, name)
         if scene.pan.rpcs:
             rpcs = copy(scene.pan.rpcs)
