@@ -15,7 +15,7 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 FAST = tests/runtime/bundle tests/runtime/backends tests/runtime/raster/test_[abhms]*.py \
 	tests/runtime/test_[acfop]*.py tests/cli/test_commands.py
 
-.PHONY: demo test test-slow test-versions check gpu-check clean
+.PHONY: demo test test-slow test-versions fuzz check gpu-check clean
 
 demo: $(VENV)/.demo
 	@echo "Pansharpening the example scene: half a minute on 2 cores."
@@ -27,6 +27,12 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# Hostile files of every kind; CASES=20000 FIRST=1000 tries others than `make test` and this.
+CASES ?= 3000
+FIRST ?= 0
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.harness --cases $(CASES) --first $(FIRST)
 
 # The runtime and the commands with the lowest and the newest versions that pyproject.toml allows and
 # that have a wheel for each Python. Without PyTorch and ONNX; what needs them is skipped. Old
