@@ -16,22 +16,25 @@ from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.raster.gdal import READ_ERRORS, without_georeferencing_warnings
 
 MOST_BANDS = 1000
-_USED = ("crs", "gcps", "rpcs", "nodatavals", "colorinterp", "mask_flag_enums", "scales", "offsets")
-"""What is read of any image, and fails where it is damaged."""
+_USED = ("crs", "gcps", "rpcs", "nodatavals", "mask_flag_enums", "scales", "offsets", "colorinterp")
+"""What is read of any image, and fails where it is damaged. The last raises what GDAL found wrong
+with files beside the image when it read the others."""
+_SIDECARS = ("", ".aux.xml", ".msk", ".ovr")
 
 
 def check_file(path: str | Path, role: str) -> None:
-    """That a path is none that a read could wait at without end.
+    """That neither a file nor one beside it that GDAL reads is one to wait at without end.
 
     Raises:
-        InputError: if it is a pipe or a device.
+        InputError: if one is a pipe or a device.
     """
-    try:
-        kind = os.stat(path).st_mode
-    except (OSError, ValueError):  # one of GDAL's own names, or nothing
-        return
-    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        raise InputError(f"The {role} image {path} is a pipe or a device; give a file.")
+    for name in (f"{path}{suffix}" for suffix in _SIDECARS):
+        try:
+            kind = os.stat(name).st_mode
+        except (OSError, ValueError):  # one of GDAL's own names, or nothing
+            continue
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise InputError(f"{name} of the {role} image is a pipe or a device, expected a file.")
 
 
 def check_header(image: DatasetReader, role: str) -> None:
@@ -54,17 +57,20 @@ def check_header(image: DatasetReader, role: str) -> None:
             f"{called} has complex values ({image.dtypes[0]}); give an image of real numbers."
         )
     try:
+        files = image.files
         with without_georeferencing_warnings():
-            for name in _USED:
-                getattr(image, name)
             for band in range(image.count + 1):
                 for domain in (None, *image.tag_namespaces(band)):
                     image.tags(band, ns=domain)
+            for name in _USED:
+                getattr(image, name)
     except READ_ERRORS as error:
         raise InputError(
-            f"The metadata of {image.name} cannot be read ({error}); get the {role} image again, "
-            "or drop them with gdal_translate -nomd."
+            f"The header of {image.name} cannot be read ({error}); get the {role} image again, "
+            "with the files beside it."
         ) from error
+    for file in files:
+        check_file(file, role)
     values = image.transform.to_gdal()
     if not all(map(math.isfinite, values)) or not 0 < abs(image.transform.determinant) < math.inf:
         raise InputError(
