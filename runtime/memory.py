@@ -1,9 +1,10 @@
-"""Memory that this process may use, and whether what is planned fits into it."""
+"""Memory that this process may use, space on a disk, and whether what is planned fits into them."""
 
 from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,22 @@ def check_memory(needed: float, what: str, remedy: str) -> None:
             f"{what} takes {in_words(needed)} of memory or more, and this process may use "
             f"{in_words(limit)}; {remedy}."
         )
+
+
+def check_space(path: Path, *sizes: int) -> tuple[str, ...]:
+    """A warning where a file could become larger than its disk has room for.
+
+    Args:
+        path: of the file; folders above it may be missing.
+        sizes: bytes of a value, and numbers of bands, rows and columns.
+    """
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if (size := math.prod(sizes)) <= (free := shutil.disk_usage(folder).free):
+        return ()
+    return (
+        f"the result takes up to {in_words(size)} where it cannot be compressed, and {folder} has "
+        f"{in_words(free)} left; the disk may become full",
+    )
 
 
 def usable_memory() -> float:

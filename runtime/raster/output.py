@@ -21,6 +21,7 @@ from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import behind_link, check_target, scratch_folder
+from ssdiff_trt.runtime.memory import check_space
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
@@ -209,7 +210,8 @@ class RasterOutput:
         self._bits = self._check_bits()
         self._scaling = Scaling.of(options.scale, self._dtype, self._bits)
         self._overviews = options.overviews
-        self.warnings: tuple[str, ...] = ()
+        sizes = self._dtype.itemsize, len(scene.bands), *map(len, scene.output)
+        self.warnings = check_space(self.path, *sizes)
         self._nodata = self._choose_nodata()
         self._mask = self._nodata is None and scene.may_have_holes
         self.clipped = 0
@@ -242,7 +244,7 @@ class RasterOutput:
         with tempfile.TemporaryDirectory() as scratch:
             if self._try_options(Path(scratch), *fitting[:1]):
                 return next(iter(fitting), None)
-        self.warnings = (
+        self.warnings += (
             f"this compression changes values, and with them nodata {fitting[0]:g}; the holes of "
             "the result are a mask instead",
         )
@@ -346,8 +348,7 @@ class RasterOutput:
             "nodata": self._nodata,
             "crs": scene.pan.crs,
         }
-        georeferenced = not scene.pan.transform.is_identity
-        if georeferenced:
+        if georeferenced := not scene.pan.transform.is_identity:
             moved = Affine.translation(cols.start, rows.start)
             profile["transform"] = product(scene.pan.transform, moved)
         with strict_options(self._driver):
