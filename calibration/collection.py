@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from ssdiff_ref.protocol.simulation import degrade
 from ssdiff_ref.quality.checks import fit_sensor
 from ssdiff_ref.quality.filters import REACH
+from ssdiff_trt.calibration.blocks import Blocks
 from ssdiff_trt.calibration.diversity import check_structure, select_diverse, tile_features
 from ssdiff_trt.calibration.picture import draw_samples
 from ssdiff_trt.calibration.samples import (
@@ -35,6 +35,7 @@ from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import check_target
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
+from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import PairOptions, Sampler, SamplingOptions
 from ssdiff_trt.runtime.plan.assumptions import assume
 from ssdiff_trt.runtime.plan.plan import choose_schedule
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
 _CANDIDATES = 8
 """Candidate tiles per calibration tile, where a scene is large enough."""
+_PLACE = 120
+"""Bytes of the place of a tile in a list."""
 _MIN_VALID = 0.25
 """Least share of valid pixels in a calibration tile."""
 _MARGIN = RATIO * HALO + REACH
@@ -175,39 +178,6 @@ def collect(
     return samples
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """Checkerboard of blocks of MS: every second one is reserved for an evaluation tile."""
-
-    rows: Axis
-    cols: Axis
-
-    @classmethod
-    def of_scene(cls, scene: Scene, tile: int) -> _Blocks:
-        """Blocks of ``tile`` x ``tile`` pixels of MS, each the reference image of one tile."""
-        return cls(*(Axis(len(grid) // RATIO, tile, 0) for grid in (scene.rows, scene.cols)))
-
-    def evaluation(self) -> list[tuple[int, int]]:
-        """First row and column, in pixels of MS, of the blocks reserved for evaluation."""
-        return [
-            (row, col)
-            for i, row in enumerate(self.rows.starts)
-            for j, col in enumerate(self.cols.starts)
-            if (i + j) % 2
-            and row + self.rows.tile <= self.rows.size
-            and col + self.cols.tile <= self.cols.size
-        ]
-
-    def is_outside(self, row: int, col: int) -> bool:
-        """Whether the tile at a row and column of PAN overlaps none of the evaluation blocks."""
-        tile = self.rows.tile
-        return not any(
-            RATIO * top - tile < row < RATIO * (top + tile)
-            and RATIO * left - tile < col < RATIO * (left + tile)
-            for top, left in self.evaluation()
-        )
-
-
 class _Collector:
     """Collects tiles from one pair of rasters after another."""
 
@@ -254,7 +224,12 @@ class _Collector:
         pan_name, ms_name = Path(scene.pan.name).name, Path(scene.ms.name).name
         pair = len(self._sources)
         self._sources.append(f"{pan_name} and {ms_name}")
-        blocks = _Blocks.of_scene(scene, self._tile)
+        check_memory(
+            _PLACE * len(scene.rows) * len(scene.cols) / self._tile**2,
+            f"Choosing tiles from {len(scene.cols)} x {len(scene.rows)} pixels of {pan_name}",
+            "cut out a smaller area of PAN and MS with gdal_translate -projwin",
+        )
+        blocks = Blocks.of_scene(scene, self._tile)
         tiles = list(self._calibration_tiles(scene, blocks, scales, candidates))
         if not tiles:
             raise InputError(
@@ -279,17 +254,11 @@ class _Collector:
         return [places[k] for k in self._random.permutation(len(places))]
 
     def _calibration_tiles(
-        self, scene: Scene, blocks: _Blocks, scales: tuple[float, float], most: int
+        self, scene: Scene, blocks: Blocks, scales: tuple[float, float], most: int
     ) -> Iterator[tuple[Tiles, float, tuple[int, int]]]:
         """Up to ``most`` tiles, each with its share of valid pixels and first row and column."""
         rows, cols = (Axis(len(grid), self._tile, 0) for grid in (scene.rows, scene.cols))
-        outside = [
-            (i, j)
-            for i, row in enumerate(rows.starts)
-            for j, col in enumerate(cols.starts)
-            if blocks.is_outside(row, col)
-        ]
-        for i, j in self._shuffled(outside)[:most]:
+        for i, j in self._shuffled(blocks.outside(rows, cols))[:most]:
             window = Window(rows, cols, range(i, i + 1), range(j, j + 1))
             inputs = prepare(scene, window, self._seed, *scales)
             valid = float(inputs.valid.mean())

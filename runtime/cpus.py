@@ -19,7 +19,7 @@ def usable_cpus() -> int:
     """Number of CPUs that this process may use: by its affinity, and by a container's quota."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, math.ceil(min(cpus, *map(_quota, _control_groups()))))
+    return max(1, math.ceil(min(cpus, *map(_quota, control_groups("cpu")))))
 
 
 def choose_threads(stated: int | None) -> int:
@@ -59,23 +59,26 @@ def _openmp_threads() -> int | None:
     return first if first > 0 else None
 
 
-def _control_groups() -> Iterator[Path]:
+def control_groups(kind: str) -> Iterator[Path]:
     """Folders of the control groups that this process may be in, with those above them.
 
     In a container they may be named as the host sees them; the folder of the container is then the
     root.
+
+    Args:
+        kind: what they control, ``cpu`` or ``memory``.
     """
-    yield from (_CGROUP, _CGROUP / "cpu")
+    yield from (_CGROUP, _CGROUP / kind)
     try:
         lines = _MEMBERSHIP.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, name = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and kind not in controllers.split(","):
             continue
         group = Path(name.lstrip("/"))
-        for mount in ("cpu", controllers) if controllers else ("", "unified"):
+        for mount in (kind, controllers) if controllers else ("", "unified"):
             yield from (_CGROUP / mount / above for above in (group, *group.parents))
 
 

@@ -28,7 +28,8 @@ FLOORS = {
     "ssdiff_trt.runtime": [
         {"errors", "interpolator", "pipeline"},
         {"arguments"},
-        {"cpus", "files", "options", "progress", "sensors", "sources"},
+        {"cpus"},
+        {"files", "memory", "options", "progress", "sensors", "sources"},
         {"consistency", "raster", "schedule"},
         {"bundle", "tiles"},
         {"arrays", "backends", "plan"},

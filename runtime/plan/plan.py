@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.interpolator import RATIO
+from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import PairOptions, Precision, SamplingOptions
 from ssdiff_trt.runtime.plan.assumptions import Assumptions, assume
 from ssdiff_trt.runtime.schedule import AUTHORS_TIMESTEPS, Schedule, make_schedule, spaced_timesteps
@@ -18,6 +19,10 @@ from ssdiff_trt.runtime.tiles.tiling import Axis, Window, windows
 
 DEFAULT_OVERLAP = 16
 """Pixels over which neighbouring tiles are blended, where tiles are large enough."""
+_PLACE = 80
+"""Bytes of the places where a tile starts and has weight, along one axis."""
+_BLOCK = 150 / 256**2
+"""Bytes, for each pixel, of the place of a block in a set."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,11 @@ def make_plan(
         Axis(len(axis), model.tile, overlap, margin=overlap // 2 // RATIO * RATIO)
         for axis in (assumptions.source.rows, assumptions.source.cols)
     )
+    check_memory(
+        memory_of(rows, cols, len(source.bands)),
+        f"Pansharpening {source.name} to {cols.size} x {rows.size} pixels",
+        "cut out a smaller area of PAN and MS with gdal_translate -projwin",
+    )
     return Plan(
         assumptions=assumptions,
         schedule=choose_schedule(assumptions.bundle, sampling),
@@ -138,6 +148,15 @@ def make_plan(
         window=window,
         precision=precision,
     )
+
+
+def memory_of(rows: Axis, cols: Axis, bands: int) -> float:
+    """Bytes of what grows with the scene: sums for the windows below, tiles' places, and the blocks
+    of the output that are filled."""
+    step = cols.tile - cols.overlap
+    sums = 4 * bands * cols.overlap * cols.size
+    places = _PLACE * (rows.size + cols.size) / step
+    return sums + places + _BLOCK * rows.size * cols.size
 
 
 def choose_schedule(bundle: Bundle, sampling: SamplingOptions) -> Schedule:

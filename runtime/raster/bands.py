@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
+from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.image import colour_bands
 from ssdiff_trt.runtime.sensors import BGRN, WV8
 
@@ -57,11 +58,11 @@ def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
     """Colour interpretations of bands that are used as colours: those of the file, else those of
     their names; never alpha."""
     by_name = {name: colour for colour, name in _COLOURS.items()}
-    found = []
+    found, stated, names = [], image.colorinterp, descriptions_of(image)
     for band in used:
-        colour = image.colorinterp[band - 1]
+        colour = stated[band - 1]
         if colour in (ColorInterp.undefined, ColorInterp.gray, ColorInterp.alpha):
-            name = _plain(image.descriptions[band - 1] or "")
+            name = _plain(names[band - 1] or "")
             other = ColorInterp.undefined if colour == ColorInterp.alpha else colour
             colour = by_name.get(name, other)
         found.append(colour)
@@ -70,8 +71,9 @@ def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
 
 def _identified(image: DatasetReader, bands: Sequence[int]) -> Iterator[tuple[list[str], str]]:
     """Names of bands by each of the ways to tell them apart."""
-    yield [_plain(image.descriptions[band - 1] or "") for band in bands], "as they are named"
-    colours = [_COLOURS.get(image.colorinterp[band - 1], "") for band in bands]
+    named, stated = descriptions_of(image), image.colorinterp
+    yield [_plain(named[band - 1] or "") for band in bands], "as they are named"
+    colours = [_COLOURS.get(stated[band - 1], "") for band in bands]
     if len(bands) == len(BGRN) and colours.count("") == 1:
         colours[colours.index("")] = next(iter(set(BGRN) - set(colours)))
     yield colours, "by colour interpretation"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import rasterio
 from rasterio.io import DatasetReader
 
-from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, without_georeferencing_warnings
+from ssdiff_trt.runtime.raster.gdal import READ_ERRORS, without_georeferencing_warnings
 
 _URL = re.compile(r"(?:/vsicurl/)?(https?://.*)")
 _VIRTUAL = b"<VRTDataset"
@@ -55,7 +55,7 @@ def dataset_files(dataset: DatasetReader) -> list[str]:
         try:
             with without_georeferencing_warnings(), rasterio.open(file) as source:
                 waiting.extend(source.files)
-        except GDAL_ERRORS:
+        except READ_ERRORS:
             pass  # a part that is no dataset by itself has no further files
     return list(found)
 
@@ -75,7 +75,7 @@ def every_file(*rasters: DatasetReader | str | Path) -> list[str]:
         try:
             with without_georeferencing_warnings(), rasterio.open(raster) as dataset:
                 files += dataset_files(dataset)
-        except GDAL_ERRORS:
+        except READ_ERRORS:
             pass
     return list(dict.fromkeys(map(_on_disk, files)))
 

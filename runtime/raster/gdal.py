@@ -25,6 +25,10 @@ from ssdiff_trt.runtime.errors import OutputError
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
 """Exceptions that rasterio raises when GDAL fails, some not subclasses of RasterioError, and for a
 name that is not UTF-8."""
+_NO_VALUES = ValueError, ArithmeticError, LookupError, SystemError, MemoryError
+READ_ERRORS = (*GDAL_ERRORS, *_NO_VALUES)
+"""Exceptions that rasterio raises of what a file contains: also values that are none or lack, texts
+that are not UTF-8, and sizes that no memory holds."""
 
 
 # Of itself GDAL waits without end for a server that is silent. In the environment these hold for

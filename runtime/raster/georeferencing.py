@@ -16,7 +16,7 @@ from rasterio.warp import transform as transform_points
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.raster.affine import product
-from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS
+from ssdiff_trt.runtime.raster.gdal import READ_ERRORS
 from ssdiff_trt.runtime.raster.image import name_of
 from ssdiff_trt.runtime.raster.placement import Points, from_corners
 
@@ -153,7 +153,7 @@ def _between(start: _Ground, end: _Ground) -> Points:
         if start.crs != end.crs:
             try:
                 x, y = map(np.asarray, transform_points(start.crs, end.crs, x, y))
-            except GDAL_ERRORS as error:
+            except READ_ERRORS as error:
                 raise InputError(
                     f"The CRS of {start.name} ({crs_name(start.crs)}) and {end.name} "
                     f"({crs_name(end.crs)}) cannot be converted to each other; warp MS to PAN's "
@@ -178,7 +178,7 @@ def _translated(function: Callable[..., Found], *arguments: object) -> Found:
     """Call a function of GDAL's; a failure is a mistake in the files."""
     try:
         return function(*arguments)
-    except (*GDAL_ERRORS, ValueError) as error:
+    except READ_ERRORS as error:
         raise InputError(
             f"The georeferencing of PAN and MS cannot be evaluated ({error}); correct it, or warp "
             "both to one CRS."
@@ -191,7 +191,7 @@ def _full_turn(crs: CRS | None) -> float | None:
         return None
     try:
         x, _ = transform_points(_WGS84, crs, [0, 1, 2, 3], [0, 0, 0, 0])
-    except GDAL_ERRORS:
+    except READ_ERRORS:
         return None
     steps = np.diff(x)
     if not np.isfinite(steps).all() or np.ptp(steps) > 1e-5 * np.abs(steps).max():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,8 +19,10 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import ZeroBands
-from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, without_georeferencing_warnings
+from ssdiff_trt.runtime.raster.gdal import READ_ERRORS, without_georeferencing_warnings
+from ssdiff_trt.runtime.raster.header import check_file, check_header, descriptions_of
 
 Raster: TypeAlias = str | Path | DatasetReader
 """A path, or an open rasterio dataset, which stays open."""
@@ -87,29 +89,27 @@ def open_raster(raster: Raster | BandFiles, role: str) -> DatasetReader:
         role: what errors call it, such as MS.
 
     Raises:
-        InputError: if it cannot be read, or has no real values.
+        InputError: if it cannot be read, or its header cannot be used; see
+            :func:`ssdiff_trt.runtime.raster.header.check_header`.
     """
     if isinstance(raster, DatasetReader):
         if raster.closed:
             raise InputError(f"The {role} dataset {raster.name} is closed; open it again.")
-        dataset = raster
-    else:
-        if not isinstance(raster, str | Path):
-            raster = _stacked(raster, role)
+        check_header(raster, role)
+        return raster
+    if not isinstance(raster, str | Path):
+        raster = _stacked(raster, role)
+    check_file(raster, role)
+    with ExitStack() as stack:
         try:
             with without_georeferencing_warnings():
-                dataset = rasterio.open(raster)
-        except GDAL_ERRORS as error:
+                dataset = stack.enter_context(rasterio.open(raster))
+        except READ_ERRORS as error:
             raise InputError(
                 f"The {role} image cannot be read ({error}); check the path."
             ) from error
-    if not dataset.count:
-        raise InputError(f"The {role} image {raster} has no bands; name one of its subdatasets.")
-    if any(dtype.startswith("complex") for dtype in dataset.dtypes):
-        raise InputError(
-            f"The {role} image {raster} has complex values ({dataset.dtypes[0]}); "
-            "give an image of real numbers."
-        )
+        check_header(dataset, role)
+        stack.pop_all()
     return dataset
 
 
@@ -140,7 +140,7 @@ def _stacked(files: BandFiles, role: str) -> str:
             band = SubElement(
                 stack, "VRTRasterBand", dataType=_TYPES[image.dtypes[0]], band=str(number)
             )
-            _add(band, "Description", image.descriptions[0] or Path(file).stem)
+            _add(band, "Description", descriptions_of(image)[0] or Path(file).stem)
             if (nodata := image.nodatavals[0]) is not None:
                 digits = f"{nodata:.0f}" if float(nodata).is_integer() else repr(nodata)
                 _add(band, "NoDataValue", digits)
@@ -192,13 +192,19 @@ def colour_bands(dataset: DatasetReader) -> list[int]:
 def has_mask(image: DatasetReader, used: Sequence[int]) -> bool:
     """Whether an image has a mask, or alpha beside the bands that are used."""
     alpha = alpha_band(image)
-    return alpha not in (None, *used) or any(_has_mask(image, band) for band in used)
+    return alpha not in (None, *used) or bool(_masked(image, used))
 
 
-def _has_mask(image: DatasetReader | WarpedVRT, band: int) -> bool:
-    """Whether a band has a mask besides nodata and alpha, its own or one of the image."""
-    flags = set(image.mask_flag_enums[band - 1])
-    return not flags & {MaskFlags.all_valid, MaskFlags.alpha} and flags != {MaskFlags.nodata}
+def _masked(image: DatasetReader | WarpedVRT, bands: Sequence[int]) -> list[int]:
+    """Those of the bands that have a mask besides nodata and alpha, their own or the image's."""
+    every = image.mask_flag_enums
+    flags = {band: set(every[band - 1]) for band in bands}
+    return [
+        band
+        for band in bands
+        if not flags[band] & {MaskFlags.all_valid, MaskFlags.alpha}
+        and flags[band] != {MaskFlags.nodata}
+    ]
 
 
 def check_palette(image: DatasetReader, used: Sequence[int]) -> None:
@@ -207,12 +213,12 @@ def check_palette(image: DatasetReader, used: Sequence[int]) -> None:
     Raises:
         InputError: if they are.
     """
-    for band in used:
-        if image.colorinterp[band - 1] == ColorInterp.palette:
-            raise InputError(
-                f"The values of {name_of(image)} are indices of a palette, expected intensities; "
-                "convert it with gdal_translate -expand gray (PAN) or -expand rgb (MS)."
-            )
+    colours = image.colorinterp
+    if ColorInterp.palette in (colours[band - 1] for band in used):
+        raise InputError(
+            f"The values of {name_of(image)} are indices of a palette, expected intensities; "
+            "convert it with gdal_translate -expand gray (PAN) or -expand rgb (MS)."
+        )
 
 
 def check_nodata(value: float | None, parameter: str, *images: DatasetReader) -> None:
@@ -253,7 +259,7 @@ def choose_bands(image: DatasetReader, bands: Bands | None) -> list[int]:
         )
     if bands is None:
         return colour_bands(image)
-    return band_numbers(bands, image.descriptions, name_of(image))
+    return band_numbers(bands, descriptions_of(image), name_of(image))
 
 
 def band_numbers(bands: Bands | None, descriptions: Sequence[str | None], image: str) -> list[int]:
@@ -298,10 +304,10 @@ def _band_number(band: int | str, names: list[str], image: str) -> int:
 @contextmanager
 def translate_read_errors(source: DatasetReader | WarpedVRT, window: Window) -> Iterator[None]:
     """Around a read: a file that cannot be read there is a mistake of the user's."""
+    rows, cols = window.toranges()
     try:
         yield
-    except GDAL_ERRORS as error:
-        rows, cols = window.toranges()
+    except READ_ERRORS as error:
         raise InputError(
             f"{name_of(source)} is damaged at rows {rows[0]} to {rows[1]} and columns {cols[0]} to "
             f"{cols[1]}; get it again."
@@ -318,17 +324,27 @@ def read_rectangle(
     """Values ``[bands, rows, cols]`` and validity ``[rows, cols]``, mirrored beyond the raster.
 
     A pixel is valid if no nodata value, mask, alpha or NaN says that it is a hole.
+
+    Raises:
+        InputError: if the raster is damaged there, or memory does not hold the rectangle.
     """
     bands = list(bands)
     top, left = max(rows.start, 0), max(cols.start, 0)
     bottom, right = min(rows.stop, source.height), min(cols.stop, source.width)
     window = Window(left, top, right - left, bottom - top)
-    dtype = np.result_type(*(source.dtypes[band - 1] for band in bands))
+    dtypes = source.dtypes
+    dtype = np.result_type(*(dtypes[band - 1] for band in bands))
+    check_memory(
+        len(bands) * window.height * window.width * (dtype.itemsize + 4),
+        f"Reading {window.width} x {window.height} pixels of {name_of(source)}",
+        "cut out a smaller area with gdal_translate -srcwin",
+    )
     alpha = alpha_band(source)
-    masked = [band for band in bands if _has_mask(source, band)]
+    masked = _masked(source, bands)
     with translate_read_errors(source, window):
         stored = source.read(bands, window=window, out_dtype=dtype)
-        valid = ~holes.of(stored, [source.nodatavals[band - 1] for band in bands])
+        declared = source.nodatavals
+        valid = ~holes.of(stored, [declared[band - 1] for band in bands])
         # GDAL gives one mask for a band, whichever comes first of mask, nodata and alpha.
         if masked:
             valid &= (source.read_masks(masked, window=window) > 0).all(axis=0)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from rasterio.io import DatasetReader, DatasetWriter
 
+from ssdiff_trt.runtime.raster.header import units_of
+
 _OF_THE_FILE = {
     "AREA_OR_POINT",  # that of PAN is
     "TIFFTAG_SOFTWARE",
@@ -58,7 +60,8 @@ def carry_metadata(
         file.offsets = [
             offset + scale * constant for scale, offset in zip(scales, offsets, strict=True)
         ]
-    if any(units := [ms.units[band - 1] or "" for band in bands]):
+    stated = units_of(ms)
+    if any(units := [stated[band - 1] or "" for band in bands]):
         file.units = units
     for place, band in enumerate(bands, start=1):
         _copy(ms, band, file, place)

@@ -21,6 +21,7 @@ from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import behind_link, check_target, scratch_folder
+from ssdiff_trt.runtime.memory import check_space
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
@@ -32,6 +33,7 @@ from ssdiff_trt.runtime.raster.gdal import (
     check_complete,
     strict_options,
 )
+from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.metadata import carry_metadata
 from ssdiff_trt.runtime.raster.scene import Scene
 
@@ -208,7 +210,8 @@ class RasterOutput:
         self._bits = self._check_bits()
         self._scaling = Scaling.of(options.scale, self._dtype, self._bits)
         self._overviews = options.overviews
-        self.warnings: tuple[str, ...] = ()
+        sizes = self._dtype.itemsize, len(scene.bands), *map(len, scene.output)
+        self.warnings = check_space(self.path, *sizes)
         self._nodata = self._choose_nodata()
         self._mask = self._nodata is None and scene.may_have_holes
         self.clipped = 0
@@ -241,7 +244,7 @@ class RasterOutput:
         with tempfile.TemporaryDirectory() as scratch:
             if self._try_options(Path(scratch), *fitting[:1]):
                 return next(iter(fitting), None)
-        self.warnings = (
+        self.warnings += (
             f"this compression changes values, and with them nodata {fitting[0]:g}; the holes of "
             "the result are a mask instead",
         )
@@ -345,15 +348,15 @@ class RasterOutput:
             "nodata": self._nodata,
             "crs": scene.pan.crs,
         }
-        georeferenced = not scene.pan.transform.is_identity
-        if georeferenced:
+        if georeferenced := not scene.pan.transform.is_identity:
             moved = Affine.translation(cols.start, rows.start)
             profile["transform"] = product(scene.pan.transform, moved)
         with strict_options(self._driver):
             file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
         file.colorinterp = colours(scene.ms, scene.output_bands)
+        names = descriptions_of(scene.ms)
         for index, band in enumerate(scene.output_bands, start=1):
-            if name := scene.ms.descriptions[band - 1]:
+            if name := names[band - 1]:
                 file.set_band_description(index, name)
         if scene.pan.rpcs:
             rpcs = copy(scene.pan.rpcs)

@@ -22,6 +22,8 @@ MAX_DRIFT = 0.006
 position of its own for each tile."""
 
 _HALF = 0.5 + 1e-6
+_FARTHEST = 2.0**33
+"""Pixels of PAN; no raster is as large."""
 _DIGITS = 9
 """Decimals of a place on PAN that are not rounding errors of the georeferencing."""
 
@@ -166,6 +168,11 @@ def place(
     row = np.concatenate([start, end, along, along]) * ms[0]
     col = np.concatenate([along, along, start, end]) * ms[1]
     outline = to_pan(row, col)
+    if not (np.abs(outline) < _FARTHEST).all():  # also where it is NaN
+        raise InputError(
+            f"The georeferencing of {names[1]} puts parts of its edge at no place on {names[0]}; "
+            "correct it, or warp both to one CRS."
+        )
     axes = [_fitted(on_pan, on_ms) for on_pan, on_ms in zip(outline, (row, col), strict=True)]
     resampled = None in axes
 

@@ -12,10 +12,12 @@ product of either company, no tiles in JPEG 2000 or NITF, and no DIMAP of versio
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -39,6 +41,11 @@ _IMD_BANDS = {
 """Bands by the end of their group's name, such as ``BAND_C``."""
 _IMD_SENSORS = {"WV02": "wv2", "WV03": "wv3", "WV04": "wv4", "QB02": "qb", "GE01": "ge1"}
 """Sensors by their ``satId``."""
+_DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What is raised of folders and archives that cannot be read: damaged, encrypted, not permitted."""
+_MOST_FILES = 100_000
+_LARGEST = 32 << 20
+"""Bytes of a file of metadata."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,10 @@ def read_product(path: str | Path) -> Product:
         InputError: unless there is one PAN and one MS, with metadata that can be read.
     """
     path = Path(path)
-    images = [_read(file) for file in _described(path)]
+    try:
+        images = [_read(file) for file in _described(path)]
+    except _DAMAGED as error:
+        raise InputError(f"{path.name} cannot be read ({error}); get it again.") from error
     if not images:
         raise InputError(
             f"MS is missing, and {path.name} is not a product that states it: a folder, ZIP or "
@@ -138,31 +148,49 @@ def _described(path: Path) -> Iterator[Entry]:
     if os.path.isdir(path):
         yield from filter(_describes, _files(path))
     elif path.suffix.lower() == ".zip" and os.path.isfile(path):
-        try:
-            yield from filter(_describes, _files(zipfile.Path(path)))
-        except zipfile.BadZipFile as error:
-            raise InputError(f"{path.name} is not a ZIP ({error}); get it again.") from error
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(archive.namelist())
+            _check_count(path, len(names))
+            yield from filter(_describes, (zipfile.Path(archive, name) for name in names))
     elif re.fullmatch(r"VOL_.*\.XML", path.name, re.IGNORECASE) and os.path.isfile(path):
         links = (path.parent / link.get("href", "") for link in _parse(path).iter("COMPONENT_PATH"))
-        yield from (link for link in links if _describes(link) and link.is_file())
+        yield from filter(_describes, links)
     elif path.suffix.lower() == ".til" and os.path.isfile(path):
         yield from _beside(path, ".imd")
-    elif _describes(path) and os.path.isfile(path):
+    elif _describes(path):
         yield path
 
 
 def _describes(file: Entry) -> bool:
-    return re.fullmatch(r"DIM_.*\.XML|.*\.IMD", file.name, re.IGNORECASE) is not None
+    named = re.fullmatch(r"DIM_.*\.XML|.*\.IMD", file.name, re.IGNORECASE) is not None
+    return named and file.is_file()
 
 
-def _files(folder: Entry) -> Iterator[Entry]:
-    """All files below a folder."""
-    entries: Iterable[Entry] = folder.iterdir()
-    for entry in sorted(entries, key=str):
-        if entry.is_dir():
-            yield from _files(entry)
-        else:
-            yield entry
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, each folder once: links may lead in circles.
+
+    Raises:
+        InputError: if there are more than a product has.
+    """
+    seen: set[str] = set()
+    count = 0
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        count += len(files) + 1
+        _check_count(folder, count)
+        yield from (Path(place, name) for name in sorted(files))
+
+
+def _check_count(product: Path, files: int) -> None:
+    if files > _MOST_FILES:
+        raise InputError(
+            f"{product} has more than {_MOST_FILES} files, expected those of one product; give the "
+            "product's own folder."
+        )
 
 
 def _beside(file: Entry, *suffixes: str) -> Iterator[Entry]:
@@ -184,7 +212,7 @@ def _read(file: Entry) -> ProductImage:
         return read(file)
     except InputError:
         raise
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         raise InputError(f"{file.name} has a wrong value ({error}); get it again.") from error
 
 
@@ -199,9 +227,22 @@ def _parse(file: Entry) -> ElementTree.Element:
     """The root of an XML file."""
     parser = ElementTree.XMLParser(target=_WithoutDoctype())
     try:
-        return ElementTree.fromstring(file.read_bytes(), parser)
-    except (ElementTree.ParseError, ValueError) as error:
+        return ElementTree.fromstring(_content(file), parser)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # of unknown encodings too
         raise InputError(f"{file.name} is not plain XML ({error}); get it again.") from error
+
+
+def _content(file: Entry) -> bytes:
+    """All bytes of a file, which may be compressed.
+
+    Raises:
+        ValueError: if it is larger than metadata are.
+    """
+    with file.open("rb") as opened:
+        content: bytes = opened.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError(f"it has more than {_LARGEST >> 20} MiB")
+    return content
 
 
 def _read_dimap(file: Entry) -> ProductImage:
@@ -239,6 +280,8 @@ def _dimap_full_scale(document: ElementTree.Element) -> float | None:
     """Full scale: that of the bits in use, or the number that stands for a reflectance of 1."""
     if document.findtext(".//RADIOMETRIC_PROCESSING") == "REFLECTANCE":
         gains = {float(band.findtext("GAIN", "")) for band in document.iter("Band_Reflectance")}
+        if not all(0 < gain < math.inf for gain in gains):
+            raise ValueError(f"GAIN {min(gains):g}")
         return gains.pop() if len(gains) == 1 else None
     stated = (document.findtext(f".//{tag}") for tag in ("PRODUCT_RANGE", "NBITS"))
     return _of_bits(min((int(bits) for bits in stated if bits), default=16))
@@ -246,11 +289,13 @@ def _dimap_full_scale(document: ElementTree.Element) -> float | None:
 
 def _of_bits(bits: int) -> float | None:
     """Full scale; 16 is the size of the type, which does not tell how many bits are in use."""
+    if bits < 1:
+        raise ValueError(f"{bits} bits")
     return 2.0**bits - 1 if bits < 16 else None
 
 
 def _read_imd(file: Entry) -> ProductImage:
-    text = file.read_bytes().decode("latin-1")
+    text = _content(file).decode("latin-1")
     pairs = re.findall(r'^\s*(\w+)\s*=\s*"?([^";\r\n]*)', text, re.MULTILINE)
     values = dict(reversed(pairs))  # the first of several images stands for all
     groups = [

@@ -16,6 +16,7 @@ from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.raster.bands import band_order
 from ssdiff_trt.runtime.raster.fingerprint import fingerprint
 from ssdiff_trt.runtime.raster.georeferencing import HOW_PLACED, is_georeferenced, map_pair
+from ssdiff_trt.runtime.raster.header import bits_of, descriptions_of
 from ssdiff_trt.runtime.raster.image import (
     BandFiles,
     Holes,
@@ -141,7 +142,8 @@ class Scene(Placed):
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        return tuple(self.ms.descriptions[band - 1] or "" for band in self.bands)
+        names = descriptions_of(self.ms)
+        return tuple(names[band - 1] or "" for band in self.bands)
 
     @cached_property
     def pan_values(self) -> ValueType:
@@ -154,7 +156,8 @@ class Scene(Placed):
     def _values(
         self, role: str, image: DatasetReader, bands: tuple[int, ...], holes: Holes
     ) -> ValueType:
-        nodata = {image.nodatavals[band - 1] for band in bands} - {None}
+        values = image.nodatavals
+        nodata = {values[band - 1] for band in bands} - {None}
         if holes.nodata is not None:
             nodata = {holes.nodata}
         declared = bool(nodata) or has_mask(image, bands)
@@ -235,7 +238,7 @@ def value_type(
     role: str, image: DatasetReader, band: int, holes_declared: bool, zero_is_nodata: bool = False
 ) -> ValueType:
     """Type of the values of a raster's band."""
-    bits = int(image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", 0)) or None
+    bits = bits_of(image, band)
     return ValueType(role, image.dtypes[band - 1], bits, holes_declared, zero_is_nodata)
 
 

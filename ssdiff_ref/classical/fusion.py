@@ -15,6 +15,7 @@ from ssdiff_ref.quality.checks import fit_sensor
 from ssdiff_trt.runtime.arguments import check_shift
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
+from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import (
     OutputOptions,
     ReadOptions,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     from ssdiff_trt.runtime.options import FuseArguments
 
+_LEAST_IMAGES = 2.5
+"""Copies that any method holds: interpolated MS in float32 and float64, and the result."""
 _IMAGES = 8
 """Largest number of copies of the result that a method holds, in float64."""
 _LARGE = 4e9
@@ -91,8 +94,14 @@ def fuse(
         target = RasterOutput(path, scene, writing)
         for warning in (*scene.warnings, *target.warnings):
             progress.warn(warning)
-        memory = 8 * _IMAGES * len(scene.bands) * len(scene.rows) * len(scene.cols)
-        if memory > _LARGE:
+        copy = 8 * len(scene.bands) * len(scene.rows) * len(scene.cols)
+        check_memory(
+            _LEAST_IMAGES * copy,
+            f"{method} of all {len(scene.cols)} x {len(scene.rows)} pixels of {name_of(ms)} at "
+            "once",
+            "cut out a smaller area of PAN and MS with gdal_translate -projwin",
+        )
+        if (memory := _IMAGES * copy) > _LARGE:
             progress.warn(
                 f"{method} takes the whole scene at once, about {memory / 1e9:.0f} GB of memory"
             )

@@ -12,7 +12,8 @@ from rasterio.io import DatasetReader
 
 from ssdiff_ref.protocol.datasets import sensor_scale
 from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, counted
+from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.georeferencing import crs_name
 from ssdiff_trt.runtime.raster.image import (
@@ -88,6 +89,13 @@ def open_fused(
                     f"{len(reference_bands)} of {truth.name}; select the same "
                     "bands of both with `bands`."
                 )
+        held = 8 * truth.height * truth.width * len(reference_bands) * (len(opened) + 1)
+        check_memory(
+            held,
+            f"The whole of {truth.name} and of {counted(len(opened), 'fused image')}, "
+            f"{truth.width} x {truth.height} pixels each,",
+            "cut out a smaller area of all with gdal_translate -projwin",
+        )
         values_of = value_type("reference", truth, reference_bands[0], holes_declared=False)
         scale = choose_scale(values_of, full_scale, sensor_scale(optics))
         values, valid = _read(truth, reference_bands, nodata)

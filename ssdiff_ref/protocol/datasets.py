@@ -20,6 +20,7 @@ from ssdiff_ref.quality.checks import Image, Mask, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
+from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.placement import ON_GRID
@@ -32,6 +33,8 @@ _MS_MULTIPLE = BLOCK // RATIO
 
 PAN then consists of whole blocks, which the toolbox requires at full resolution, and MS can be
 decimated by 4 for reduced resolution."""
+_VALUE = 4 + 8
+"""Bytes of a value as it is read and as it is computed with."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,23 @@ class WholePair:
 
 
 def read_whole(scene: Scene) -> WholePair:
-    """Read the area of a scene that lies inside both rasters."""
+    """Read the area of a scene that lies inside both rasters.
+
+    Raises:
+        InputError: if there is none, or memory does not hold it.
+    """
     rows, cols = scene.whole
     if not (rows and cols):
         raise InputError(
             f"{scene.pan.name} and {scene.ms.name} share no whole pixel of MS, expected at least "
             "one; give a larger pair."
         )
+    values = len(rows) * len(cols) * (1 + len(scene.bands) / RATIO**2)
+    check_memory(
+        _VALUE * values,
+        f"The whole of {scene.pan.name} and {scene.ms.name}, {len(cols)} x {len(rows)} pixels,",
+        "cut out a smaller area of both with gdal_translate -projwin",
+    )
     pixels = scene.read(rows, cols)
     ms = pixels.ms_under()
     return WholePair(

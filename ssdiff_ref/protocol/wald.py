@@ -29,6 +29,7 @@ from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
 from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete
+from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.image import Holes
 from ssdiff_trt.runtime.raster.output import encode, holds
 from ssdiff_trt.runtime.raster.scene import Scene
@@ -224,8 +225,9 @@ def _write(path: Path, scene: Scene, layer: _Layer, tags: dict[str, str]) -> Non
     }
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as file:
         file.colorinterp = colours(source, layer.bands)
+        names = descriptions_of(source)
         for index, band in enumerate(layer.bands, start=1):
-            if name := source.descriptions[band - 1]:
+            if name := names[band - 1]:
                 file.set_band_description(index, name)
         file.update_tags(**tags)
         file.write(encode(layer.values, layer.valid, dtype, nodata))

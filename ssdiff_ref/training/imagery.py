@@ -19,9 +19,10 @@ from torch import Generator, Tensor
 
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.procedural import dead_leaves
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import atomic_write, reading
-from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS
+from ssdiff_trt.runtime.memory import check_memory
+from ssdiff_trt.runtime.raster.gdal import READ_ERRORS
 from ssdiff_trt.runtime.raster.image import (
     Holes,
     alpha_band,
@@ -32,6 +33,8 @@ from ssdiff_trt.runtime.raster.image import (
 
 _STORED = tuple(map(np.dtype, (np.uint8, np.uint16, np.float32)))
 """Types of pixels that are kept as they are; others become the last."""
+_VALUE = 2 * 4
+"""Bytes of a value in its band, and in the bands together, while both are there."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,12 @@ def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> Training
             placed: DatasetReader | WarpedVRT = image
             if (image.transform, image.shape) != (first.transform, first.shape):
                 placed = stack.enter_context(_warped(image, source, grid))
+            check_memory(
+                _VALUE * first.height * first.width * len(dtypes),
+                f"Reading {counted(len(dtypes), 'band')} of the source {source.name}, "
+                f"{first.width} x {first.height} pixels each,",
+                "cut out a smaller area with gdal_translate -projwin",
+            )
             every = range(first.height), range(first.width)
             values, whole = read_rectangle(placed, bands, *every, Holes(source.nodata))
             layers.append(values)
@@ -195,7 +204,7 @@ def _warped(image: DatasetReader, source: Source, grid: dict[str, Any]) -> Warpe
         options.update(add_alpha=True)
     try:
         return WarpedVRT(image, **options)
-    except GDAL_ERRORS as error:
+    except READ_ERRORS as error:
         raise InputError(
             f"{image.name} of the source {source.name} cannot be resampled to the grid of its "
             f"first file ({error}); check the source's files."

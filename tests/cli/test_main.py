@@ -7,11 +7,12 @@ import re
 import shlex
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 import click
 import pytest
 
-from ssdiff_trt.cli.main import run
+from ssdiff_trt.cli.main import _show_unraisable, run
 
 PROGRAMS = {
     "ssdiff-trt": "trt",
@@ -310,3 +311,12 @@ def test_the_shell_completes_files_bundles_and_choices(type_in, monkeypatch, wor
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
     _, out, _ = type_in(program)
     assert out.splitlines() == offers
+
+
+def test_messages_of_gdal_that_are_not_utf8_are_not_shown_and_others_are(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "__unraisablehook__", shown.append)
+    kinds = UnicodeDecodeError("utf-8", b"\xa8", 0, 1, "invalid start byte"), OSError("disk")
+    for error in kinds:
+        _show_unraisable(SimpleNamespace(exc_value=error))
+    assert [raised.exc_value for raised in shown] == [kinds[1]]

@@ -366,7 +366,7 @@ def nothing(root):
         (cut_off, "VOL_PHR.XML is not plain XML"),
         (wrong_number, "has a wrong value .*'many'"),
         (without_tiles, "has no .TIL, .TIF or .NTF file beside it"),
-        (broken_zip, "a.zip is not a ZIP"),
+        (broken_zip, "a.zip cannot be read .File is not a zip file"),
         (nothing, "MS is missing, and product is not a product"),
     ],
 )
