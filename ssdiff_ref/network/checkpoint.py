@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def weights_file(path: str | Path) -> Path:
         SSDiffError: if there is none, or the bundle is invalid.
     """
     if not is_bundle(path):
-        if not Path(path).is_file():
+        if not os.path.isfile(path):  # False for a name that cannot be one
             raise InputError(
                 f"There is no weights file {path}, and no bundle of that name; those that come "
                 f"along are {' and '.join(shipped())}."
