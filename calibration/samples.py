@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ssdiff_trt.runtime.bundle.store import CHECKPOINT, GRAPH_CONSTANT, TRANSPOSED, Bundle
 from ssdiff_trt.runtime.errors import InputError, counted
-from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.files import atomic_write, reading
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.options import Sampler
 from ssdiff_trt.runtime.schedule import Schedule, make_schedule
@@ -138,16 +137,12 @@ def _open_arrays(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
         raise InputError(
             f"There is no file {path}; create it with ssdiff-calibrate collect PAN MS -o {path}."
         )
-    try:
+    remedy = f"create it with ssdiff-calibrate collect PAN MS -o {path}"
+    with reading(f"{path} cannot be read as calibration samples", remedy):
         if not zipfile.is_zipfile(path):
-            raise ValueError
+            raise ValueError("it is no file of numpy, .npz")
         with np.load(path, allow_pickle=False) as file:
             yield file
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} cannot be read as calibration samples; create it with ssdiff-calibrate "
-            f"collect PAN MS -o {path}."
-        ) from error
 
 
 def read_about(path: str | Path) -> About:
@@ -265,13 +260,22 @@ def check_enough(tiles: int, judged: int, source: str) -> None:
 
 
 def weights_digest(bundle: Bundle) -> str:
-    """sha256 of the weights of a bundle, independent of how its graphs store them."""
+    """sha256 of the weights of a bundle, independent of how its graphs store them.
+
+    Raises:
+        InputError: if their file is missing or damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    path = bundle.path / CHECKPOINT
+    remedy = "fetch the bundle again, or export it again"
+    with reading(f"{path} cannot be read as weights", remedy, SafetensorError):
+        tensors = load_file(path)
     return digest(
         {
             name.removeprefix(TRANSPOSED): array.T if name.startswith(TRANSPOSED) else array
-            for name, array in load_file(bundle.path / CHECKPOINT).items()
+            for name, array in tensors.items()
             if not name.startswith(GRAPH_CONSTANT)
         }
     )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import struct
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
-from ssdiff_trt.runtime.errors import OutputError
+from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError
 
 _LONGEST = 255
 """Bytes of the longest name of a file or folder, on all common file systems."""
@@ -21,6 +25,59 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _WEB_PAGE = re.compile(
     rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|body|\?xml|!--)", re.IGNORECASE
 )
+
+DAMAGED: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BadZipFile,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What readers of numpy, SciPy, h5py, PyTorch and Python raise of a damaged file."""
+_LONGEST_REASON = 300
+"""Characters of a library's message that are shown."""
+
+
+@contextmanager
+def reading(what: str, remedy: str, *more: type[Exception]) -> Iterator[None]:
+    """Context manager that turns what a library raises of a damaged file into one sentence.
+
+    Args:
+        what: its beginning, such as "a.mat cannot be read as a MATLAB file".
+        remedy: its end, what to do.
+        more: what the library raises besides :data:`DAMAGED`.
+
+    Raises:
+        InputError: if the block raises one of them. Errors of this project pass.
+    """
+    try:
+        yield
+    except SSDiffError:
+        raise
+    except (*DAMAGED, *more) as error:
+        raise InputError(f"{what} ({reason_of(error)}); {remedy}.") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, in a few words, of what a library raised."""
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    if callable(faults := getattr(error, "errors", None)):  # of pydantic, whose text has many lines
+        first = faults(include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        return f"{place}: {first['msg']}" if place else first["msg"]
+    stated = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(stated.split())[:_LONGEST_REASON] or type(error).__name__
 
 
 def not_fetched(path: Path) -> str | None:

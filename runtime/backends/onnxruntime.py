@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
-from ssdiff_trt.runtime.bundle.manifest import Form, Role
+from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Role, TensorSpec
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.cpus import choose_threads
-from ssdiff_trt.runtime.errors import BackendError
+from ssdiff_trt.runtime.errors import BackendError, BundleError
+from ssdiff_trt.runtime.files import reason_of
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.schedule import Schedule, sample
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
@@ -50,6 +52,69 @@ def supported_forms(version: str) -> tuple[Form, ...]:
     return ("fused", "portable") if major_minor >= _ATTENTION_SINCE else ("portable",)
 
 
+@contextmanager
+def refusals(graph: Path | None, doing: str) -> Iterator[None]:
+    """Context manager that turns what ONNX Runtime raises into one sentence.
+
+    Its own errors have no base in common but ``Exception``.
+
+    Args:
+        graph: file of the graph; None if it was made in this process.
+        doing: what the block does with the graph, such as "open".
+
+    Raises:
+        BackendError: if the block raises one of them.
+    """
+    state = import_onnxruntime().capi.onnxruntime_pybind11_state
+    kinds = (kind for kind in vars(state).values() if isinstance(kind, type))
+    own = (kind for kind in kinds if issubclass(kind, Exception))
+    errors: tuple[type[Exception], ...] = (
+        *own,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    )
+    try:
+        yield
+    except errors as error:
+        raise BackendError(
+            f"ONNX Runtime cannot {doing} the graph{f' {graph}' if graph else ''} "
+            f"({reason_of(error)}); fetch the bundle again, or export it again."
+        ) from error
+
+
+def check_graph(session: Any, graph: Graph, file: Path) -> None:
+    """Check that inputs and outputs of a session are those that the manifest states.
+
+    Raises:
+        BundleError: if not.
+    """
+    for kind, stated, found in (
+        ("inputs", graph.inputs, session.get_inputs()),
+        ("outputs", graph.outputs, session.get_outputs()),
+    ):
+        if len(stated) != len(found) or not all(map(_fits, stated, found)):
+            names = ", ".join(f"{one.name} {one.type} {one.shape}" for one in found)
+            raise BundleError(
+                f"The graph {file} has the {kind} {names or 'none'}, not those that the manifest "
+                "states; fetch the bundle again, or export it again."
+            )
+
+
+def _fits(stated: TensorSpec, found: Any) -> bool:
+    """Whether a tensor of a graph is one of a manifest; a dimension may be left open."""
+    if (stated.name, "tensor(float)", len(stated.shape)) != (
+        found.name,
+        found.type,
+        len(found.shape),
+    ):
+        return False
+    sizes = zip(stated.shape, found.shape, strict=True)
+    return all(one == other or not isinstance(other, int) for one, other in sizes)
+
+
 def open_session(
     graph: Path | bytes,
     providers: Sequence[Any] = CPU,
@@ -65,6 +130,9 @@ def open_session(
         integers: whether to fuse layers between Q/DQ pairs into integer kernels. Without, the pairs
             are executed as they are and the layers between them in floating point. ONNX Runtime
             1.32 breaks Q/DQ pairs of opset 23 when its optimiser moves them.
+
+    Raises:
+        BackendError: if ONNX Runtime cannot open it.
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -73,7 +141,8 @@ def open_session(
     options.log_severity_level = 3
     if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(graph, options, providers=list(providers))
+    with refusals(graph if isinstance(graph, Path) else None, "open"):
+        return onnxruntime.InferenceSession(graph, options, providers=list(providers))
 
 
 class OnnxRuntime:
@@ -109,16 +178,19 @@ class OnnxRuntime:
         graph = bundle.graph(role, precision, *forms)
         self.precision: Precision = precision
         self._form, self._role = graph.form, role
-        self._session = open_session(
-            bundle.path / graph.file, threads=threads, integers=graph.form == "contrib"
-        )
+        self._file = bundle.path / graph.file
+        self._session = open_session(self._file, threads=threads, integers=graph.form == "contrib")
+        check_graph(self._session, graph, self._file)
 
     def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
         times = np.full(len(x), t, np.float32)
         inputs = {"x_t": x, "pan": tiles.pan, "lms": tiles.lms, "ms": tiles.ms, "t": times}
         if self._role == "step":
             inputs["coefficients"] = CLAMPED_RESIDUAL
-        (residual,) = self._session.run(None, inputs)
+        with refusals(self._file, "run"):
+            (residual,) = self._session.run(None, inputs)
+            if residual.shape != x.shape:
+                raise ValueError(f"it gives {list(residual.shape)}, expected {list(x.shape)}")
         if self.precision != "fp32":
             # The clamp to 0..1 would turn infinity into 1.
             residual[~np.isfinite(residual)] = np.nan

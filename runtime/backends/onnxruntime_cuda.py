@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from ssdiff_trt.runtime.backends.onnxruntime import (
+    check_graph,
     import_onnxruntime,
     open_session,
+    refusals,
     supported_forms,
 )
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
@@ -67,14 +69,16 @@ class OnnxRuntimeCuda:
         graph = bundle.graph("step", precision, *supported_forms(self._onnxruntime.__version__))
         self.precision: Precision = precision
         self.batch, self._form = batch or BATCH, graph.form
+        self._file = bundle.path / graph.file
         self._session = open_session(
-            bundle.path / graph.file, [(_PROVIDER, {**_OPTIONS, "device_id": str(index)})]
+            self._file, [(_PROVIDER, {**_OPTIONS, "device_id": str(index)})]
         )
         if _PROVIDER not in self._session.get_providers():
             raise BackendError(
                 "ONNX Runtime could not initialise CUDA and fell back to the CPU; check that the "
                 "CUDA and cuDNN it needs are installed, or choose `backend=onnxruntime`."
             )
+        check_graph(self._session, graph, self._file)
 
     def _to_device(self, array: Array) -> Any:
         return self._onnxruntime.OrtValue.ortvalue_from_numpy(
@@ -95,7 +99,8 @@ class OnnxRuntimeCuda:
             )
             binding.bind_ortvalue_input("coefficients", self._to_device(coefficients))
             binding.bind_ortvalue_output("x_next", next_state)
-            self._session.run_with_iobinding(binding)
+            with refusals(self._file, "run"):
+                self._session.run_with_iobinding(binding)
             state, next_state = next_state, state
         result: Array = state.numpy()
         return result

@@ -210,12 +210,17 @@ def read_manifest(text: bytes) -> Manifest:
     Raises:
         ValueError: if it is not valid, or of a later format; the message says what is wrong.
     """
-    content = json.loads(text)
+    try:
+        content = json.loads(text)
+        # Half of a surrogate pair is refused here: pydantic crashes at one in a field's name.
+        json.dumps(content, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("its values are nested too deep") from None
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
     current = Manifest.model_fields["format"].default
     while (found := content.get("format")) != current:
-        if found not in _MIGRATIONS:
-            raise ValueError(f"format is {found}, this version reads 1 to {current}")
+        if not isinstance(found, int) or found not in _MIGRATIONS:
+            raise ValueError(f"format is {found!r}, this version reads 1 to {current}")
         content |= _MIGRATIONS[found]
     return Manifest.model_validate(content)

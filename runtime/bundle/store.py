@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Manifest, Role, read_manifest
 from ssdiff_trt.runtime.errors import BundleError, SSDiffWarning, counted
-from ssdiff_trt.runtime.files import cache_folder, not_fetched
+from ssdiff_trt.runtime.files import cache_folder, not_fetched, reason_of
 from ssdiff_trt.runtime.options import Precision
 
 MANIFEST = "manifest.json"
@@ -150,6 +150,16 @@ def _weights(precision: str) -> str:
 
 
 def _open(directory: Path) -> Bundle:
+    try:
+        return _read(directory)
+    except OSError as error:
+        raise BundleError(
+            f"The bundle {directory} cannot be read ({reason_of(error)}); check its files and who "
+            "may read them."
+        ) from error
+
+
+def _read(directory: Path) -> Bundle:
     file = directory / MANIFEST
     if not os.path.isfile(file):
         raise BundleError(
@@ -168,7 +178,7 @@ def _open(directory: Path) -> Bundle:
         ) from error
     for name, expected in manifest.files.items():
         member = directory / name
-        if not member.is_file():
+        if not os.path.isfile(member):  # False for a name that cannot be one
             raise BundleError(
                 f"The bundle {directory} lacks its file {name}; fetch the bundle again, or export "
                 "it again."

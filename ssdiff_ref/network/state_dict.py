@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import struct
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ssdiff_trt.runtime import files
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import not_fetched
 
-DAMAGED = (
-    SafetensorError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+DAMAGED: tuple[type[Exception], ...] = (*files.DAMAGED, SafetensorError, pickle.UnpicklingError)
 """What reading a damaged file raises."""
 _DEEPEST = 8
 """Nesting of dictionaries that is searched."""

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from ssdiff_ref.protocol.datasets import Dataset, Sample, sensor_scale
+from ssdiff_ref.protocol.hdf5 import numbers_in, open_hdf5
+from ssdiff_ref.protocol.matlab import read_matlab
 from ssdiff_ref.quality.checks import Image, fit_sensor
 from ssdiff_ref.quality.quality_index import BLOCK
 from ssdiff_trt.runtime.errors import InputError
@@ -25,6 +24,8 @@ from ssdiff_trt.runtime.sources import ValueType
 
 SUFFIXES = (".h5", ".hdf5", ".mat")
 """Suffixes of array files."""
+
+_MOST_BITS = 32
 
 _Array = NDArray[Any]
 
@@ -69,7 +70,7 @@ def open_arrays(
     if not os.path.isfile(path):
         raise InputError(f"{path} is not a file; check the path.")
     stacks = _open_mat(path) if path.suffix.lower() == ".mat" else _open_h5(path)
-    _check_shapes(path, stacks.shapes)
+    check_shapes(path, stacks.shapes)
     count, available = stacks.shapes["ms"][:2]
     band_indices = [band - 1 for band in band_numbers(bands, [None] * available, path.name)]
     optics = fit_sensor(sensor, len(band_indices))
@@ -109,23 +110,21 @@ def _float(array: _Array) -> Image:
 
 
 def _open_h5(path: Path) -> _Stacks:
+    with open_hdf5(path) as file:
+        roles = [role for role in ("gt", "lms", "ms", "pan") if role in file]
+        _check_roles(path, roles, list(file))
+        shapes = {role: numbers_in(file, role).shape for role in roles}
+        dtype = str(file["ms"].dtype)
+
     def load(index: int) -> dict[str, _Array]:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             return {role: file[role][index] for role in roles}
 
-    try:
-        with h5py.File(path) as file:
-            roles = [role for role in ("gt", "lms", "ms", "pan") if role in file]
-            _check_roles(path, roles, list(file))
-            shapes = {role: file[role].shape for role in roles}
-            dtype = str(file["ms"].dtype)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as HDF5 ({error}); check the file.") from error
     return _Stacks(shapes, dtype, 0, load)
 
 
 def _open_mat(path: Path) -> _Stacks:
-    variables = _load_mat(path)
+    variables = read_matlab(path)
     pan = next((variables[name] for name in ("pan", "I_PAN") if name in variables), None)
     arrays = {}
     for role, names in (("gt", ("gt", "I_GT")), ("lms", ("lms",)), ("ms", ("ms", "I_MS_LR"))):
@@ -148,24 +147,18 @@ def _open_mat(path: Path) -> _Stacks:
     return _Stacks(
         shapes={role: array.shape for role, array in stacked.items()},
         dtype=str(stacked["ms"].dtype),
-        bits=int(variables["L"].item()) if "L" in variables else 0,
+        bits=_stated_bits(path, variables["L"]) if "L" in variables else 0,
         load=lambda index: {role: array[index] for role, array in stacked.items()},
     )
 
 
-def _load_mat(path: Path) -> dict[str, _Array]:
-    """The variables of a MATLAB file of any version, with axes in MATLAB's order."""
-    try:
-        try:
-            variables = loadmat(path)
-        except NotImplementedError:  # version 7.3 is HDF5, with the axes reversed
-            with h5py.File(path) as file:
-                return {name: data[()].T for name, data in file.items() if hasattr(data, "dtype")}
-    except (ValueError, OSError, MatReadError) as error:
+def _stated_bits(path: Path, stated: _Array) -> int:
+    if stated.size != 1 or stated.item() not in range(1, _MOST_BITS + 1):
         raise InputError(
-            f"{path} cannot be read as a MATLAB file ({error}); check the file."
-        ) from error
-    return {name: value for name, value in variables.items() if not name.startswith("__")}
+            f"The L of {path.name}, the bits per pixel, is {str(stated.tolist())[:40]}, "
+            f"expected a whole number from 1 to {_MOST_BITS}; correct or remove it."
+        )
+    return int(stated.item())
 
 
 def _check_roles(path: Path, roles: Sequence[str], names: Sequence[str]) -> None:
@@ -176,7 +169,16 @@ def _check_roles(path: Path, roles: Sequence[str], names: Sequence[str]) -> None
         )
 
 
-def _check_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that arrays of scenes fit each other.
+
+    Args:
+        path: their file, for the message.
+        shapes: shape of each array, by PanCollection's names.
+
+    Raises:
+        InputError: if not.
+    """
     ms = shapes["ms"]
     if len(ms) != 4 or not all(ms):
         raise InputError(

@@ -142,7 +142,7 @@ def read_config(path: str | Path) -> Config:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise InputError(f"There is no training configuration {path}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise InputError(f"{path} cannot be read as TOML ({error}); check the file.") from error
     try:
         return Config.model_validate(content)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,7 +20,7 @@ from torch import Generator, Tensor
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_trt.runtime.errors import InputError, counted
-from ssdiff_trt.runtime.files import atomic_write
+from ssdiff_trt.runtime.files import atomic_write, reading
 from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.raster.gdal import READ_ERRORS
 from ssdiff_trt.runtime.raster.image import (
@@ -33,17 +31,8 @@ from ssdiff_trt.runtime.raster.image import (
     read_rectangle,
 )
 
-_DAMAGED = (
-    MemoryError,
-    OSError,
-    ValueError,
-    LookupError,
-    EOFError,
-    TypeError,
-    BadZipFile,
-    zlib.error,
-)
-"""What numpy raises of a damaged file."""
+_STORED = tuple(map(np.dtype, (np.uint8, np.uint16, np.float32)))
+"""Types of pixels that are kept as they are; others become the last."""
 _VALUE = 2 * 4
 """Bytes of a value in its band, and in the bands together, while both are there."""
 
@@ -188,19 +177,20 @@ def _read_scene(paths: Sequence[Path], source: Source, folder: Path) -> Training
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    try:
-        with path.open("rb") as file:  # numpy leaves some damaged files open
-            array = np.load(file)
-            shape = array.shape
-    except (*_DAMAGED, AttributeError) as error:
+    remedy = "save it with numpy.save"
+    with (
+        reading(f"{path} cannot be read as an array of numpy", remedy),
+        path.open("rb") as file,  # numpy leaves some damaged files open
+    ):
+        array = np.load(file)
+        shape, kind = array.shape, array.dtype
+    if len(shape) != 3 or not all(shape):
         raise InputError(
-            f"{path} cannot be read as an array of numpy ({error}); save it with numpy.save."
-        ) from error
-    if len(shape) != 3:
-        raise InputError(
-            f"{path} has shape {list(shape)}, expected three axes, [C, H, W] or [H, W, C]; "
-            "rearrange it."
+            f"{path} has shape {list(shape)}, expected three axes that are not empty, [C, H, W] or "
+            "[H, W, C]; rearrange it."
         )
+    if kind.kind not in "iuf":
+        raise InputError(f"{path} has values of type {kind}, expected numbers; {remedy}.")
     return np.asarray(array)
 
 
@@ -223,7 +213,7 @@ def _warped(image: DatasetReader, source: Source, grid: dict[str, Any]) -> Warpe
 
 def _stored(pixels: NDArray[Any], valid: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Pixels in 8 or 16 bit where their own type is that, else in float32; holes are 0."""
-    kept = dtype if dtype in (np.dtype(np.uint8), np.dtype(np.uint16)) else np.dtype(np.float32)
+    kept = dtype if dtype in _STORED else _STORED[-1]
     filled = np.where(valid, pixels, 0)
     if kept.kind == "u":
         filled = np.rint(filled)
@@ -261,23 +251,32 @@ def _sums(differences: NDArray[Any]) -> NDArray[Any]:
 
 
 def unpack(path: Path) -> list[TrainingImage]:
-    """Read a file written by :func:`pack`."""
-    try:
-        with path.open("rb") as file, np.load(file) as content:
-            metadata = json.loads(str(content["told"]))
-            return [
-                TrainingImage(
-                    _sums(differences),
-                    Source.model_validate(entry["source"]),
-                    entry["with_pan"],
-                )
-                for index, entry in enumerate(metadata)
-                for differences in [content[f"picture{index}"]]
-            ]
-    except _DAMAGED as error:
-        raise InputError(
-            f"{path} cannot be read as packed imagery ({error}); write it with ssdiff-ref pack."
-        ) from error
+    """Read a file written by :func:`pack`.
+
+    Raises:
+        InputError: if it is none.
+    """
+    with (
+        reading(f"{path} cannot be read as packed imagery", "write it with ssdiff-ref pack"),
+        path.open("rb") as file,
+        np.load(file) as content,
+    ):
+        told = json.loads(str(content["told"]))
+        # Half of a surrogate pair is refused here: pydantic crashes at one in a field's name.
+        json.dumps(told, ensure_ascii=False).encode()
+        images = [
+            TrainingImage(
+                _sums(content[f"picture{index}"]),
+                Source.model_validate(entry["source"]),
+                entry["with_pan"] is True,
+            )
+            for index, entry in enumerate(told)
+        ]
+        for index, image in enumerate(images):
+            stored, shape = image.pixels.dtype, image.pixels.shape
+            if stored not in _STORED or len(shape) != 3 or not all(shape):
+                raise ValueError(f"picture{index} has values of {stored} and shape {list(shape)}")
+    return images
 
 
 class Crops:

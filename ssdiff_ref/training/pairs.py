@@ -6,16 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from ssdiff_ref.protocol.array_files import check_shapes
+from ssdiff_ref.protocol.hdf5 import numbers_in, open_hdf5
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.imagery import Crops, TrainingImage
 from ssdiff_ref.training.synthesis import Batch, Synthesizer, crop_size
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
+
+_ROLES = ("gt", "lms", "ms", "pan")
+"""Arrays of a training file of PanCollection."""
 
 
 class PairSource(Protocol):
@@ -23,6 +27,17 @@ class PairSource(Protocol):
 
     def draw(self, patch: int, count: int) -> Batch:
         """Draw ``count`` samples of ``patch`` x ``patch`` pixels of PAN."""
+
+
+class CheckedSource(PairSource, Protocol):
+    """A source that tells before it draws whether it can."""
+
+    def check(self, patch: int) -> None:
+        """Check that samples of ``patch`` x ``patch`` pixels of PAN can be drawn.
+
+        Raises:
+            InputError: if the imagery is too small.
+        """
 
 
 class SimulatedPairs:
@@ -64,6 +79,9 @@ class SimulatedPairs:
             self._choices[patch] = choices, torch.tensor([weight for *_, weight in weighted])
         return self._choices[patch]
 
+    def check(self, patch: int) -> None:
+        self._choices_for(patch)
+
     def draw(self, patch: int, count: int) -> Batch:
         choices, weights = self._choices_for(patch)
         groups = []
@@ -100,16 +118,16 @@ class PanCollectionPairs:
         self._path, self._random, self._device = path, generator, device
         self._scale = source.full_scale or 2047.0
         self._bands = [band - 1 for band in source.bands] if source.bands else None
-        try:
-            with h5py.File(path) as file:
-                if missing := {"gt", "lms", "ms", "pan"} - set(file):
-                    raise InputError(
-                        f"{path} lacks {', '.join(sorted(missing))}, expected gt, lms, ms and pan; "
-                        "give a training file of PanCollection."
-                    )
-                count, available, self._size = file["gt"].shape[:3]
-        except OSError as error:
-            raise InputError(f"{path} cannot be read as HDF5 ({error}).") from error
+        with open_hdf5(path) as file:
+            if missing := {*_ROLES} - set(file):
+                raise InputError(
+                    f"{path} lacks {', '.join(sorted(missing))}, expected gt, lms, ms and pan; "
+                    "give a training file of PanCollection."
+                )
+            shapes = {role: numbers_in(file, role).shape for role in _ROLES}
+        check_shapes(path, shapes)
+        count, available, *sides = shapes["gt"]
+        self._size = min(sides)
         if (selected := len(self._bands or range(available))) != bands:
             raise InputError(
                 f"{path} gives {selected} bands, expected {bands} as configured; select them "
@@ -121,17 +139,20 @@ class PanCollectionPairs:
     def __len__(self) -> int:
         return len(self._range)
 
-    def draw(self, patch: int, count: int) -> Batch:
+    def check(self, patch: int) -> None:
         if patch > self._size:
             raise InputError(
                 f"{self._path} has patches of {self._size} pixels, expected {patch} or more; "
                 "lower the stage's patch."
             )
+
+    def draw(self, patch: int, count: int) -> Batch:
+        self.check(patch)
         picked = torch.randint(len(self._range), (count,), generator=self._random)
         positions = (self._size - patch) // RATIO + 1  # along each axis
         corners = torch.randint(positions, (count, 2), generator=self._random) * RATIO
         samples = []
-        with h5py.File(self._path) as file:
+        with open_hdf5(self._path) as file:
             for number, (row, col) in zip(picked.tolist(), corners.tolist(), strict=True):
                 samples.append(self._read(file, self._range[number], row, col, patch))
         pan, lms, ms, truth = (
@@ -164,9 +185,15 @@ class MixedPairs:
         generator: random generator on the CPU.
     """
 
-    def __init__(self, sources: Sequence[tuple[PairSource, float]], generator: Generator) -> None:
+    def __init__(
+        self, sources: Sequence[tuple[CheckedSource, float]], generator: Generator
+    ) -> None:
         self._sources, self._random = [source for source, _ in sources], generator
         self._weights = torch.tensor([weight for _, weight in sources])
+
+    def check(self, patch: int) -> None:
+        for source in self._sources:
+            source.check(patch)
 
     def draw(self, patch: int, count: int) -> Batch:
         counts = torch.multinomial(

@@ -23,8 +23,8 @@ from ssdiff_ref.training.imagery import (
     unpack,
 )
 from ssdiff_ref.training.pairs import (
+    CheckedSource,
     MixedPairs,
-    PairSource,
     PanCollectionPairs,
     SimulatedPairs,
     concatenate,
@@ -142,9 +142,10 @@ def _run(
     if os.path.exists(target) and not target.is_dir():
         raise InputError(f"{target} is a file, expected a folder; give another `output`.")
     check_parent(target / "any")
-    target.mkdir(parents=True, exist_ok=True)
     generator = Generator()
     pairs = _pair_source(settings, images, folder, False, generator, torch_device)
+    for stage in settings.stages:
+        pairs.check(stage.patch)
     # Its own generator keeps the validation patches the same in every run.
     fixed = Generator().manual_seed(_VALIDATION_SEED)
     held_out = _pair_source(settings, images, folder, True, fixed, torch_device)
@@ -152,6 +153,7 @@ def _run(
         concatenate(draw_batches(held_out, PATCH, settings.validation_patches, 8))
     )
     trainer = Trainer(settings, net, pairs, validation, generator, torch_device, target)
+    target.mkdir(parents=True, exist_ok=True)
     progress.note(
         f"{len(images)} images; validation scores of interpolated MS: {validation.interpolation}"
     )
@@ -218,8 +220,8 @@ def _pair_source(
     held_out: bool,
     generator: Generator,
     device: torch.device,
-) -> PairSource:
-    pair_sources: list[tuple[PairSource, float]] = []
+) -> CheckedSource:
+    pair_sources: list[tuple[CheckedSource, float]] = []
     if parts := [image.part(held_out) for image in images]:
         group = 16 if device.type == "cuda" else 2
         simulated = SimulatedPairs(

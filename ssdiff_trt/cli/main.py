@@ -74,7 +74,7 @@ def read_defaults(program: str) -> Any:
         import tomli as tomllib
     try:
         table = tomllib.loads(text).get(program, {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             f"The configuration {path} is not valid TOML ({error}); correct it."
         ) from error
@@ -107,7 +107,7 @@ def defaults_of(command: click.Command, table: Any, program: str) -> dict[str, A
         }
         unknown = [name for name in table if name not in options]
         nested = {
-            options[name].name or name: _as_typed(options[name], value)
+            options[name].name or name: _as_typed(options[name], value, f"[{program}] {name}")
             for name, value in table.items()
             if name not in unknown
         }
@@ -119,10 +119,21 @@ def defaults_of(command: click.Command, table: Any, program: str) -> dict[str, A
     return nested
 
 
-def _as_typed(option: click.Option, value: Any) -> Any:
-    """A value of the configuration as it would be typed."""
+def _as_typed(option: click.Option, value: Any, place: str) -> Any:
+    """A value of the configuration as it would be typed.
+
+    Raises:
+        InputError: if it is no value of such an option; ``place`` says where it is.
+    """
+    values = value if isinstance(value, list) else [value]
+    no_values = (dict, list) if option.is_flag else (dict, list, bool)
+    if any(isinstance(one, no_values) for one in values):
+        raise InputError(
+            f"{place} of the configuration {config_file()} is {str(value)[:40]}, expected a text "
+            "or a number; correct it."
+        )
     if option.multiple:
-        return tuple(map(str, value if isinstance(value, list) else [value]))
+        return tuple(map(str, values))
     if isinstance(value, list):
         return ",".join(map(str, value))
     return value if isinstance(value, bool) else str(value)
@@ -139,7 +150,9 @@ def run(command: click.Command, program: str) -> NoReturn:
         defaults = defaults_of(command, read_defaults(program), program)
         status = command.main(prog_name=program, standalone_mode=False, default_map=defaults)
         sys.exit(status if isinstance(status, int) else 0)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # click takes every one for the end of input
+            raise error.__cause__ from None
         print("Interrupted; no unfinished output is left.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -149,6 +162,9 @@ def run(command: click.Command, program: str) -> NoReturn:
         _fail(error.format_message(), error.exit_code)
     except SSDiffError as error:
         _fail(sentence(error), 2)
+    except MemoryError as error:
+        stated = f" ({error})" if str(error) else ""
+        _fail(f"There is not enough memory{stated}; free some, or give smaller files.", 2)
     except ModuleNotFoundError as error:
         extras = _EXTRAS | (_TRAINING if program == "ssdiff-ref" else {})
         if (extra := extras.get(error.name or "")) is None:

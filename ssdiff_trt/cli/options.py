@@ -132,6 +132,10 @@ class BundleName(click.types.StringParamType):
     def __init__(self, *words: str) -> None:
         self._words = words
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        check_name(self, str(value), param, ctx)
+        return super().convert(value, param, ctx)
+
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
@@ -149,9 +153,25 @@ class WeightsName(BundleName):
     path = "file"
 
 
-FILE = click.Path()
-"""A file, for completion; what it has to be is checked by the library."""
-FOLDER = click.Path(file_okay=False)
+class FileName(click.Path):
+    """A file or folder, for completion; what it has to be is checked by the library."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str):
+            check_name(self, value, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def check_name(
+    kind: click.ParamType[Any], value: str, param: click.Parameter | None, ctx: click.Context | None
+) -> None:
+    """That a file can have such a name; a configuration can hold any character."""
+    if "\0" in value:
+        kind.fail(f"{value!r} holds the character NUL, which no file name can.", param, ctx)
+
+
+FILE = FileName()
+FOLDER = FileName(file_okay=False)
 
 
 def together(*options: Decorator[Any]) -> Decorator[Any]:

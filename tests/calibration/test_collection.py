@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -192,7 +193,10 @@ def test_files_that_are_not_samples_are_refused(low4, tmp_path):
     (tmp_path / "text.npz").write_text("not a zip archive")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     np.save(tmp_path / "array.npy", np.zeros(3))
-    for name in ("text.npz", "other.npz", "array.npy"):
+    (tmp_path / "empty.npz").touch()
+    with zipfile.ZipFile(tmp_path / "header.npz", "w") as archive:
+        archive.writestr("about.npy", b"\x93NUMPY\x01\x00\x04\x00{(((")
+    for name in ("text.npz", "other.npz", "array.npy", "empty.npz", "header.npz"):
         with pytest.raises(SSDiffError, match="cannot be read as calibration samples"):
             load(tmp_path / name, low4)
 

@@ -114,7 +114,10 @@ def run_case(kind: str, seed: int, base: Path) -> Outcome:
     folder, outside = base / "folder", base / "outside"
     folder.mkdir()
     outside.mkdir()
-    words = kinds()[kind](seed, folder)
+    try:
+        words = kinds()[kind](seed, folder)
+    except Exception as error:
+        return Outcome(kind, seed, [], f"cannot be made: {error!r}", 99, "", 0, 0)
     before = _contents(folder)
     began, own = time.monotonic(), _resident()
     child = os.fork()
@@ -127,7 +130,9 @@ def run_case(kind: str, seed: int, base: Path) -> Outcome:
     status = os.waitstatus_to_exitcode(state)
     errors = (base / "stderr").read_bytes().decode(errors="backslashreplace")
     fault = "a process is left" if left_behind else ""
-    fault = fault or _fault(status, errors.splitlines(), before, _contents(folder))
+    fault = fault or _fault(
+        status, [line for line in errors.splitlines() if line.strip()], before, _contents(folder)
+    )
     if not fault and (strange := sorted(os.listdir(outside))):
         fault = f"left in the system's temporary folder: {strange[0]}"
     if not fault and {"folder", "outside", "stdout", "stderr"} != set(os.listdir(base)):
@@ -200,11 +205,12 @@ def _command(words: list[str], folder: Path, outside: Path) -> None:
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(folder.parent / name, os.O_CREAT | os.O_WRONLY), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         tempfile.tempdir = None
         settings = {"SSDIFF_CONFIG": folder / "config.toml", "SSDIFF_CACHE": folder / "cache"}
-        settings |= {"TMPDIR": outside, "HOME": outside, "CUDA_VISIBLE_DEVICES": Path()}
+        settings |= {"TMPDIR": outside, "HOME": folder / "cache"}
         os.environ.update({name: str(path) for name, path in settings.items()})
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
@@ -262,7 +268,7 @@ def known(names: Sequence[str]) -> list[Case]:
 
 
 def report(outcomes: Sequence[Outcome]) -> None:
-    """Print counts by kind, the slowest and the largest case, and every failure."""
+    """Print counts by kind, the slowest and the largest case."""
     for kind in sorted({one.kind for one in outcomes}):
         own = [one for one in outcomes if one.kind == kind]
         refused, done = (sum(one.status == status for one in own) for status in (2, 0))
@@ -273,9 +279,6 @@ def report(outcomes: Sequence[Outcome]) -> None:
             f"{sum(bool(one.fault) for one in own)} failed; slowest {slow.seconds:.1f} s "
             f"(seed {slow.seed}), largest {large.mebibytes:.0f} MiB (seed {large.seed})"
         )
-    for one in sorted(outcomes, key=lambda one: (one.kind, one.seed)):
-        if one.fault:
-            print(f"FAILED {one.kind} {one.seed}: {one.fault[:300]}")
 
 
 def main() -> int:
@@ -295,7 +298,11 @@ def main() -> int:
         return bool(one.fault)
     names = given.kinds.split(",") if given.kinds else list(kinds())
     cases = dict.fromkeys([*known(names), *spread(given.cases, names, given.first)])
-    outcomes = list(run_cases(list(cases), given.jobs))
+    outcomes = []
+    for one in run_cases(list(cases), given.jobs):
+        outcomes.append(one)
+        if one.fault:
+            print(f"FAILED {one.kind} {one.seed}: {one.fault[:300]}", flush=True)
     report(outcomes)
     return any(one.fault for one in outcomes)
 

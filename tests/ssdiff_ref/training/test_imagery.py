@@ -1,6 +1,7 @@
 """Training imagery: reading of rasters, packing, crops."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -222,7 +223,11 @@ def _saved(array):
         (b"", "x.npy cannot be read as an array of numpy"),
         (b"PK\x03\x04", "x.npy cannot be read as an array of numpy"),
         (_saved(np.ones((3, 4, 5)))[:-9], "x.npy cannot be read as an array of numpy"),
+        (b"\x93NUMPY\x01\x00\x04\x00{(((", "x.npy cannot be read as an array of numpy"),
         (_saved(np.ones((4, 5))), r"x.npy has shape \[4, 5\], expected three axes"),
+        (_saved(np.ones((4, 0, 5))), r"x.npy has shape \[4, 0, 5\], expected three axes"),
+        (_saved(np.ones((4, 5, 5), complex)), "x.npy has values of type complex128, expected"),
+        (_saved(np.full((4, 5, 5), "a")), "x.npy has values of type <U1, expected numbers"),
     ],
 )
 def test_a_damaged_array_file_gives_one_sentence(tmp_path, content, message):
@@ -231,3 +236,22 @@ def test_a_damaged_array_file_gives_one_sentence(tmp_path, content, message):
         read_sources([Source(name="a", files=("x.npy",))], tmp_path)
     with pytest.raises(SSDiffError, match="cannot be read as packed imagery"):
         unpack(tmp_path / "x.npy")
+
+
+SOURCE = {"name": "a", "files": ["a.tif"]}
+
+
+@pytest.mark.parametrize(
+    ("told", "picture", "reason"),
+    [
+        ([{"source": SOURCE}], np.ones((4, 8, 8), np.uint16), "with_pan"),
+        ([1], np.ones((4, 8, 8), np.uint16), "not subscriptable"),
+        ([{"source": {"name": "\udcff"}}], np.ones((4, 8, 8), np.uint16), "surrogates not allowed"),
+        ([{"source": SOURCE, "with_pan": False}], np.ones((4, 8), np.uint16), r"shape \[4, 8\]"),
+        ([{"source": SOURCE, "with_pan": False}], np.ones((4, 8, 8), np.int16), "of int16"),
+    ],
+)
+def test_a_pack_of_something_else_gives_one_sentence(tmp_path, told, picture, reason):
+    np.savez(tmp_path / "p.npz", told=np.array(json.dumps(told)), picture0=picture)
+    with pytest.raises(SSDiffError, match=f"cannot be read as packed imagery .*{reason}"):
+        unpack(tmp_path / "p.npz")
