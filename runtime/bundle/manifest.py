@@ -217,6 +217,8 @@ def read_manifest(text: bytes) -> Manifest:
     """
     try:
         content = json.loads(text)
+        # Half of a surrogate pair is refused here: pydantic crashes at one in a field's name.
+        json.dumps(content, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("its values are nested too deep") from None
     if not isinstance(content, dict):

@@ -369,7 +369,7 @@ class RasterOutput:
             for point in points:
                 point.row -= rows.start
                 point.col -= cols.start
-            file.gcps = points, crs
+            file.gcps = points, crs or rasterio.crs.CRS()
         carry_metadata(file, scene.pan, scene.ms, scene.output_bands, self._scaling.inverse)
         file.update_tags(**tags)
         return file

@@ -261,13 +261,16 @@ def unpack(path: Path) -> list[TrainingImage]:
         path.open("rb") as file,
         np.load(file) as content,
     ):
+        told = json.loads(str(content["told"]))
+        # Half of a surrogate pair is refused here: pydantic crashes at one in a field's name.
+        json.dumps(told, ensure_ascii=False).encode()
         images = [
             TrainingImage(
                 _sums(content[f"picture{index}"]),
                 Source.model_validate(entry["source"]),
                 entry["with_pan"] is True,
             )
-            for index, entry in enumerate(json.loads(str(content["told"])))
+            for index, entry in enumerate(told)
         ]
         for index, image in enumerate(images):
             stored, shape = image.pixels.dtype, image.pixels.shape

@@ -280,7 +280,7 @@ def _huge(chance: random.Random, folder: Path) -> None:
         + bands.replace("/>", f" {tile}/>")
         + "</VRTDataset>"
     )
-    if chance.random() < 0.7 and count < 5:  # both, so that they make a pair
+    if chance.random() < 0.7 and count < 5 and width > height:  # a tall one can be run, for weeks
         other = "ms" if role == "pan" else "pan"
         factor = 0.25 if role == "pan" else 4
         wide, high = (max(1, int(side * factor)) for side in (width, height))

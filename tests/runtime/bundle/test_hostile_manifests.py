@@ -15,6 +15,7 @@ from ssdiff_trt.runtime.errors import BundleError
     ("text", "message"),
     [
         ("[" * 100_000, "its values are nested too deep"),
+        ('{"format": 3, "\\udcff": 1}', "surrogates not allowed"),
         ('{"format": []}', r"format is \[\], this version reads"),
         ('{"format": {}}', r"format is \{\}, this version reads"),
         ('{"format": "1"}', "format is '1', this version reads"),

@@ -10,6 +10,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 
 from ssdiff_trt.runtime import memory
 from ssdiff_trt.runtime.errors import InputError
@@ -166,6 +167,19 @@ def test_names_and_tags_that_are_not_utf8_are_none(make_pair, run):
         assert scene.band_names == ("",) * 4
         assert scene.bands == (1, 2, 3, 4)
     assert read_raster(run((pan, ms)).output).shape == (4, 160, 192)
+
+
+def test_gcps_without_a_crs_are_carried_over(make_pair, run):
+    pan, ms = make_pair(pan={"transform": None}, ms={"transform": None})
+    for path, scale in ((pan, 1), (ms, 4)):
+        with without_georeferencing_warnings(), rasterio.open(path, "r+") as file:
+            places = [(row, col) for row in (0, 160) for col in (0, 192)]
+            points = [GroundControlPoint(r / scale, c / scale, c, -r) for r, c in places]
+            file.gcps = points, CRS()
+    with rasterio.open(run((pan, ms)).output) as file:
+        points, crs = file.gcps
+    assert len(points) == 4
+    assert not crs
 
 
 def test_a_mask_of_another_size_is_none(make_pair):

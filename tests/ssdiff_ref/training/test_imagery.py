@@ -246,7 +246,7 @@ SOURCE = {"name": "a", "files": ["a.tif"]}
     [
         ([{"source": SOURCE}], np.ones((4, 8, 8), np.uint16), "with_pan"),
         ([1], np.ones((4, 8, 8), np.uint16), "not subscriptable"),
-        ([{"source": {"name": "\udcff"}}], np.ones((4, 8, 8), np.uint16), "a source needs either"),
+        ([{"source": {"name": "\udcff"}}], np.ones((4, 8, 8), np.uint16), "surrogates not allowed"),
         ([{"source": SOURCE, "with_pan": False}], np.ones((4, 8), np.uint16), r"shape \[4, 8\]"),
         ([{"source": SOURCE, "with_pan": False}], np.ones((4, 8, 8), np.int16), "of int16"),
     ],
