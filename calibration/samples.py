@@ -152,7 +152,7 @@ def read_about(path: str | Path) -> About:
         SSDiffError: if the file does not exist or is not a samples file.
     """
     with _open_arrays(path) as file:
-        return About.model_validate_json(str(file["about"]))
+        return About.model_validate_json(str(file["about"]).encode())
 
 
 def load(path: str | Path, bundle: Bundle) -> Samples:

@@ -74,7 +74,7 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
     if callable(faults := getattr(error, "errors", None)):  # of pydantic, whose text has many lines
-        first = faults(include_input=False)[0]
+        first = faults()[0]
         place = ".".join(map(str, first["loc"]))
         return f"{place}: {first['msg']}" if place else first["msg"]
     stated = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

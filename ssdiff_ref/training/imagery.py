@@ -262,8 +262,8 @@ def unpack(path: Path) -> list[TrainingImage]:
         np.load(file) as content,
     ):
         told = json.loads(str(content["told"]))
-        # Half of a surrogate pair is refused here: pydantic crashes at one in a field's name.
-        json.dumps(told, ensure_ascii=False).encode()
+        # What is no character is refused here: pydantic crashes at it in a field's name.
+        json.dumps(told, ensure_ascii=False).encode().decode()
         images = [
             TrainingImage(
                 _sums(content[f"picture{index}"]),
