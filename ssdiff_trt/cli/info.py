@@ -33,7 +33,7 @@ def describe(bundle: Bundle) -> None:
         "licence": source.licence,
         **({"attribution": source.attribution} if source.attribution else {}),
         "exported": f"{source.created} by {source.exporter}",
-        **({"on real tiles": str(manifest.judged)} if manifest.judged else {}),
+        **({"judged": f"on real tiles: {manifest.judged}"} if manifest.judged else {}),
         "metrics": "\n".join(f"{name}: {value}" for name, value in source.metrics.items())
         or "none",
     }

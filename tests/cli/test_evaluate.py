@@ -11,7 +11,8 @@ from matplotlib.image import imread
 from ssdiff_ref.evaluation.evaluate import evaluate
 from ssdiff_ref.evaluation.picture import Gallery
 from ssdiff_ref.evaluation.report import print_tables
-from ssdiff_trt.cli.ref import main
+from ssdiff_trt.cli.main import run as run_program
+from ssdiff_trt.cli.ref import cli
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.sensors import SENSORS
 from tests.support.imagery import pair, write_pair
@@ -20,7 +21,7 @@ from tests.support.imagery import pair, write_pair
 def run(monkeypatch, *arguments):
     monkeypatch.setattr("sys.argv", ["ssdiff-ref", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
-        main()
+        run_program(cli, "ssdiff-ref")
     return end.value.code
 
 

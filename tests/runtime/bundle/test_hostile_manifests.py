@@ -37,10 +37,10 @@ def test_a_name_that_no_file_can_have_is_that_of_a_missing_file(bundle4, tmp_pat
 
 
 def test_a_file_that_may_not_be_read_gives_one_sentence(bundle4, tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(*member):
         raise PermissionError(13, "Permission denied")
 
     shutil.copytree(bundle4.path, tmp_path / "b.ssdiff")
-    monkeypatch.setattr(store, "sha256_of", refuse)
+    monkeypatch.setattr(store, "_read_member", refuse)
     with pytest.raises(BundleError, match=r"b.ssdiff cannot be read \(Permission denied\)"):
         store.open_bundle(tmp_path / "b.ssdiff")

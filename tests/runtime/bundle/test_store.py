@@ -47,13 +47,15 @@ def test_shipped_bundles_are_small_and_within_the_limits_of_parity():
         bundle = open_bundle(name)
         assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 8_000_000
         (parity,) = bundle.manifest.parity
-        assert parity.limits.max == 2e-5
+        assert parity.limits.rounding == 8
         assert not list(faults(parity))
         assert {t.inputs for t in parity.trajectories} == {"random", "real"}
         for trajectory in parity.trajectories:
             assert len(trajectory.steps) >= 10
             for step in trajectory.steps:
                 assert len(step.deviations) == 7
+                assert step.rounding.max < 1e-6
+        assert bundle.manifest.judged.ergas < 0.7 * bundle.manifest.judged.interpolation
 
 
 def drop(manifest):
