@@ -23,8 +23,8 @@ demo: $(VENV)/.demo
 
 # One thread in each of the parallel workers, for speed alone: the tests pass with any number.
 test: $(VENV)/.dev
-	@echo "Running the tests: about 10 minutes on 2 cores."
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadgroup --durations 8
+	@echo "Running the tests: about 17 minutes on 2 cores."
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --durations 8
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

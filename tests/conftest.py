@@ -16,18 +16,6 @@ from tests.support.rasters import EXAMPLE, PairMaker
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-_EXPORTS = ("low4", "bundle8")
-
-
-def pytest_collection_modifyitems(items):
-    """Give tests of one export to one worker (--dist loadgroup), so that none waits for it."""
-    for item in items:
-        for name in _EXPORTS:
-            if name in item.fixturenames:
-                item.add_marker(pytest.mark.xdist_group(name))
-                break
-
-
 @pytest.fixture
 def without_cuda_provider(monkeypatch):
     """An ONNX Runtime without GPU providers, whichever is installed."""

@@ -337,6 +337,7 @@ def stranger(golden8_weights, tmp_path_factory):
     return open_bundle(link), progress
 
 
+@pytest.mark.slow  # a whole export
 def test_a_bundle_replaces_what_a_link_leads_to(stranger):
     bundle, _ = stranger
     assert bundle.path.is_symlink()
@@ -344,6 +345,7 @@ def test_a_bundle_replaces_what_a_link_leads_to(stranger):
     assert sorted(os.listdir(bundle.path.parent)) == ["mine.ssdiff", "old.ssdiff"]
 
 
+@pytest.mark.slow  # a whole export
 def test_a_bundle_goes_without_inexact_graphs_and_works(stranger):
     bundle, progress = stranger
     forms = [(g.role, g.form) for g in bundle.manifest.graphs]
@@ -355,6 +357,7 @@ def test_a_bundle_goes_without_inexact_graphs_and_works(stranger):
     assert np.isfinite(image).all()
 
 
+@pytest.mark.slow  # a whole export
 def test_weights_that_nothing_is_known_of_sample_as_the_authors_do(stranger):
     bundle, progress = stranger
     assert bundle.manifest.sampler.timesteps == tuple(range(900, -1, -100))
@@ -362,6 +365,7 @@ def test_weights_that_nothing_is_known_of_sample_as_the_authors_do(stranger):
     assert any(note in text for text in progress.notes)
 
 
+@pytest.mark.slow  # a whole export
 def test_weights_are_judged_on_real_tiles_and_whoever_uses_bad_ones_is_warned(stranger, low4):
     bundle, progress = stranger
     judged = bundle.manifest.judged
