@@ -211,7 +211,8 @@ def check_fits(
 
 
 def _check_arrays(about: About, arrays: dict[str, Array], path: str | Path) -> None:
-    count, judged = len(arrays["pan"]), len(arrays["judged_truth"])
+    # A number without axes counts as none, and does not have the shape expected.
+    count, judged = (sum(arrays[name].shape[:1]) for name in ("pan", "judged_truth"))
     wide, low = (about.bands, about.tile, about.tile), about.tile // RATIO
     shapes = {
         "pan": (count, 1, *wide[1:]),
