@@ -22,8 +22,8 @@ def judge(bundle: Bundle) -> Judgement:
     """Compare the images of a bundle, by its own sampler and from its FP32 graphs, with the truth.
 
     The scene is Sentinel-2 at 20 m, with the visible bands and red edge; PAN is their mean and MS
-    is blurred by the MTF of WorldView-2. Few weights are trained for that, so the comparison tells
-    usable weights from unusable ones, not good from better.
+    is blurred by the MTF of WorldView-2. Few weights are trained for that, so the comparison
+    separates usable weights from unusable ones, not good from better.
     """
     model = bundle.manifest.model
     count = max(1, min(_PIXELS // model.tile**2, _WIDTH // model.tile))

@@ -116,7 +116,7 @@ class FilledBlocks:
         return (block.row_off // self._height, block.col_off // self._width) not in self._filled
 
 
-def check_complete(path: Path, is_empty: Callable[[Window], bool] = lambda block: False) -> None:
+def check_complete(path: Path, is_empty: Callable[[Window], bool] | None = None) -> None:
     """Check that every block of a GeoTIFF is in the file.
 
     GDAL writes the last blocks when it closes a file, and rasterio does not report a failure then.
@@ -124,7 +124,7 @@ def check_complete(path: Path, is_empty: Callable[[Window], bool] = lambda block
     Args:
         path: of the file.
         is_empty: whether a block may be missing, as nothing but nodata or 0 was written to it and
-            the file is sparse.
+            the file is sparse; None if it is not.
 
     Raises:
         OSError: if a block is missing or truncated.
@@ -138,7 +138,7 @@ def check_complete(path: Path, is_empty: Callable[[Window], bool] = lambda block
                     file.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band)
                     for what in ("OFFSET", "SIZE")
                 )
-                if offset is None and is_empty(block):
+                if offset is None and is_empty and is_empty(block):
                     continue
                 if offset is None or int(offset) + int(length) > size:
                     raise OSError("the file is truncated")

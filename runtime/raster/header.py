@@ -1,4 +1,4 @@
-"""The header of a raster: what GDAL tells of it before any pixel is read, and how to read that."""
+"""The header of a raster: what GDAL knows of it before any pixel is read, and how to read that."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def units_of(image: DatasetReader) -> tuple[str | None, ...]:
 
 def bits_of(image: DatasetReader, band: int) -> int | None:
     """Bits in use of a band, as declared (NBITS); None where nothing is, or what its type does not
-    have. Those of real numbers are half precision, which tells nothing of the values."""
+    have. Those of real numbers are half precision, which says nothing about the values."""
     stated, kind = image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS"), image.dtypes[band - 1]
     possible = () if kind.startswith("float") else range(1, 8 * np.dtype(kind).itemsize + 1)
     return next((bits for bits in possible if str(bits) == stated), None)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,7 @@ class RasterOutput:
         self._nodata = self._choose_nodata()
         self._mask = self._nodata is None and scene.may_have_holes
         self.clipped = 0
+        self._filled: FilledBlocks | None = None  # of a sparse file
 
     def _check_bits(self) -> int | None:
         """Bits that are stored, if fewer than the type has."""
@@ -257,17 +259,19 @@ class RasterOutput:
         with scratch_folder(self.path, "output") as scratch:
             path, self._extent, self.clipped = scratch / "result.tif", extent, 0
             with self._create(path, tags) as self._file:
-                self._filled = FilledBlocks(self._file.block_shapes[0])
+                if self._options.get("SPARSE_OK", "NO").upper() in ("YES", "TRUE", "ON"):
+                    self._filled = FilledBlocks(self._file.block_shapes[0])
                 yield self
                 with self._translate_write_errors():
                     self._file.close()
             with self._translate_write_errors():
-                check_complete(path, self._filled.lack)
+                check_complete(path, self._filled.lack if self._filled else None)
                 result = self._finished(path)
                 if self._overviews and self._driver == "GTiff":
                     add_overviews(result)
                 with rasterio.open(path) as written:
-                    check_complete(result, lambda block: not self._any(written, block))
+                    empty = partial(self._is_empty, written) if self._filled else None
+                    check_complete(result, empty)
                 if not self._overwrite and self.path.exists():
                     raise OutputError(f"{self.path} was created by another program; it is kept.")
                 beside = list(self._beside(result))
@@ -279,10 +283,10 @@ class RasterOutput:
                     os.replace(sidecar, place)
                 os.replace(result, self.path)
 
-    def _any(self, file: DatasetReader, block: Window) -> bool:
-        """Whether a block of the result is more than nodata or 0."""
+    def _is_empty(self, file: DatasetReader, block: Window) -> bool:
+        """Whether a block of the result is nothing but nodata or 0."""
         read = file.read if self._nodata is None else file.read_masks
-        return bool(read(window=block).any())
+        return not read(window=block).any()
 
     def _beside(self, result: Path) -> Iterator[tuple[Path, Path]]:
         """Files that GDAL wrote beside the result, such as ``.tfw``, and where they belong."""
@@ -383,7 +387,9 @@ class RasterOutput:
         pixels = encode(values, valid, self._dtype, self._nodata, self._bits)
         top, left = (r.start for r in self._extent)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
-        self._filled.add(valid if self._nodata is not None else (pixels != 0).any(axis=0), window)
+        if self._filled:
+            filled = valid if self._nodata is not None else (pixels != 0).any(axis=0)
+            self._filled.add(filled, window)
         with self._translate_write_errors():
             self._file.write(pixels, window=window)
             if self._mask:

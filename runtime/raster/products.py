@@ -16,7 +16,6 @@ import math
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any, TypeAlias, cast
 from xml.etree import ElementTree
 
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.files import reading
 from ssdiff_trt.runtime.sensors import BGRN, SENSORS, WV8
 
 Entry: TypeAlias = Path | zipfile.Path
@@ -41,8 +41,6 @@ _IMD_BANDS = {
 """Bands by the end of their group's name, such as ``BAND_C``."""
 _IMD_SENSORS = {"WV02": "wv2", "WV03": "wv3", "WV04": "wv4", "QB02": "qb", "GE01": "ge1"}
 """Sensors by their ``satId``."""
-_DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What is raised of folders and archives that cannot be read: damaged, encrypted, not permitted."""
 _MOST_FILES = 100_000
 _LARGEST = 32 << 20
 """Bytes of a file of metadata."""
@@ -124,10 +122,8 @@ def read_product(path: str | Path) -> Product:
         InputError: unless there is one PAN and one MS, with metadata that can be read.
     """
     path = Path(path)
-    try:
+    with reading(f"{path.name} cannot be read", "get it again"):
         images = [_read(file) for file in _described(path)]
-    except _DAMAGED as error:
-        raise InputError(f"{path.name} cannot be read ({error}); get it again.") from error
     if not images:
         raise InputError(
             f"MS is missing, and {path.name} is not a product that states it: a folder, ZIP or "

@@ -105,7 +105,7 @@ class Checkpoint:
     """Where in the file the weights are, such as ``ema.module``; empty if it has nothing else."""
 
     def describe(self, progress: Progress) -> None:
-        """Tell where in the file the weights are, and which tensors are not used."""
+        """Note where in the file the weights are, and which tensors are not used."""
         if self.key:
             progress.note(f"{self.path}: the weights are those under {self.key}")
         if self.unused:

@@ -30,7 +30,7 @@ class PairSource(Protocol):
 
 
 class CheckedSource(PairSource, Protocol):
-    """A source that tells before it draws whether it can."""
+    """A source that can be checked before samples are drawn."""
 
     def check(self, patch: int) -> None:
         """Check that samples of ``patch`` x ``patch`` pixels of PAN can be drawn.

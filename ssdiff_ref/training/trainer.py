@@ -285,7 +285,7 @@ def _drop_rows_after(path: Path, fields: tuple[str, ...], iteration: int) -> Non
     Without any row left, which is so before the first iteration, the file is removed.
 
     Raises:
-        InputError: if a run begins anew where such a file of something else lies.
+        InputError: if a new run begins where such a file of something else lies.
     """
     if not path.exists():
         return

@@ -145,7 +145,7 @@ def run(command: click.Command, program: str) -> NoReturn:
     A user's mistake prints one sentence and exits with 2, an interruption exits with 130; other
     errors keep their traceback.
     """
-    warnings.showwarning, sys.unraisablehook = _show_warning, _show_unraisable
+    warnings.showwarning = _show_warning
     try:
         defaults = defaults_of(command, read_defaults(program), program)
         status = command.main(prog_name=program, standalone_mode=False, default_map=defaults)
@@ -182,13 +182,6 @@ def _show_warning(
     """Print a warning as a command does: one line, and none of Python's own."""
     if issubclass(category, SSDiffWarning):
         print(f"Warning: {as_flags(str(message))}", file=sys.stderr, flush=True)
-
-
-def _show_unraisable(raised: sys.UnraisableHookArgs) -> None:
-    """Show what Python cannot raise, but not that a message of GDAL's quotes a file that is not
-    UTF-8: rasterio cannot log it, and raises the error that it is about by itself."""
-    if not isinstance(raised.exc_value, UnicodeDecodeError):
-        sys.__unraisablehook__(raised)
 
 
 def _fail(message: str, status: int) -> NoReturn:

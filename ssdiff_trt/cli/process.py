@@ -47,7 +47,7 @@ def process() -> Iterator[None]:
         if isinstance(exception.exc_value, KeyboardInterrupt | SystemExit):
             handle(end)
         else:
-            sys.__unraisablehook__(exception)
+            show_unraisable(exception)
 
     sys.unraisablehook = lost
     handle(end)
@@ -63,6 +63,13 @@ def process() -> Iterator[None]:
                 file=sys.stderr,
             )
             sys.exit(2)
+
+
+def show_unraisable(raised: sys.UnraisableHookArgs) -> None:
+    """Show what Python cannot raise, but not that a message of GDAL's quotes a file that is not
+    UTF-8: rasterio cannot log it, and raises the error that it is about by itself."""
+    if not isinstance(raised.exc_value, UnicodeDecodeError):
+        sys.__unraisablehook__(raised)
 
 
 def share_cores_and_memory() -> None:

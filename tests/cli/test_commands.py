@@ -391,3 +391,28 @@ def test_verify_refuses_what_run_refuses(bundle4):
     done = call("verify", bundle4.path, "--threads", "0")
     assert done.returncode == 2
     assert "Invalid value for '--threads': 0 does not work" in done.stderr
+
+
+def test_a_signal_that_a_destructor_swallows_does_not_shut_out_the_next():
+    """Python drops what is raised there; later signals are ignored only once one has arrived."""
+    code = """
+import signal
+import click
+from ssdiff_trt.cli.main import run
+from ssdiff_trt.cli.process import process
+
+class Swallowing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+@click.command()
+def command():
+    Swallowing()
+    signal.raise_signal(signal.SIGINT)
+    print("went on")
+
+with process():
+    run(command, "ssdiff-trt")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from ssdiff_trt.cli.main import _show_unraisable, run
+from ssdiff_trt.cli.main import run
+from ssdiff_trt.cli.process import show_unraisable
 
 PROGRAMS = {
     "ssdiff-trt": "trt",
@@ -318,5 +319,5 @@ def test_messages_of_gdal_that_are_not_utf8_are_not_shown_and_others_are(monkeyp
     monkeypatch.setattr(sys, "__unraisablehook__", shown.append)
     kinds = UnicodeDecodeError("utf-8", b"\xa8", 0, 1, "invalid start byte"), OSError("disk")
     for error in kinds:
-        _show_unraisable(SimpleNamespace(exc_value=error))
+        show_unraisable(SimpleNamespace(exc_value=error))
     assert [raised.exc_value for raised in shown] == [kinds[1]]
