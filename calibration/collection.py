@@ -48,7 +48,7 @@ from ssdiff_trt.runtime.schedule import Schedule, sample
 from ssdiff_trt.runtime.sensors import Sensor
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 from ssdiff_trt.runtime.tiles.inputs import fill, prepare
-from ssdiff_trt.runtime.tiles.tiling import Axis, Window
+from ssdiff_trt.runtime.tiles.tiling import Axis, Block
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -259,7 +259,8 @@ class _Collector:
         """Up to ``most`` tiles, each with its share of valid pixels and first row and column."""
         rows, cols = (Axis(len(grid), self._tile, 0) for grid in (scene.rows, scene.cols))
         for i, j in self._shuffled(blocks.outside(rows, cols))[:most]:
-            window = Window(rows, cols, range(i, i + 1), range(j, j + 1))
+            place = range(*rows.begins[i : i + 2]), range(*cols.begins[j : j + 2])
+            (window,) = Block(rows, cols, place).windows(self._tile)
             inputs = prepare(scene, window, self._seed, *scales)
             valid = float(inputs.valid.mean())
             if inputs.places and valid >= _MIN_VALID:

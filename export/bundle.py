@@ -36,7 +36,6 @@ from ssdiff_trt.runtime.bundle.store import (
     Bundle,
     is_bundle,
     open_bundle,
-    sha256_of,
     strange_files,
 )
 from ssdiff_trt.runtime.errors import InputError, counted
@@ -46,6 +45,7 @@ from ssdiff_trt.runtime.files import (
     check_parent,
     replace_folder,
     scratch_folder,
+    sha256_of,
 )
 from ssdiff_trt.runtime.options import Precision, Sampler
 from ssdiff_trt.runtime.progress import Progress

@@ -26,14 +26,14 @@ from ssdiff_trt.runtime.bundle.store import (
     Bundle,
     is_bundle,
     open_bundle,
-    sha256_of,
     shipped,
     user_bundle,
 )
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.files import make_cache
+from ssdiff_trt.runtime.files import sha256_of
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.user_folders import make_cache
 
 
 def export(

@@ -11,8 +11,9 @@ from ssdiff_trt.calibration.samples import load
 from ssdiff_trt.calibration.sensitivity import Evaluator, study
 from ssdiff_trt.runtime.bundle.manifest import Graph, kinds
 from ssdiff_trt.runtime.bundle.measured import Budget, Quantisation
-from ssdiff_trt.runtime.bundle.store import Bundle, sha256_of
+from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import InputError, counted
+from ssdiff_trt.runtime.files import sha256_of
 from ssdiff_trt.runtime.progress import Progress
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -151,6 +152,28 @@ def _stated(values: Any) -> str:
         return values if isinstance(values, str) else ",".join(f"{value:g}" for value in values)
     except (TypeError, ValueError):
         return repr(values)
+
+
+def area_of(name: str, area: Sequence[float] | str) -> tuple[float, ...] | str:
+    """An area as four Python numbers, or the path of a file.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if isinstance(area, str | os.PathLike):
+        return os.fspath(area)
+    try:
+        left, bottom, right, top = bounds = tuple(map(float, area))
+        works = left < right and bottom < top and all(map(math.isfinite, bounds))
+    except (TypeError, ValueError):
+        works = False
+    if not works:
+        raise InputError(
+            f"The area {_stated(area)} does not work; give minx,miny,maxx,maxy, each minimum below "
+            "its maximum, or a GeoJSON file.",
+            parameter=name,
+        )
+    return bounds
 
 
 def check_number(name: str, value: float) -> float:

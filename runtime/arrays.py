@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION
 from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.encoding import Scaling, count_clipped, encode, holds
 from ssdiff_trt.runtime.raster.image import Holes, band_numbers, mirrored
-from ssdiff_trt.runtime.raster.output import Scaling, count_clipped, encode, holds
 from ssdiff_trt.runtime.raster.placement import Placed, Placement, from_corners, place
 from ssdiff_trt.runtime.raster.scene import choose_holes
-from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
+from ssdiff_trt.runtime.sources import Disk, Pixels, Rectangle, ValueType, describe_sizes, hull
 
 AnyArray = NDArray[Any]
 
@@ -161,10 +161,11 @@ class ArrayOutput:
     Attributes:
         image: ``[C, H, W]`` once the context has ended; a masked array where the result
             has holes. Holes are filled with ``nodata``, else NaN or 0.
-        clipped: values of valid pixels that the type could not hold, so far.
+        clipped: values of valid pixels of the block that the type could not hold, so far.
     """
 
     warnings: tuple[str, ...] = ()
+    message = left = ""
 
     def __init__(
         self,
@@ -178,12 +179,13 @@ class ArrayOutput:
         self.clipped = 0
 
     @contextmanager
-    def open(self, extent: tuple[range, range], tags: Mapping[str, str]) -> Iterator[ArrayOutput]:
+    def open(
+        self, blocks: Sequence[Rectangle], tags: Mapping[str, str], work: Mapping[str, str] | None
+    ) -> Iterator[ArrayOutput]:
         """See :class:`ssdiff_trt.runtime.sources.Sink`; arrays have no tags."""
-        rows, cols = self._extent = extent
+        rows, cols = self._extent = hull(blocks)
         self._pixels = np.empty((len(self._source.bands), len(rows), len(cols)), self._dtype)
         self._valid = np.zeros((len(rows), len(cols)), bool)
-        self.clipped = 0
         yield self
         self.image = self._pixels
         if not self._valid.all():
@@ -197,10 +199,28 @@ class ArrayOutput:
             return nodata
         return np.nan if self._dtype.kind == "f" else 0
 
+    def disk(self, blocks: Sequence[Rectangle]) -> Disk:
+        """See :class:`ssdiff_trt.runtime.sources.Sink`."""
+        return Disk()
+
+    def finished(self, block: Rectangle) -> None:
+        """See :class:`ssdiff_trt.runtime.sources.Output`; nothing is kept from run to run."""
+
+    def forget(self) -> None:
+        """See :class:`ssdiff_trt.runtime.sources.Output`."""
+
+    def begin(self, block: Rectangle) -> ArrayOutput:
+        """See :class:`ssdiff_trt.runtime.sources.Output`."""
+        self.clipped = 0
+        return self
+
+    def finish(self, counts: Mapping[str, float]) -> None:
+        """See :class:`ssdiff_trt.runtime.sources.BlockWriter`."""
+
     def write(
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> None:
-        """See :class:`ssdiff_trt.runtime.sources.Writer`."""
+        """See :class:`ssdiff_trt.runtime.sources.BlockWriter`."""
         values = self._scaling.apply(values)
         self.clipped += count_clipped(values, valid, self._dtype)
         top, left = (axis.start for axis in self._extent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,25 +34,37 @@ def check_memory(needed: float, what: str, remedy: str) -> None:
         )
 
 
-def check_space(path: Path, *sizes: int) -> tuple[str, ...]:
+def check_space(path: Path, size: float, more: float = 0) -> tuple[str, ...]:
     """A warning where a file could become larger than its disk has room for.
 
     Args:
         path: of the file; folders above it may be missing.
-        sizes: bytes of a value, and numbers of bands, rows and columns.
+        size: bytes of the file, if it is not compressed.
+        more: bytes of further files there, until it is complete.
     """
     folder = next(folder for folder in path.absolute().parents if folder.exists())
-    if (size := math.prod(sizes)) <= (free := shutil.disk_usage(folder).free):
+    if size + more <= (free := shutil.disk_usage(folder).free):
         return ()
+    beside = f", finished blocks up to {in_words(more)} until it is complete" if more else ""
     return (
-        f"the result takes up to {in_words(size)} where it cannot be compressed, and {folder} has "
-        f"{in_words(free)} left; the disk may become full",
+        f"the result takes up to {in_words(size)} where it cannot be compressed{beside}, and "
+        f"{folder} has {in_words(free)} left; the disk may become full",
     )
 
 
 def usable_memory() -> float:
     """Bytes that this process may use: by the machine, a container's limit, and ``ulimit -v``."""
     return min((_of_the_machine(), *map(_of_the_group, control_groups("memory")), *_stated()))
+
+
+def resident_memory() -> int:
+    """Most bytes of memory that this process has used so far; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # not on every system
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def in_words(size: float) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 from ssdiff_trt.runtime.arguments import (
+    area_of,
     bands_of,
     check_choice,
     check_interval,
@@ -222,7 +223,7 @@ class ExecutionArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What the result is like. The window changes no pixel."""
+    """What the result is like."""
 
     dtype: str | None = option(
         None, "Data type of the result, rounded and clipped; default: that of MS."
@@ -238,12 +239,10 @@ class OutputOptions:
     )
     overviews: bool = option(False, "Add overviews and statistics to the result.")
     overwrite: bool = option(False, "Replace an existing output.")
-    window: int = option(768, "Pixels on a side that are read and written at a time.")
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("driver", self.driver, DRIVERS)
-        settle(self, window=positive)
         if self.scale is not None:
             check_interval("scale", self.scale)
 
@@ -257,7 +256,43 @@ class OutputArguments(TypedDict, total=False):
     creation_options: Mapping[str, str]
     overviews: bool
     overwrite: bool
-    window: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockOptions:
+    """How the work on a scene is split, and how much of it is done. No pixel depends on these."""
+
+    area: Sequence[float] | str | None = option(
+        None,
+        "Part of the result to make, the same pixels as in the whole: MINX,MINY,MAXX,MAXY in the "
+        "CRS of PAN, columns and rows of PAN without one; or a GeoJSON file, whose bounds count.",
+    )
+    block: int | None = option(
+        None,
+        "Pixels on a side of the blocks that are finished one by one, and bound the memory; "
+        "default: 42 tiles, about 2000 pixels.",
+    )
+    resume: bool = option(
+        True,
+        "Keep finished blocks on the disk until the result is complete, and continue an "
+        "interrupted run of the same command with them.",
+    )
+    live: str | None = option(
+        None,
+        "VRT that shows the finished blocks while the run goes on; it is removed at the end.",
+    )
+
+    def __post_init__(self) -> None:
+        settle(self, block=positive, area=area_of)
+
+
+class BlockArguments(TypedDict, total=False):
+    """Keyword arguments of :class:`BlockOptions`."""
+
+    area: Sequence[float] | str | None
+    block: int | None
+    resume: bool
+    live: str | None
 
 
 class EvaluateArguments(PairArguments, ExecutionArguments, total=False):
@@ -270,7 +305,7 @@ class FuseArguments(ReadArguments, OutputArguments, total=False):
     """Keyword arguments of a classical method."""
 
 
-class RunArguments(PairArguments, SamplingArguments, OutputArguments, total=False):
+class RunArguments(PairArguments, SamplingArguments, OutputArguments, BlockArguments, total=False):
     """Keyword arguments of one run."""
 
 

@@ -1,4 +1,4 @@
-"""The run: read a window, prepare its tiles, sample them, blend their images, write."""
+"""The run: read the windows of a block, sample their tiles, blend the images, write the block."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from collections.abc import Callable
 from contextlib import closing
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.backends.guard import Guarded
 from ssdiff_trt.runtime.backends.protocol import Backend
-from ssdiff_trt.runtime.consistency import Consistency
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.pipeline import read_ahead, write_behind
-from ssdiff_trt.runtime.plan.plan import Plan
-from ssdiff_trt.runtime.plan.result import Counts, Result
+from ssdiff_trt.runtime.plan.plan import WINDOW, Plan
+from ssdiff_trt.runtime.plan.result import Counts, Result, Tally
 from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.sources import Output
 from ssdiff_trt.runtime.tiles.assembly import Assembly
 from ssdiff_trt.runtime.tiles.canvas import Canvas
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs, prepare
 from ssdiff_trt.runtime.tiles.tiling import Window
-
-Array = NDArray[np.float32]
 
 
 def run(
@@ -34,7 +31,7 @@ def run(
 ) -> Result:
     """Carry out a plan.
 
-    The pixels depend on the plan and the backend; not on ``batch`` or the plan's window.
+    The pixels depend on the plan and the backend; not on ``batch`` or the plan's blocks.
 
     Args:
         plan: what to do.
@@ -45,48 +42,76 @@ def run(
 
     Raises:
         SSDiffError: if an image is damaged, the network gives non-finite values, or the result
-            cannot be written; nothing is left then.
+            cannot be written. Then there is no output; blocks that are finished can be kept, see
+            ``plan.sink.left``.
     """
-    began, counts, consistency = time.monotonic(), Counts(), Consistency()
-    gains = plan.optics.mtf_ms
-    network, before = Guarded(backend, fallback), plan.source.fingerprint()
+    began, total, gains = time.monotonic(), Tally(), plan.optics.mtf_ms
+    ms_scale, pan_scale = plan.assumptions.ms_scale.value, plan.assumptions.pan_scale.value
+    network, work = Guarded(backend, fallback), plan.work(backend.describe())
+    before = plan.source.fingerprint()
 
-    def read(window: Window) -> WindowInputs:
-        scales = plan.assumptions.pan_scale.value, plan.assumptions.ms_scale.value
-        return prepare(plan.source, window, plan.seed, *scales)
+    def check_unchanged(output: Output) -> None:
+        if (now := plan.source.fingerprint()) == before:
+            return
+        if now is None:
+            raise InputError(
+                f"PAN or MS ({plan.source.name}) was removed while it was read; put it back and "
+                "run the same command again."
+            )
+        output.forget()
+        raise InputError(
+            f"PAN or MS ({plan.source.name}) changed while it was read, so the result would mix "
+            "two states and was not written; run again."
+        )
 
-    with plan.sink.open(plan.source.output, plan.tags(backend.describe())) as output:
+    def write(output: Output, windows: list[WindowInputs], canvas: Canvas, redone: int) -> None:
+        tally, block = Tally(Counts(redone=redone)), output.begin(plan.place(canvas.block))
+        for inputs in windows:
+            image = canvas.image(inputs.window.write)
+            image *= np.float32(ms_scale)
+            places = inputs.valid, inputs.ms, inputs.ms_valid, inputs.axes
+            tally.consistency.add(image, *places, gains)
+            tally.counts.add_window(inputs)
+            block.write(*inputs.place, image, inputs.valid)
+        tally.counts.clipped = block.clipped
+        block.finish(tally.record())
+        total.add(tally.record())
 
-        def write(inputs: WindowInputs, image: Array) -> None:
-            valid = inputs.valid[inputs.part]
-            image *= np.float32(plan.assumptions.ms_scale.value)
-            consistency.add(image, inputs.valid, inputs.ms, inputs.ms_valid, inputs.axes, gains)
-            output.write(*inputs.place, image[(..., *inputs.part)], valid)
-            counts.invalid_pixels += int(valid.size - valid.sum())
+    places = [plan.place(block) for block in plan.blocks]
+    with plan.sink.open(places, plan.tags(backend.describe()), work) as output, progress:
+        if output.message:
+            progress.note(output.message)
+        left = []
+        for block, place in zip(plan.blocks, places, strict=True):
+            if record := output.finished(place):
+                total.add(record)
+            else:
+                left.append(block)
 
-        with (
-            progress,
-            closing(read_ahead(read, plan.windows())) as windows,
-            write_behind(write) as write_later,
-        ):
+        def read(window: Window) -> WindowInputs:
+            inputs = prepare(plan.source, window, plan.seed, pan_scale, ms_scale)
+            if window.last:
+                check_unchanged(output)
+            return inputs
 
-            def finish(inputs: WindowInputs, image: Array) -> None:
-                write_later(inputs, image)
-                counts.add(inputs)
-                progress.advance(len(inputs.window.tiles) - len(inputs.places))
+        windows = (window for block in left for window in block.windows(WINDOW))
+        progress.start("Tiles", sum(block.tiles for block in left))
+        with closing(read_ahead(read, windows)) as inputs, write_behind(write) as write_later:
+            redone = 0
 
-            progress.start("Tiles", plan.tiles)
-            canvas = Canvas(len(plan.source.bands), plan.rows, plan.cols)
-            assembly = Assembly(canvas, finish)
-            batches = assembly.batches(windows, batch or backend.batch)
+            def finish(windows: list[WindowInputs], canvas: Canvas) -> None:
+                nonlocal redone
+                write_later(output, windows, canvas, network.redone - redone)
+                redone = network.redone
+                progress.advance(sum(window.empty for window in windows))
+
+            assembly = Assembly(len(plan.source.bands), finish)
+            batches = assembly.batches(inputs, batch or backend.batch)
             for images in network.sample(batches, plan.schedule):
                 assembly.add(images)
                 progress.advance(len(images))
-        if plan.source.fingerprint() != before:
-            raise InputError(
-                f"PAN or MS ({plan.source.name}) changed while it was read, so the result would "
-                "mix two states and was not written; run again."
-            )
-    counts.redone, counts.clipped = network.redone, output.clipped
+        check_unchanged(output)
     seconds = time.monotonic() - began
-    return Result(plan, counts, consistency, backend.describe(), backend.precision, seconds)
+    return Result(
+        plan, total.counts, total.consistency, backend.describe(), backend.precision, seconds
+    )

@@ -18,8 +18,10 @@ from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.estimate import Estimate, estimate
 from ssdiff_trt.runtime.options import (
     EXECUTION,
+    BlockOptions,
     ExecutionOptions,
     OutputOptions,
     PairOptions,
@@ -33,11 +35,14 @@ from ssdiff_trt.runtime.plan.plan import Plan, make_plan
 from ssdiff_trt.runtime.plan.result import Result
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import draw_quicklook, quicklook_path
+from ssdiff_trt.runtime.raster.area import extent_of
 from ssdiff_trt.runtime.raster.image import BandFiles, Raster, name_of
+from ssdiff_trt.runtime.raster.live import LiveView
 from ssdiff_trt.runtime.raster.output import RasterOutput
 from ssdiff_trt.runtime.raster.products import read_product
 from ssdiff_trt.runtime.raster.scene import Scene
-from ssdiff_trt.runtime.sources import Sink, Source
+from ssdiff_trt.runtime.raster.spool import SpooledOutput
+from ssdiff_trt.runtime.sources import Rectangle, Sink, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -161,9 +166,10 @@ class Pansharpener:
             quicklook: also draw a PNG beside the output.
             progress: receives progress updates.
             options: fields of :class:`~ssdiff_trt.runtime.options.PairOptions`,
-                :class:`~ssdiff_trt.runtime.options.SamplingOptions` and
-                :class:`~ssdiff_trt.runtime.options.OutputOptions`. For arrays, ``full_scale`` has
-                to be stated.
+                :class:`~ssdiff_trt.runtime.options.SamplingOptions`,
+                :class:`~ssdiff_trt.runtime.options.OutputOptions` and
+                :class:`~ssdiff_trt.runtime.options.BlockOptions`. For arrays, ``full_scale`` has to
+                be stated.
 
         Returns:
             The :class:`~ssdiff_trt.runtime.plan.result.Result` for rasters; for arrays the fused
@@ -211,6 +217,7 @@ class Pansharpener:
         pair = take(PairOptions, arguments)
         sampling = take(SamplingOptions, arguments)
         writing = take(OutputOptions, arguments)
+        splitting = take(BlockOptions, arguments)
         none_left(arguments, "pansharpen")
         with ExitStack() as stack:
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
@@ -218,6 +225,7 @@ class Pansharpener:
             sink: Sink
             path: Path | None = None
             picture: Path | None = None
+            extent: Rectangle | None = None
             if isinstance(pan, np.ndarray) and isinstance(ms, np.ndarray):
                 if output is not None or quicklook:
                     raise InputError(
@@ -232,8 +240,14 @@ class Pansharpener:
                 raise InputError("PAN and MS are an array and a raster; give two of one kind.")
             else:
                 path = Path(output or f"{Path(name_of(ms)).stem}_pansharpened.tif")
-                scene = stack.enter_context(Scene(pan, ms, pair))
-                source, sink = scene, RasterOutput(path, scene, writing)
+                source = scene = stack.enter_context(Scene(pan, ms, pair))
+                if splitting.area is not None:
+                    extent = extent_of(splitting.area, scene)
+                raster = RasterOutput(path, scene, writing, extent)
+                live = None
+                if splitting.live is not None:
+                    live = LiveView(splitting.live, raster.inputs, writing.overwrite)
+                sink = SpooledOutput(raster, splitting.resume, live)
                 if quicklook:
                     picture = quicklook_path(path, scene, writing.overwrite)
             yield make_plan(
@@ -244,7 +258,8 @@ class Pansharpener:
                 sink=sink,
                 output=path,
                 quicklook=picture,
-                window=writing.window,
+                extent=extent,
+                block=splitting.block,
                 precision=self._precision(),
             )
 
@@ -253,6 +268,10 @@ class Pansharpener:
         if self._opened is not None:
             return self._opened.precision
         return None if self._execution.precision == "auto" else self._execution.precision
+
+    def estimate(self, plan: Plan) -> Estimate:
+        """What a plan of :meth:`plan` would cost, while its context is open; nothing is written."""
+        return estimate(plan, self.network(plan.bundle), self._execution.batch)
 
     def run(self, plan: Plan, progress: Progress | None = None) -> Result:
         """Carry out a plan of :meth:`plan`, while its context is open."""
@@ -266,8 +285,14 @@ class Pansharpener:
                 name = "onnxruntime"
             return self._open(replace(self._execution, backend=name, precision="fp32"), plan.bundle)
 
-        with in_turn:
-            result = run(plan, backend, fallback, progress or self._progress, self._execution.batch)
+        progress = progress or self._progress
+        try:
+            with in_turn:
+                result = run(plan, backend, fallback, progress, self._execution.batch)
+        except BaseException:
+            if plan.sink.left:
+                progress.note(plan.sink.left)
+            raise
         if plan.quicklook:
             draw_quicklook(plan, plan.quicklook)
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import sys
@@ -16,6 +17,8 @@ from ssdiff_trt.runtime.errors import SSDiffWarning
 if TYPE_CHECKING:
     from rich.console import Console
 
+_PAUSE = 0.5
+"""Least seconds between two objects that only say how much is done."""
 _UNLIMITED = 1 << 20
 """Columns where lines may have any length."""
 
@@ -141,6 +144,10 @@ class Printed(Progress):
     def warn(self, text: str) -> None:
         self._print(f"Warning: {self._words(text)}")
 
+    def fail(self, text: str) -> None:
+        """Show why the command fails."""
+        self._print(f"Error: {text}")
+
     def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
@@ -165,6 +172,52 @@ class Lines(Printed):
             left = math.ceil(spent / self._done * (self._total - self._done))
             share = 100 * self._done // self._total
             self._print(f"{self._what}: {self._done}/{self._total} ({share} %), {left} s left")
+
+
+class JsonLines(Printed):
+    """Prints one JSON object a line, for programs that drive this one.
+
+    Each has ``stage`` (what is being done), ``done``, ``total``, ``eta`` (seconds left; null if
+    unknown), ``message`` (null if it is about progress alone) and ``level`` (info, warning or
+    error).
+    """
+
+    _stage: str | None = None
+    _done = _total = 0
+    _began = _shown = 0.0
+
+    def note(self, text: str) -> None:
+        self._object(self._words(text), "info")
+
+    def warn(self, text: str) -> None:
+        self._object(self._words(text), "warning")
+
+    def fail(self, text: str) -> None:
+        self._object(text, "error")
+
+    def start(self, what: str, total: int) -> None:
+        self._stage, self._done, self._total, self._began = what, 0, total, time.monotonic()
+        self._object()
+
+    def advance(self, pieces: int) -> None:
+        self._done += pieces
+        if pieces and (self._done >= self._total or time.monotonic() - self._shown > _PAUSE):
+            self._object()
+
+    def _object(self, message: str | None = None, level: str = "info") -> None:
+        self._shown = time.monotonic()
+        left = None
+        if self._done:
+            left = (self._shown - self._began) / self._done * (self._total - self._done)
+        fields = {
+            "stage": self._stage,
+            "done": self._done,
+            "total": self._total,
+            "eta": None if left is None else round(left, 1),
+            "message": message,
+            "level": level,
+        }
+        self._print(json.dumps(fields))
 
 
 class Bar(Printed):
@@ -206,10 +259,25 @@ class Bar(Printed):
         self._bar.stop()
 
 
+KINDS = {"bar": Bar, "lines": Lines, "json": JsonLines}
+
+
 def choose(
-    quiet: bool = False, verbose: bool = False, words: Callable[[str], str] = str
-) -> Progress:
-    """The kind that fits where standard error goes."""
-    if quiet:
+    quiet: bool = False,
+    verbose: bool = False,
+    words: Callable[[str], str] = str,
+    kind: str = "auto",
+) -> Printed:
+    """A way to show progress on standard error.
+
+    Args:
+        quiet: whether to show warnings only; JSON is not affected.
+        verbose: see :class:`Printed`.
+        words: likewise.
+        kind: one of ``KINDS``, or auto for what fits where standard error goes.
+    """
+    if kind == "auto":
+        kind = "bar" if sys.stderr.isatty() else "lines"
+    if quiet and kind != "json":
         return Warnings(words=words)
-    return Bar(verbose, words) if sys.stderr.isatty() else Lines(verbose, words)
+    return KINDS[kind](verbose, words)

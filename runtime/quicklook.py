@@ -114,7 +114,7 @@ def draw_quicklook(plan: Plan, path: Path) -> None:
     """
     source, names = plan.source, plan.bundle.manifest.sensor.bands
     assert plan.output is not None
-    rows, cols = source.output
+    rows, cols = plan.extent
     with rasterio.open(plan.output) as fused:
         window, valid = _best_window(fused)
         shown = colour_bands(names)

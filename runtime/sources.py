@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, HALO, RATIO, interpolate_with_halo
 
+Rectangle = tuple[range, range]
+"""Rows and columns."""
 _ROUNDING = 1e-6  # of a pixel
 _BLOCK = 64  # pixels of PAN on a side that are interpolated at one position
 
@@ -276,8 +278,8 @@ class Source(Protocol):
         ...
 
 
-class Writer(Protocol):
-    """Takes the fused image, rectangle by rectangle."""
+class BlockWriter(Protocol):
+    """Takes the pixels of a block, rectangle by rectangle."""
 
     clipped: int
     """Values of valid pixels that the output type could not hold, so far."""
@@ -288,12 +290,51 @@ class Writer(Protocol):
         """Write a rectangle.
 
         Args:
-            rows: rows of PAN, within the source's output.
+            rows: rows of PAN, within the block.
             cols: columns, likewise.
             values: digital numbers ``[C, rows, cols]``.
             valid: ``[rows, cols]``.
         """
         ...
+
+    def finish(self, counts: Mapping[str, float]) -> None:
+        """The block is complete.
+
+        Args:
+            counts: what was counted while it was made.
+        """
+        ...
+
+
+class Output(Protocol):
+    """Takes the fused image, block by block, in any order."""
+
+    message: str
+    """What was found of an earlier run, in one sentence; empty if nothing was."""
+
+    def finished(self, block: Rectangle) -> Mapping[str, float] | None:
+        """What was counted in a block that an earlier run has finished; None if it has not."""
+        ...
+
+    def forget(self) -> None:
+        """Keep no finished blocks if the run ends with an exception."""
+        ...
+
+    def begin(self, block: Rectangle) -> BlockWriter:
+        """Start a block, given as rows and columns of PAN. One is written at a time."""
+        ...
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Space that a result takes, if it cannot be compressed."""
+
+    result: int = 0
+    """Bytes of it."""
+    until_complete: int = 0
+    """Bytes of other files beside it until it is complete."""
+    warnings: tuple[str, ...] = ()
+    """A sentence where the disk may become full."""
 
 
 class Sink(Protocol):
@@ -302,14 +343,31 @@ class Sink(Protocol):
     warnings: tuple[str, ...]
     """How the result differs from what was asked for; one sentence each."""
 
+    def disk(self, blocks: Sequence[Rectangle]) -> Disk:
+        """Space that writing takes."""
+        ...
+
     def open(
-        self, extent: tuple[range, range], tags: Mapping[str, str]
-    ) -> AbstractContextManager[Writer]:
+        self, blocks: Sequence[Rectangle], tags: Mapping[str, str], work: Mapping[str, str] | None
+    ) -> AbstractContextManager[Output]:
         """Start writing; the result is complete when the context ends without an exception, and
-        leaves nothing otherwise.
+        nowhere otherwise.
 
         Args:
-            extent: rows and columns of PAN that the result has, see :attr:`Source.output`.
+            blocks: rows and columns of PAN that the result has, in parts, row by row.
             tags: provenance, by name.
+            work: all that the pixels depend on, by name; blocks that an earlier run has finished
+                are used if it is the same. None where that is not known.
         """
         ...
+
+    @property
+    def left(self) -> str:
+        """What a run that ended with an exception has left, in one sentence; empty if nothing."""
+        ...
+
+
+def hull(blocks: Sequence[Rectangle]) -> Rectangle:
+    """The rectangle that blocks make up, which are given row by row."""
+    (top, left), (bottom, right) = blocks[0], blocks[-1]
+    return range(top.start, bottom.stop), range(left.start, right.stop)

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from ssdiff_trt.runtime.bundle.external_data import external_files
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Manifest, Role, read_manifest
 from ssdiff_trt.runtime.errors import BundleError, SSDiffWarning, counted
-from ssdiff_trt.runtime.files import cache_folder, not_fetched, reason_of
+from ssdiff_trt.runtime.files import not_fetched, reason_of
 from ssdiff_trt.runtime.options import Precision
+from ssdiff_trt.runtime.user_folders import cache_folder
 
 MANIFEST = "manifest.json"
 ENGINES = "engines"
@@ -69,15 +70,6 @@ class Bundle:
             BundleError: if it is not there, or not the one that the manifest lists.
         """
         return _read_member(self.path, f"{ENGINES}/{name}", self.manifest.engines[name])
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file, as hex digits."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-        return digest.hexdigest()
 
 
 def _first_fault(error: ValueError) -> str:

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
+from math import isfinite, prod
 from pathlib import Path
+from typing import Any
 
 from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.memory import check_memory
-from ssdiff_trt.runtime.options import PairOptions, Precision, SamplingOptions
+from ssdiff_trt.runtime.options import PairOptions, Precision, SamplingOptions, changed
 from ssdiff_trt.runtime.plan.assumptions import Assumptions, assume
 from ssdiff_trt.runtime.schedule import AUTHORS_TIMESTEPS, Schedule, make_schedule, spaced_timesteps
 from ssdiff_trt.runtime.sensors import Sensor, optics_of
-from ssdiff_trt.runtime.sources import Sink, Source
-from ssdiff_trt.runtime.tiles.tiling import Axis, Window, windows
+from ssdiff_trt.runtime.sources import Disk, Rectangle, Sink, Source
+from ssdiff_trt.runtime.tiles.tiling import Axis, Block, blocks
 
 DEFAULT_OVERLAP = 16
 """Pixels over which neighbouring tiles are blended, where tiles are large enough."""
+BLOCK = 42
+"""Tiles along each side of a block: with those of its neighbours at its border, 4.8 % more."""
+WINDOW = 768
+"""Pixels on a side of the windows in which a block is read and its tiles are prepared."""
 _PLACE = 80
 """Bytes of the places where a tile starts and has weight, along one axis."""
-_BLOCK = 150 / 256**2
-"""Bytes, for each pixel, of the place of a block in a set."""
+_FILLED = 150 / 256**2
+"""Bytes, for each pixel, of the place of a block of the file in a set."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,9 @@ class Plan:
     assumptions: Assumptions[Source]
     schedule: Schedule
     seed: int
+    pair: PairOptions
+    extent: Rectangle
+    """Rows and columns of PAN that the result has."""
     rows: Axis
     """Tiles along the rows of the grid."""
     cols: Axis
@@ -40,8 +51,8 @@ class Plan:
     """File of the result; None for arrays."""
     quicklook: Path | None
     """Picture to draw of the result, if any."""
-    window: int
-    """Pixels on a side that are read and written at a time."""
+    block: int
+    """Most pixels on a side of a block."""
     precision: Precision | None
     """Precision of the network, where it was asked for."""
 
@@ -63,23 +74,51 @@ class Plan:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the result in pixels."""
-        rows, cols = self.source.output
+        rows, cols = self.extent
         return len(rows), len(cols)
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """Parts of the result that are finished one by one, row by row."""
+        rows, cols = (
+            range(part.start - grid.start, part.stop - grid.start)
+            for part, grid in zip(self.extent, (self.source.rows, self.source.cols), strict=True)
+        )
+        return blocks(self.rows, self.cols, (rows, cols), self.block)
+
+    def place(self, block: Block) -> Rectangle:
+        """Rows and columns of PAN of a block."""
+        (rows, cols), grid = block.write, (self.source.rows, self.source.cols)
+        top, left = (axis.start for axis in grid)
+        return range(top + rows.start, top + rows.stop), range(left + cols.start, left + cols.stop)
 
     @property
     def tiles(self) -> int:
-        """Number of tiles, empty ones included."""
-        return len(self.rows.starts) * len(self.cols.starts)
+        """Number of tiles, empty ones included; those at borders of blocks count for each."""
+        return sum(block.tiles for block in self.blocks)
+
+    @property
+    def disk(self) -> Disk:
+        """Space that the result takes."""
+        return self.sink.disk([self.place(block) for block in self.blocks])
+
+    @property
+    def memory(self) -> float:
+        """Bytes of what the run holds beside the network: the sums of a block and of the one before
+        it, which is being written, tiles of a window and of the next, and what grows with the
+        scene."""
+        bands, tile = len(self.source.bands), self.rows.tile
+        block = 4 * bands * max(prod(map(len, block.write)) for block in self.blocks)
+        window = min(WINDOW, max(self.size)) / (tile - self.rows.overlap) + 2
+        tiles = 4 * (2 * bands + 1 + bands / RATIO**2) * (window * tile) ** 2
+        return 2 * block + 2 * tiles + memory_of(self.rows, self.cols)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence each."""
         known = self.bundle.manifest.warnings()
-        return (*known, *_uncalibrated(self), *self.assumptions.warnings, *self.sink.warnings)
-
-    def windows(self) -> Iterator[Window]:
-        """Parts of the scene, in the order in which they are read."""
-        return windows(self.rows, self.cols, self.window)
+        assumed, sink = self.assumptions.warnings, self.sink.warnings
+        return (*known, *_uncalibrated(self), *assumed, *sink, *self.disk.warnings)
 
     def tags(self, backend: str) -> dict[str, str]:
         """Provenance of the pixels, for the metadata of a file."""
@@ -104,6 +143,36 @@ class Plan:
             **moved,
         }
 
+    def summary(self, backend: str) -> dict[str, Any]:
+        """What is assumed and done, as JSON can hold it."""
+        taken, (height, width) = self.assumptions, self.size
+        measured = taken.measured_shift
+        return {
+            "output": str(self.output) if self.output else None,
+            "size": {"height": height, "width": width},
+            "bands": list(self.source.bands),
+            "full_scale": {"pan": taken.pan_scale.value, "ms": taken.ms_scale.value},
+            "shift": list(taken.shift),
+            "measured_shift": None
+            if measured is None or not isfinite(measured.error)
+            else {"rows": measured.rows, "cols": measured.cols, "error": measured.error},
+            "warped": self.source.resampled,
+            "tags": self.tags(backend),
+            "quicklook": str(self.quicklook) if self.quicklook else None,
+            "warnings": list(self.warnings),
+        }
+
+    def work(self, backend: str) -> dict[str, str] | None:
+        """All that the pixels depend on, by name; None if the pair cannot be recognised later."""
+        if (inputs := self.source.fingerprint()) is None:
+            return None
+        software = {key: value for key, value in self.tags(backend).items() if "SSDIFF_" in key}
+        named = {key.removeprefix("SSDIFF_").lower(): value for key, value in software.items()}
+        stated = {name: str(value) for name, value in changed(self.pair).items()}
+        rows, cols = self.extent
+        where = f"rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop} of PAN"
+        return {"inputs": inputs, **named, **stated, "area": where, "block": str(self.block)}
+
 
 def make_plan(
     source: Source,
@@ -114,10 +183,23 @@ def make_plan(
     sink: Sink,
     output: Path | None = None,
     quicklook: Path | None = None,
-    window: int = 768,
+    extent: Rectangle | None = None,
+    block: int | None = None,
     precision: Precision | None = None,
 ) -> Plan:
     """Decide how a pair is pansharpened, and refuse what cannot be.
+
+    Args:
+        source: the pair.
+        bundle: see :class:`ssdiff_trt.runtime.pansharpener.Pansharpener`.
+        pair: how it is understood.
+        sampling: how the network samples.
+        sink: where the result goes.
+        output: file of the result.
+        quicklook: picture to draw of it.
+        extent: rows and columns of PAN that it has; by default all that the pair gives.
+        block: most pixels on a side of a block; by default 42 tiles.
+        precision: of the network, where it was asked for.
 
     Raises:
         SSDiffError: when pair, bundle and options do not fit.
@@ -132,7 +214,7 @@ def make_plan(
         for axis in (assumptions.source.rows, assumptions.source.cols)
     )
     check_memory(
-        memory_of(rows, cols, len(source.bands)),
+        memory_of(rows, cols),
         f"Pansharpening {source.name} to {cols.size} x {rows.size} pixels",
         "cut out a smaller area of PAN and MS with gdal_translate -projwin",
     )
@@ -140,23 +222,39 @@ def make_plan(
         assumptions=assumptions,
         schedule=choose_schedule(assumptions.bundle, sampling),
         seed=sampling.seed,
+        pair=pair,
+        extent=_within(extent, assumptions.source.output),
         rows=rows,
         cols=cols,
         sink=sink,
         output=output,
         quicklook=quicklook,
-        window=window,
+        block=block or BLOCK * (model.tile - overlap),
         precision=precision,
     )
 
 
-def memory_of(rows: Axis, cols: Axis, bands: int) -> float:
-    """Bytes of what grows with the scene: sums for the windows below, tiles' places, and the blocks
-    of the output that are filled."""
+def _within(extent: Rectangle | None, most: Rectangle) -> Rectangle:
+    """The part of an extent that the result has once MS is moved."""
+    if extent is None:
+        return most
+    rows, cols = (
+        range(max(part.start, whole.start), min(part.stop, whole.stop))
+        for part, whole in zip(extent, most, strict=True)
+    )
+    if not (rows and cols):
+        raise InputError(
+            "MS, moved by the shift between the two, does not cover the area; give another.",
+            parameter="area",
+        )
+    return rows, cols
+
+
+def memory_of(rows: Axis, cols: Axis) -> float:
+    """Bytes of what grows with the scene: the places of tiles, and of the blocks of the file that
+    are filled."""
     step = cols.tile - cols.overlap
-    sums = 4 * bands * cols.overlap * cols.size
-    places = _PLACE * (rows.size + cols.size) / step
-    return sums + places + _BLOCK * rows.size * cols.size
+    return _PLACE * (rows.size + cols.size) / step + _FILLED * rows.size * cols.size
 
 
 def choose_schedule(bundle: Bundle, sampling: SamplingOptions) -> Schedule:

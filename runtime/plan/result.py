@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ class Counts:
     """What a run counts."""
 
     tiles: int = 0
-    """Tiles that were sampled."""
+    """Tiles that were sampled; those at borders of blocks count for each block."""
     empty_tiles: int = 0
     """Tiles without a valid pixel, which were not."""
     invalid_pixels: int = 0
@@ -37,13 +36,32 @@ class Counts:
     redone: int = 0
     """Tiles with non-finite values in low precision, computed again in FP32."""
 
-    def add(self, inputs: WindowInputs) -> None:
+    def add_window(self, inputs: WindowInputs) -> None:
         """Count a window."""
+        self.invalid_pixels += int(inputs.valid.size - inputs.valid.sum())
         self.tiles += len(inputs.places)
-        self.empty_tiles += len(inputs.window.tiles) - len(inputs.places)
+        self.empty_tiles += inputs.empty
         self.beyond_pan += inputs.beyond_pan
         self.beyond_ms += inputs.beyond_ms
         self.partly_zero += inputs.partly_zero
+
+
+@dataclass
+class Tally:
+    """What a run counts and measures, of a block or of all of them."""
+
+    counts: Counts = field(default_factory=Counts)
+    consistency: Consistency = field(default_factory=Consistency)
+
+    def record(self) -> dict[str, float]:
+        """All of it, by name."""
+        return {**vars(self.counts), **vars(self.consistency)}
+
+    def add(self, record: Mapping[str, float]) -> None:
+        """Add the record of a block."""
+        for part in (self.counts, self.consistency):
+            for name, value in vars(part).items():
+                setattr(part, name, value + record[name])
 
 
 @dataclass(frozen=True)
@@ -106,23 +124,11 @@ class Result:
 
     def summary(self) -> dict[str, Any]:
         """What was assumed, done and counted, as JSON can hold it."""
-        plan, taken = self.plan, self.plan.assumptions
-        measured = taken.measured_shift
         return {
-            "output": str(self.output) if self.output else None,
-            "size": {"height": self.size[0], "width": self.size[1]},
-            "bands": list(plan.source.bands),
-            "full_scale": {"pan": taken.pan_scale.value, "ms": taken.ms_scale.value},
-            "shift": list(taken.shift),
-            "measured_shift": None
-            if measured is None or not math.isfinite(measured.error)
-            else {"rows": measured.rows, "cols": measured.cols, "error": measured.error},
-            "warped": plan.source.resampled,
-            "tags": plan.tags(self.backend),
+            **self.plan.summary(self.backend),
             "counts": asdict(self.counts),
-            "consistency": {"rmse": self.consistency.rmse, "mtf": plan.optics.name},
+            "consistency": {"rmse": self.consistency.rmse, "mtf": self.plan.optics.name},
             "seconds": round(self.seconds, 3),
-            "quicklook": str(self.quicklook) if self.quicklook else None,
             "warnings": list(self.warnings),
         }
 

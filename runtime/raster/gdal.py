@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -18,6 +19,7 @@ from rasterio._env import set_gdal_config
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
@@ -114,6 +116,16 @@ class FilledBlocks:
     def lack(self, block: Window) -> bool:
         """Whether a block of the file is none of them."""
         return (block.row_off // self._height, block.col_off // self._width) not in self._filled
+
+
+def write_pixels(
+    file: DatasetWriter, pixels: NDArray[Any], valid: NDArray[np.bool_] | None, window: Window
+) -> None:
+    """Write pixels ``[C, H, W]`` to a window of a GeoTIFF, and which are valid to its mask."""
+    file.write(pixels, window=window)
+    if valid is not None:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # of this thread, whichever it is
+            file.write_mask(valid, window=window)
 
 
 def check_complete(path: Path, is_empty: Callable[[Window], bool] | None = None) -> None:

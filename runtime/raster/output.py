@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import behind_link, check_target, scratch_folder
-from ssdiff_trt.runtime.memory import check_space
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
+from ssdiff_trt.runtime.raster.encoding import Scaling, count_clipped, encode, holds
 from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import (
     GDAL_ERRORS,
@@ -33,10 +33,12 @@ from ssdiff_trt.runtime.raster.gdal import (
     add_overviews,
     check_complete,
     strict_options,
+    write_pixels,
 )
 from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.metadata import carry_metadata
 from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.sources import Rectangle
 
 _LAYOUT = {
     "TILED": "YES",
@@ -52,122 +54,6 @@ _NBITS = {"uint8": (1, 8), "uint16": (9, 16), "uint32": (17, 32), "float32": (16
 _SIDECARS = (".ovr", ".msk", ".aux.xml")
 
 
-def limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[Any, Any]:
-    """Least and largest value of a type, of which so many bits are stored (NBITS)."""
-    if dtype.kind == "f":
-        real = np.finfo(np.float16 if bits == 16 else dtype)
-        return real.min, real.max
-    whole = np.iinfo(dtype)
-    return (whole.min, whole.max) if bits is None else (0, 2**bits - 1)
-
-
-def convert(
-    values: NDArray[np.floating], dtype: np.dtype[Any], bits: int | None = None
-) -> NDArray[Any]:
-    """Digital numbers to an output type: integers are rounded, then clipped, never wrapped.
-
-    Args:
-        values: digital numbers.
-        dtype: the type.
-        bits: so many are stored (NBITS), if not all.
-    """
-    if dtype.kind == "f" and bits is None:
-        return values.astype(dtype)
-    rounded = values.astype(np.promote_types(values.dtype, dtype))  # which holds both exactly
-    if dtype.kind != "f":
-        np.rint(rounded, out=rounded)
-    return rounded.clip(*limits(dtype, bits), out=rounded).astype(dtype)
-
-
-def encode(
-    values: NDArray[np.floating],
-    valid: NDArray[np.bool_],
-    dtype: np.dtype[Any],
-    nodata: float | None,
-    bits: int | None = None,
-) -> NDArray[Any]:
-    """Digital numbers as a file stores them, with ``nodata`` where not valid and nowhere else.
-
-    Args:
-        values: digital numbers ``[C, H, W]``.
-        valid: ``[H, W]``.
-        dtype: see :func:`convert`.
-        nodata: a value of that type; with None, invalid pixels are 0.
-        bits: see :func:`convert`.
-    """
-    pixels = convert(values, dtype, bits)
-    if nodata is not None:
-        # A valid pixel that happens to have the nodata value moves one step away from it.
-        pixels[pixels == nodata] = _beside(dtype.type(nodata), bits)
-    pixels[:, ~valid] = nodata or 0
-    return pixels
-
-
-def _beside(nodata: Any, bits: int | None) -> Any:
-    if nodata.dtype.kind == "f":
-        real = np.float16 if bits == 16 else nodata.dtype.type
-        return np.nextafter(real(nodata), real(np.inf))
-    return nodata + 1 if nodata < limits(nodata.dtype, bits)[1] else nodata - 1
-
-
-def count_clipped(
-    values: NDArray[np.floating],
-    valid: NDArray[np.bool_],
-    dtype: np.dtype[Any],
-    bits: int | None = None,
-) -> int:
-    """Values ``[C, H, W]`` of valid pixels ``[H, W]`` that :func:`convert` clips."""
-    if dtype.kind == "f" and bits is None:
-        return 0
-    least, largest = limits(dtype, bits)
-    if dtype.kind == "f":
-        beyond = (values > largest) | (values < least)
-    else:
-        beyond = (values >= largest + 0.5) | (values < least - 0.5)
-    return int((beyond & valid).sum())
-
-
-def holds(dtype: np.dtype[Any], value: float, bits: int | None = None) -> bool:
-    """Whether a file of that type can declare that value to mean no data."""
-    if dtype.kind == "f" and bits is None:
-        return not np.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return bool(np.isnan(value) or value == float(np.float16(value)))
-    # GDAL is told a float64, and writes its leading digits.
-    exact = np.isfinite(value) and abs(value) <= 2**53
-    return bool(exact and value == convert(np.array(value, float), dtype, bits))
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """A linear change of values."""
-
-    factor: float = 1.0
-    constant: float = 0.0
-
-    @classmethod
-    def of(
-        cls, interval: tuple[float, float] | None, dtype: np.dtype[Any], bits: int | None = None
-    ) -> Scaling:
-        """Spread an interval over all values of an integer type, or over 0..1 of a float type."""
-        if interval is None:
-            return cls()
-        least, largest = (0.0, 1.0) if dtype.kind == "f" else map(float, limits(dtype, bits))
-        factor = (largest - least) / (interval[1] - interval[0])
-        return cls(factor, least - interval[0] * factor)
-
-    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self == Scaling():
-            return values
-        return values * np.float32(self.factor) + np.float32(self.constant)
-
-    @property
-    def inverse(self) -> tuple[float, float]:
-        """Factor and constant that undo it."""
-        return 1 / self.factor, -self.constant / self.factor
-
-
 class RasterOutput:
     """A GeoTIFF on the grid of a scene: a sink.
 
@@ -176,23 +62,36 @@ class RasterOutput:
         scene: the pair that the result is made from; gives its grid, georeferencing, bands and how
             invalid pixels are marked.
         options: type, driver, creation options, and whether ``path`` may exist.
+        extent: rows and columns of PAN that it has; by default all that the scene gives.
 
     Raises:
         OutputError: when the result cannot be written there like that.
 
     Attributes:
         path: of the result. Of a link, what it leads to; the link stays.
+        dtype: type of its values.
+        bands: number of them.
+        size: bytes of its values.
+        inputs: every file that it is made from.
+        is_copied: whether it is written twice, a COG from a GeoTIFF.
+        marks_by_mask: whether a mask says what is not valid, rather than a nodata value.
         clipped: values of valid pixels that the output type could not hold, so far.
         warnings: one sentence each.
     """
 
-    def __init__(self, path: str | Path, scene: Scene, options: OutputOptions) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        scene: Scene,
+        options: OutputOptions,
+        extent: Rectangle | None = None,
+    ) -> None:
         self.path = behind_link(Path(path))
         self._overwrite = options.overwrite
-        self._inputs = every_file(scene.pan, scene.ms)
+        self.inputs = every_file(scene.pan, scene.ms)
         for suffix in ("", *_SIDECARS):
             target = self.path.with_name(self.path.name + suffix)
-            check_target(target, self._inputs, options.overwrite)
+            check_target(target, self.inputs, options.overwrite)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
             raise OutputError(
                 f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
@@ -204,17 +103,19 @@ class RasterOutput:
                 f"The name {path} is not UTF-8, as GDAL expects; give another `output`."
             ) from error
         self._scene, self._driver = scene, options.driver
+        self.is_copied = self._driver == "COG"
         self._options = {key.upper(): value for key, value in options.creation_options.items()}
         if odd := sorted(key for key in self._options if key.lower() in _NO_OPTIONS):
             raise OutputError(f"{odd[0]} is no creation option of {self._driver}; leave it out.")
-        self._dtype = np.dtype(options.dtype or scene.ms.dtypes[scene.output_bands[0] - 1])
+        self.dtype = np.dtype(options.dtype or scene.ms.dtypes[scene.output_bands[0] - 1])
+        self.bands = len(scene.bands)
         self._bits = self._check_bits()
-        self._scaling = Scaling.of(options.scale, self._dtype, self._bits)
+        self._scaling = Scaling.of(options.scale, self.dtype, self._bits)
         self._overviews = options.overviews
-        sizes = self._dtype.itemsize, len(scene.bands), *map(len, scene.output)
-        self.warnings = check_space(self.path, *sizes)
+        self.size = self.dtype.itemsize * self.bands * math.prod(map(len, extent or scene.output))
+        self.warnings: tuple[str, ...] = ()
         self._nodata = self._choose_nodata()
-        self._mask = self._nodata is None and scene.may_have_holes
+        self.marks_by_mask = self._nodata is None and scene.may_have_holes
         self.clipped = 0
         self._filled: FilledBlocks | None = None  # of a sparse file
 
@@ -223,14 +124,14 @@ class RasterOutput:
         stated = self._options.get("NBITS")
         if stated is None:
             return None
-        fewest, most = _NBITS.get(self._dtype.name, (0, 0))
+        fewest, most = _NBITS.get(self.dtype.name, (0, 0))
         if not (stated.isdecimal() and fewest <= int(stated) <= most):
             known = ", ".join(f"{low} to {high} for {name}" for name, (low, high) in _NBITS.items())
             raise OutputError(
-                f"NBITS={stated} does not work with {self._dtype.name}, expected {known}; change "
+                f"NBITS={stated} does not work with {self.dtype.name}, expected {known}; change "
                 "NBITS or `dtype`."
             )
-        return int(stated) if int(stated) < 8 * self._dtype.itemsize else None
+        return int(stated) if int(stated) < 8 * self.dtype.itemsize else None
 
     def _choose_nodata(self) -> float | None:
         """The first nodata value of MS or PAN, stated before declared, that the file can have.
@@ -242,7 +143,7 @@ class RasterOutput:
         ms = scene.ms_holes.nodata, scene.ms.nodatavals[scene.output_bands[0] - 1]
         pan = scene.pan_holes.nodata, scene.pan.nodatavals[scene.pan_band - 1]
         candidates = [value for value in (*ms, *pan) if value is not None]
-        fitting = [float(v) for v in candidates if holds(self._dtype, v, self._bits)]
+        fitting = [float(v) for v in candidates if holds(self.dtype, v, self._bits)]
         with tempfile.TemporaryDirectory() as scratch:
             if self._try_options(Path(scratch), *fitting[:1]):
                 return next(iter(fitting), None)
@@ -253,35 +154,50 @@ class RasterOutput:
         return None
 
     @contextmanager
-    def open(self, extent: tuple[range, range], tags: Mapping[str, str]) -> Iterator[RasterOutput]:
-        """See :class:`ssdiff_trt.runtime.sources.Sink`. The file gets its name when all of it is on
-        the disk."""
-        with scratch_folder(self.path, "output") as scratch:
-            path, self._extent, self.clipped = scratch / "result.tif", extent, 0
-            with self._create(path, tags) as self._file:
-                if self._options.get("SPARSE_OK", "NO").upper() in ("YES", "TRUE", "ON"):
-                    self._filled = FilledBlocks(self._file.block_shapes[0])
-                yield self
-                with self._translate_write_errors():
-                    self._file.close()
-            with self._translate_write_errors():
-                check_complete(path, self._filled.lack if self._filled else None)
-                result = self._finished(path)
-                if self._overviews and self._driver == "GTiff":
-                    add_overviews(result)
-                with rasterio.open(path) as written:
-                    empty = partial(self._is_empty, written) if self._filled else None
-                    check_complete(result, empty)
-                if not self._overwrite and self.path.exists():
-                    raise OutputError(f"{self.path} was created by another program; it is kept.")
-                beside = list(self._beside(result))
-                for _, place in beside:
-                    check_target(place, self._inputs, self._overwrite)
-                for suffix in _SIDECARS:  # of the file that is replaced
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-                for sidecar, place in beside:
-                    os.replace(sidecar, place)
-                os.replace(result, self.path)
+    def open(self, extent: Rectangle, tags: Mapping[str, str]) -> Iterator[RasterOutput]:
+        """Write the result; it gets its name when all of it is on the disk, at the end of the
+        context, and is nowhere if that ends in an exception.
+
+        Args:
+            extent: rows and columns of PAN that the result has.
+            tags: provenance, by name.
+        """
+        with (
+            scratch_folder(self.path, "output") as scratch,
+            self.written_in(scratch, extent, tags),
+        ):
+            yield self
+
+    @contextmanager
+    def written_in(
+        self, scratch: Path, extent: Rectangle, tags: Mapping[str, str]
+    ) -> Iterator[None]:
+        """As :meth:`open`, in a scratch folder on the same disk."""
+        path, self._extent, self.clipped = scratch / "result.tif", extent, 0
+        with self._create(path, tags) as self._file:
+            if self._options.get("SPARSE_OK", "NO").upper() in ("YES", "TRUE", "ON"):
+                self._filled = FilledBlocks(self._file.block_shapes[0])
+            yield
+            with self.translated_errors():
+                self._file.close()
+        with self.translated_errors():
+            check_complete(path, self._filled.lack if self._filled else None)
+            result = self._finished(path)
+            if self._overviews and self._driver == "GTiff":
+                add_overviews(result)
+            with rasterio.open(path) as written:
+                empty = partial(self._is_empty, written) if self._filled else None
+                check_complete(result, empty)
+            if not self._overwrite and self.path.exists():
+                raise OutputError(f"{self.path} was created by another program; it is kept.")
+            beside = list(self._beside(result))
+            for _, place in beside:
+                check_target(place, self.inputs, self._overwrite)
+            for suffix in _SIDECARS:  # of the file that is replaced
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            for sidecar, place in beside:
+                os.replace(sidecar, place)
+            os.replace(result, self.path)
 
     def _is_empty(self, file: DatasetReader, block: Window) -> bool:
         """Whether a block of the result is nothing but nodata or 0."""
@@ -300,7 +216,7 @@ class RasterOutput:
         """Creation options of the GeoTIFF."""
         layout = dict(_LAYOUT)
         if "NBITS" not in self._options:
-            layout["PREDICTOR"] = "3" if self._dtype.kind == "f" else "2"
+            layout["PREDICTOR"] = "3" if self.dtype.kind == "f" else "2"
         return layout | (self._options if self._driver == "GTiff" else {})
 
     def _try_options(self, scratch: Path, nodata: float | None = None) -> bool:
@@ -314,13 +230,13 @@ class RasterOutput:
     def _try(self, scratch: Path, nodata: float | None, change: Mapping[str, str]) -> bool:
         trial, rng = scratch / "trial.tif", np.random.default_rng(0)
         bands, valid = len(self._scene.bands), rng.random((64, 64)) < 0.5
-        size = {"height": 64, "width": 64, "count": bands, "dtype": self._dtype}
+        size = {"height": 64, "width": 64, "count": bands, "dtype": self.dtype}
         profile = {**size, "nodata": nodata, **self._layout()}
         values = np.full((bands, 64, 64), 100, np.float32)  # small when compressed
         with strict_options(self._driver):
             with rasterio.open(trial, "w", driver="GTiff", **profile) as file:
                 file.colorinterp = colours(self._scene.ms, self._scene.output_bands)
-                file.write(encode(values, valid, self._dtype, nodata, self._bits))
+                file.write(encode(values, valid, self.dtype, nodata, self._bits))
             try:
                 finished = self._finished(trial, change)
                 check_complete(finished)
@@ -344,23 +260,12 @@ class RasterOutput:
 
     def _create(self, path: Path, tags: Mapping[str, str]) -> DatasetWriter:
         scene, (rows, cols) = self._scene, self._extent
-        profile: dict[str, Any] = {
-            "height": len(rows),
-            "width": len(cols),
-            "count": len(scene.bands),
-            "dtype": self._dtype,
-            "nodata": self._nodata,
-            "crs": scene.pan.crs,
-        }
-        if georeferenced := not scene.pan.transform.is_identity:
-            moved = Affine.translation(cols.start, rows.start)
-            profile["transform"] = product(scene.pan.transform, moved)
+        profile = self.profile(rows, cols)
         with strict_options(self._driver):
             file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
         file.colorinterp = colours(scene.ms, scene.output_bands)
-        names = descriptions_of(scene.ms)
-        for index, band in enumerate(scene.output_bands, start=1):
-            if name := names[band - 1]:
+        for index, name in enumerate(self.names, start=1):
+            if name:
                 file.set_band_description(index, name)
         if scene.pan.rpcs:
             rpcs = copy(scene.pan.rpcs)
@@ -368,7 +273,7 @@ class RasterOutput:
             rpcs.samp_off -= cols.start
             file.rpcs = rpcs
         points, crs = scene.pan.gcps
-        if points and not georeferenced:  # a GeoTIFF has either a geotransform or GCPs
+        if points and "transform" not in profile:  # a GeoTIFF has either a geotransform or GCPs
             points = [copy(point) for point in points]
             for point in points:
                 point.row -= rows.start
@@ -378,29 +283,82 @@ class RasterOutput:
         file.update_tags(**tags)
         return file
 
+    def profile(self, rows: range, cols: range) -> dict[str, Any]:
+        """Size, type, nodata and georeferencing of a file with a part of the result.
+
+        Args:
+            rows: rows of PAN.
+            cols: columns of PAN.
+        """
+        pan = self._scene.pan
+        profile: dict[str, Any] = {
+            "height": len(rows),
+            "width": len(cols),
+            "count": len(self._scene.bands),
+            "dtype": self.dtype,
+            "nodata": self._nodata,
+            "crs": pan.crs,
+        }
+        if not pan.transform.is_identity:
+            moved = Affine.translation(cols.start, rows.start)
+            profile["transform"] = product(pan.transform, moved)
+        return profile
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """Height and width in pixels of the blocks that the file stores, while it is open."""
+        height, width = self._file.block_shapes[0]
+        return height, width
+
+    @property
+    def names(self) -> list[str | None]:
+        """Names of its bands."""
+        names = descriptions_of(self._scene.ms)
+        return [names[band - 1] for band in self._scene.output_bands]
+
+    @property
+    def encoding(self) -> dict[str, str]:
+        """What the values depend on that :meth:`encode` gives, by name."""
+        return {
+            "data type": f"{self.dtype}{f' of {self._bits} bits' if self._bits else ''}",
+            "nodata": str(self._nodata),
+            "scale": str(self._scaling.inverse),
+        }
+
+    def encode(
+        self, values: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], int]:
+        """Digital numbers ``[C, H, W]``, bands in the order of the network, as the file has them;
+        and how many values of valid pixels ``[H, W]`` it cannot hold."""
+        values = self._scaling.apply(values[list(self._scene.file_order)])
+        clipped = count_clipped(values, valid, self.dtype, self._bits)
+        return encode(values, valid, self.dtype, self._nodata, self._bits), clipped
+
     def write(
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Writer`."""
-        values = self._scaling.apply(values[list(self._scene.file_order)])
-        self.clipped += count_clipped(values, valid, self._dtype, self._bits)
-        pixels = encode(values, valid, self._dtype, self._nodata, self._bits)
+        pixels, clipped = self.encode(values, valid)
+        self.clipped += clipped
+        self.write_encoded(rows, cols, pixels, valid)
+
+    def write_encoded(
+        self, rows: range, cols: range, pixels: NDArray[Any], valid: NDArray[np.bool_]
+    ) -> None:
+        """Write a rectangle, given as :meth:`encode` gives it."""
         top, left = (r.start for r in self._extent)
         window = Window(cols.start - left, rows.start - top, len(cols), len(rows))
         if self._filled:
             filled = valid if self._nodata is not None else (pixels != 0).any(axis=0)
             self._filled.add(filled, window)
-        with self._translate_write_errors():
-            self._file.write(pixels, window=window)
-            if self._mask:
-                with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):  # of this thread, whichever it is
-                    self._file.write_mask(valid, window=window)
+        with self.translated_errors():
+            write_pixels(self._file, pixels, valid if self.marks_by_mask else None, window)
 
     @contextmanager
-    def _translate_write_errors(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         try:
             yield
         except (*GDAL_ERRORS, OSError) as error:
-            raise OutputError(
-                f"{self.path} cannot be written ({error}); is the disk full?"
-            ) from error
+            gone = not self.path.parent.is_dir()
+            cause = f"{self.path.parent} was removed" if gone else "is the disk full?"
+            raise OutputError(f"{self.path} cannot be written ({error}); {cause}") from error

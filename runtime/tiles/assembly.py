@@ -1,4 +1,4 @@
-"""Between windows of a scene and batches of tiles."""
+"""Between blocks of a scene and batches of tiles."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ class Assembly:
     """Sends batches of tiles to a backend that may be ahead, and blends the images it returns.
 
     Args:
-        canvas: blends images of tiles.
-        finish: receives each complete window, and its pixels ``[C, rows, cols]`` in units of full
-            scale.
+        bands: number of bands, C.
+        finish: receives the windows of each complete block, and the block's pixels.
     """
 
-    def __init__(
-        self, canvas: Canvas, finish: Callable[[WindowInputs, NDArray[np.float32]], None]
-    ) -> None:
-        self._canvas, self._finish = canvas, finish
+    def __init__(self, bands: int, finish: Callable[[list[WindowInputs], Canvas], None]) -> None:
+        self._bands, self._finish = bands, finish
         self._sent: deque[tuple[WindowInputs, list[tuple[int, int]] | None]] = deque()
-        self._open: WindowInputs | None = None
+        self._windows: list[WindowInputs] = []
+        self._canvas: Canvas | None = None
 
     def batches(self, windows: Iterable[WindowInputs], size: int) -> Iterator[Tiles]:
         """The tiles to sample, window after window, so many at a time."""
@@ -43,21 +41,24 @@ class Assembly:
         """Blend the images ``[N, C, tile, tile]`` of the earliest batch without any."""
         inputs, places = self._sent.popleft()
         assert places is not None
-        self._begin(inputs)
+        canvas = self._of(inputs)
         for (i, j), image in zip(places, images, strict=True):
             if (excess := inputs.excess.get((i, j))) is not None:
                 image = (image + excess).clip(-LIMIT, LIMIT)
-            self._canvas.add(inputs.window, i, j, image)
+            canvas.add(i, j, image)
         self._close()
 
-    def _begin(self, inputs: WindowInputs) -> None:
-        if self._open is not inputs:
-            self._open = inputs
-            self._canvas.open(inputs.window)
+    def _of(self, inputs: WindowInputs) -> Canvas:
+        """The canvas of the block that a window belongs to."""
+        if self._canvas is None:
+            self._canvas = Canvas(self._bands, inputs.window.block)
+        return self._canvas
 
     def _close(self) -> None:
-        """Finish windows all of whose images are there."""
+        """Finish blocks all of whose images are there."""
         while self._sent and self._sent[0][1] is None:
             inputs, _ = self._sent.popleft()
-            self._begin(inputs)
-            self._finish(inputs, self._canvas.close(inputs.window))
+            self._windows.append(inputs)
+            if inputs.window.last:
+                self._finish(self._windows, self._of(inputs))
+                self._windows, self._canvas = [], None

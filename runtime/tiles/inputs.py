@@ -15,7 +15,7 @@ from rasterio.fill import fillnodata
 
 from ssdiff_trt.runtime.interpolator import HALO, RATIO, interpolate_with_halo
 from ssdiff_trt.runtime.raster.checks import partly_zero
-from ssdiff_trt.runtime.sources import MSAxis, Source
+from ssdiff_trt.runtime.sources import MSAxis, Rectangle, Source
 from ssdiff_trt.runtime.tiles.batch import Tiles
 from ssdiff_trt.runtime.tiles.noise import noise
 from ssdiff_trt.runtime.tiles.tiling import Window
@@ -30,12 +30,10 @@ class WindowInputs:
     """Row and column index, on the scene's axes, of each tile with a valid pixel."""
     tiles: Tiles
     """These tiles."""
-    place: tuple[range, range]
-    """Rows and columns of PAN that the window writes of the result. The grid may go beyond it."""
-    part: tuple[slice, slice]
-    """Where these are in the window."""
+    place: Rectangle
+    """Rows and columns of PAN that the window writes."""
     valid: NDArray[np.bool_]
-    """``[rows, cols]`` of the window."""
+    """``[rows, cols]`` of these."""
     ms: NDArray[np.float32]
     """MS under the window, and more around it, ``[C, ...]`` in digital numbers."""
     ms_valid: NDArray[np.bool_]
@@ -51,6 +49,11 @@ class WindowInputs:
     excess: dict[tuple[int, int], NDArray[np.float32]]
     """Of tiles with MS below 0 or above full scale, which the network's images cannot be: that part
     of MS, interpolated, ``[C, tile, tile]`` in units of full scale; 0 elsewhere."""
+
+    @property
+    def empty(self) -> int:
+        """Number of its tiles without a valid pixel."""
+        return len(self.window.tiles) - len(self.places)
 
     def without_tiles(self) -> WindowInputs:
         """The rest, once the tiles are sent: they are nearly all of its memory."""
@@ -97,14 +100,15 @@ def prepare(
     of_each = np.ix_(row_axis.of_each(range(len(rows))), col_axis.of_each(range(len(cols))))
     valid = pixels.pan_valid & pixels.ms_valid[of_each]
 
-    tile = window.rows.tile
+    grid = window.block
+    tile = grid.rows.tile
     places, pans, coarse, positions = [], [], [], []
     for i, j in window.tiles:
         row, col = (
             range(inside.start - seen.start, inside.stop - seen.start)
             for inside, seen in (
-                (window.rows.inside(i), seen_rows),
-                (window.cols.inside(j), seen_cols),
+                (grid.rows.inside(i), seen_rows),
+                (grid.cols.inside(j), seen_cols),
             )
         )
         fine = np.s_[row.start : row.stop, col.start : col.stop]
@@ -134,7 +138,7 @@ def prepare(
         """Tiles that reach beyond the scene, from those inside it."""
         out = np.empty_like(images)
         for image, inside, (i, j) in zip(out, images, places, strict=True):
-            down, across = window.rows.mirrored(i), window.cols.mirrored(j)
+            down, across = grid.rows.mirrored(i), grid.cols.mirrored(j)
             image[:] = inside[:, down[::ratio, None] // ratio, across[::ratio] // ratio]
         return out
 
@@ -152,10 +156,8 @@ def prepare(
         for w, s in zip(window.write, window.read, strict=True)
     )
     out = np.s_[out_rows.start : out_rows.stop, out_cols.start : out_cols.stop]
-    in_rows, part_rows = _in_result(rows, out_rows, source.output[0])
-    in_cols, part_cols = _in_result(cols, out_cols, source.output[1])
-    down = row_axis.beginning_in(range(in_rows.start - rows.start, in_rows.stop - rows.start))
-    across = col_axis.beginning_in(range(in_cols.start - cols.start, in_cols.stop - cols.start))
+    down = row_axis.beginning_in(out_rows)
+    across = col_axis.beginning_in(out_cols)
     low_out = np.s_[..., down.start : down.stop, across.start : across.stop]
     ms, ms_valid = pixels.ms[low_out], pixels.ms_valid[low_out]
     ms_beyond = ((ms < 0) | (ms > ms_scale)).any(axis=0) & ms_valid
@@ -164,37 +166,24 @@ def prepare(
         window,
         places,
         tiles,
-        place=(in_rows, in_cols),
-        part=(part_rows, part_cols),
+        place=(rows[out_rows.start : out_rows.stop], cols[out_cols.start : out_cols.stop]),
         valid=valid[out],
         ms=pixels.ms,
         ms_valid=pixels.ms_valid,
         axes=(row_axis.relative(out_rows.start, 0), col_axis.relative(out_cols.start, 0)),
-        beyond_pan=int(pan_beyond[out][part_rows, part_cols].sum()),
+        beyond_pan=int(pan_beyond[out].sum()),
         beyond_ms=int(ms_beyond.sum()),
         partly_zero=int(partly_zero(ms, ms_valid, source.ms_values).sum()),
         excess={places[index]: excess[index] for index in concerned},
     )
 
 
-def _in_result(seen: range, written: range, result: range) -> tuple[range, slice]:
-    """What a window writes of the rows or columns of the result, and where that is in the window.
-
-    Args:
-        seen: rows or columns of PAN that were read.
-        written: those of them that the window writes, counted from the first that was read.
-        result: rows or columns of PAN of the result, beyond which the grid may go.
-    """
-    first = seen.start + written.start
-    place = range(max(first, result.start), min(seen.start + written.stop, result.stop))
-    return place, slice(place.start - first, place.stop - first)
-
-
 def _noise(
     seed: int, bands: int, window: Window, places: list[tuple[int, int]], origin: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Noise ``[N, C, tile, tile]`` of tiles of a window, a function of the pixel of PAN."""
-    rows, cols, tile = window.rows, window.cols, window.rows.tile
+    rows, cols = window.block.rows, window.block.cols
+    tile = rows.tile
     top, left = rows.starts[window.tile_rows[0]], cols.starts[window.tile_cols[0]]
     bottom, right = (
         rows.starts[window.tile_rows[-1]] + tile,

@@ -1,4 +1,4 @@
-"""Layout of tiles over the scene, their blending weights, and windows of neighbouring tiles.
+"""Layout of tiles over the scene, their blending weights, and blocks of neighbouring tiles.
 
 Along an axis, tile ``i`` starts at ``starts[i]``. Its weight is zero before ``begins[i]``, rises
 over ``overlap`` pixels while that of its predecessor falls, and falls over the ``overlap`` pixels
@@ -11,6 +11,7 @@ margin, where the scene is mirrored.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.sources import Rectangle
 
 
 @dataclass(frozen=True)
@@ -85,39 +87,79 @@ class Axis:
         places = np.arange(self.starts[i], self.starts[i] + self.tile) % (2 * self.size)
         return np.minimum(places, 2 * self.size - 1 - places) - self.inside(i).start
 
-    def groups(self, pixels: int) -> Iterator[range]:
-        """Split the tiles into groups of about ``pixels`` pixels, each a range of indices."""
-        count = max(1, pixels // (self.tile - self.overlap))
-        for first in range(0, len(self.starts), count):
-            yield range(first, min(first + count, len(self.starts)))
+    def touching(self, pixels: range) -> range:
+        """Tiles that have weight somewhere in a range of pixels."""
+        first = max(bisect_right(self.begins, pixels.start) - 1, 0)
+        last = min(bisect_left(self.begins, pixels.stop), len(self.starts))
+        return range(first - (first > 0 and self.end(first - 1) > pixels.start), last)
+
+    def split(self, pixels: range, most: int) -> list[range]:
+        """Split a range of pixels where tiles begin, evenly and into as few parts as possible.
+
+        Args:
+            pixels: not empty.
+            most: pixels of the longest part, but each has at least one tile.
+        """
+        tiles = self.touching(pixels)
+        edges = [edge for edge in self.begins[tiles[0] : tiles[-1] + 2] if edge in pixels[1:]]
+        whole = max(1, most // (self.tile - self.overlap))
+        parts = -(-(len(edges) + 1) // whole)
+        cuts = [edges[round(part * (len(edges) + 1) / parts) - 1] for part in range(1, parts)]
+        bounds = [pixels.start, *cuts, pixels.stop]
+        return [range(*bounds[part : part + 2]) for part in range(parts)]
 
     def covered(self, tiles: range) -> range:
         """Pixels that a group of tiles is made from; beyond a scene smaller than a tile."""
         return range(self.inside(tiles[0]).start, self.inside(tiles[-1]).stop)
 
-    def finished(self, tiles: range) -> range:
-        """Pixels that are complete once a group of tiles and those before it are added."""
-        return range(self.begins[tiles[0]], self.begins[tiles[-1] + 1])
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle of the scene, and all tiles that have weight in it.
+
+    Blocks are independent: tiles at the border between two are computed for each of them.
+    """
+
+    rows: Axis
+    """Tiles along the rows of the scene."""
+    cols: Axis
+    """Tiles along its columns."""
+    write: Rectangle
+    """Rows and columns of the scene."""
+
+    @property
+    def tiles(self) -> int:
+        """Number of them."""
+        rows, cols = self.write
+        return len(self.rows.touching(rows)) * len(self.cols.touching(cols))
+
+    def windows(self, pixels: int) -> Iterator[Window]:
+        """Its tiles, each once, in windows of about ``pixels`` on a side, row by row."""
+        down = list(_with_tiles(self.rows, self.write[0], pixels))
+        across = list(_with_tiles(self.cols, self.write[1], pixels))
+        for rows, tile_rows in down:
+            for cols, tile_cols in across:
+                last = (rows, cols) == (down[-1][0], across[-1][0])
+                yield Window(self, tile_rows, tile_cols, (rows, cols), last)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A block of neighbouring tiles that are read and written together."""
+    """Neighbouring tiles of a block that are read and prepared together."""
 
-    rows: Axis
-    cols: Axis
+    block: Block
     tile_rows: range
     tile_cols: range
+    write: Rectangle
+    """Rows and columns of the scene that belong to the window and to no other."""
+    last: bool
+    """Whether it is the last of its block."""
 
     @property
-    def read(self) -> tuple[range, range]:
+    def read(self) -> Rectangle:
         """Rows and columns that its tiles are made from; beyond a scene smaller than a tile."""
-        return self.rows.covered(self.tile_rows), self.cols.covered(self.tile_cols)
-
-    @property
-    def write(self) -> tuple[range, range]:
-        """Rows and columns of the scene that are complete once its tiles are added."""
-        return self.rows.finished(self.tile_rows), self.cols.finished(self.tile_cols)
+        block = self.block
+        return block.rows.covered(self.tile_rows), block.cols.covered(self.tile_cols)
 
     @property
     def tiles(self) -> list[tuple[int, int]]:
@@ -125,8 +167,21 @@ class Window:
         return [(i, j) for i in self.tile_rows for j in self.tile_cols]
 
 
-def windows(rows: Axis, cols: Axis, pixels: int) -> Iterator[Window]:
-    """All windows of a scene, row by row, each about ``pixels`` on a side."""
-    for tile_rows in rows.groups(pixels):
-        for tile_cols in cols.groups(pixels):
-            yield Window(rows, cols, tile_rows, tile_cols)
+def _with_tiles(axis: Axis, pixels: range, most: int) -> Iterator[tuple[range, range]]:
+    """Parts of a block along an axis, and the tiles that belong to each.
+
+    A tile with weight in several parts belongs to the first of them.
+    """
+    last = axis.touching(pixels).start
+    for part in axis.split(pixels, most):
+        tiles = axis.touching(part)
+        yield part, range(last, tiles.stop)
+        last = tiles.stop
+
+
+def blocks(rows: Axis, cols: Axis, area: Rectangle, pixels: int) -> list[Block]:
+    """The blocks of an area of the scene, row by row, each of up to ``pixels`` on a side."""
+    across = cols.split(area[1], pixels)
+    return [
+        Block(rows, cols, (down, part)) for down in rows.split(area[0], pixels) for part in across
+    ]

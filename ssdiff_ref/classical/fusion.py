@@ -15,7 +15,7 @@ from ssdiff_ref.quality.checks import fit_sensor
 from ssdiff_trt.runtime.arguments import check_shift
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
-from ssdiff_trt.runtime.memory import check_memory
+from ssdiff_trt.runtime.memory import check_memory, check_space
 from ssdiff_trt.runtime.options import (
     OutputOptions,
     ReadOptions,
@@ -92,7 +92,7 @@ def fuse(
     with Scene(pan, ms, reading) as scene:
         optics = fit_sensor(sensor, len(scene.bands))
         target = RasterOutput(path, scene, writing)
-        for warning in (*scene.warnings, *target.warnings):
+        for warning in (*scene.warnings, *target.warnings, *check_space(target.path, target.size)):
             progress.warn(warning)
         copy = 8 * len(scene.bands) * len(scene.rows) * len(scene.cols)
         check_memory(

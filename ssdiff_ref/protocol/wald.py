@@ -27,11 +27,11 @@ from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
+from ssdiff_trt.runtime.raster.encoding import encode, holds
 from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete
 from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.image import Holes
-from ssdiff_trt.runtime.raster.output import encode, holds
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.sensors import Sensor
 from ssdiff_trt.runtime.tiles.inputs import fill

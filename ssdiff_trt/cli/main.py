@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ssdiff_trt.cli.messages import as_flags, sentence
+from ssdiff_trt.cli.options import chosen_progress
 from ssdiff_trt.runtime.errors import InputError, SSDiffError, SSDiffWarning
-from ssdiff_trt.runtime.files import user_folder
+from ssdiff_trt.runtime.user_folders import user_folder
 
 if TYPE_CHECKING:
     from ssdiff_trt.runtime.progress import Progress
@@ -38,7 +39,7 @@ def progress_for(quiet: bool, verbose: bool) -> Progress:
     """The progress of a command."""
     from ssdiff_trt.runtime.progress import choose
 
-    return choose(quiet, verbose, as_flags)
+    return choose(quiet, verbose, as_flags, chosen_progress["kind"])
 
 
 def config_file() -> Path:
@@ -153,7 +154,7 @@ def run(command: click.Command, program: str) -> NoReturn:
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # click takes every one for the end of input
             raise error.__cause__ from None
-        print("Interrupted; no unfinished output is left.", file=sys.stderr)
+        progress_for(quiet=False, verbose=False).note("Interrupted; no output was written.")
         sys.exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -181,9 +182,11 @@ def _show_warning(
 ) -> None:
     """Print a warning as a command does: one line, and none of Python's own."""
     if issubclass(category, SSDiffWarning):
-        print(f"Warning: {as_flags(str(message))}", file=sys.stderr, flush=True)
+        progress_for(quiet=True, verbose=False).warn(str(message))
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    from ssdiff_trt.runtime.progress import choose
+
+    choose(quiet=True, kind=chosen_progress["kind"]).fail(" ".join(message.split()))
     sys.exit(status)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ssdiff_trt.runtime.errors import SSDiffError, counted
 
 if TYPE_CHECKING:
+    from ssdiff_trt.runtime.estimate import Estimate
     from ssdiff_trt.runtime.plan.assumptions import Assumptions
     from ssdiff_trt.runtime.plan.plan import Plan
     from ssdiff_trt.runtime.plan.result import Result
@@ -84,6 +85,33 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
         )
     if measured and measured.spread:
         progress.detail(f"The shifts of parts of the scene differ by {measured.spread:.2f} pixels")
+
+
+def print_estimate(estimate: Estimate, progress: Progress) -> None:
+    """Print what a run would cost."""
+    from ssdiff_trt.runtime.memory import in_words
+
+    blocks = counted(estimate.blocks, "block")
+    time = "; no tile has data, so its time is not known"
+    if estimate.seconds is not None and estimate.seconds_per_tile is not None:
+        each = estimate.seconds_per_tile
+        time = f": about {_duration(estimate.seconds)} here ({each:.3g} s a tile, measured)"
+    progress.note(f"{counted(estimate.tiles, 'tile')} in {blocks}{time}")
+    progress.note(f"Memory: up to {in_words(estimate.memory)}")
+    beside = ""
+    if estimate.disk_until_complete:
+        beside = f", and {in_words(estimate.disk_until_complete)} beside it until it is complete"
+    progress.note(f"Disk: up to {in_words(estimate.disk)} for the result{beside}")
+    progress.note("Nothing was written (--dry-run)")
+
+
+def _duration(seconds: float) -> str:
+    """A time in words: 45 s, 3 min, 2.5 h, 12 days."""
+    for limit, unit, length in ((100, "s", 1), (6000, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            number = seconds / length
+            return f"{number:.0f} {unit}" if number >= 10 else f"{number:.1f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
 
 
 def print_result(result: Result, progress: Progress) -> None:

@@ -123,6 +123,16 @@ def share(ctx: click.Context, param: click.Parameter, value: str) -> float:
         ) from None
 
 
+def area_of(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[float, ...] | str | None:
+    """Option callback for four numbers with commas between them, or the name of a file."""
+    try:
+        return None if value is None else tuple(map(float, value.split(",")))
+    except ValueError:
+        return value
+
+
 class BundleName(click.types.StringParamType):
     """A bundle: a directory, or the name of a shipped one. Completion offers both."""
 
@@ -215,9 +225,17 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "trust_engines": {"is_flag": True},
     "overviews": {"is_flag": True},
     "overwrite": {"is_flag": True},
+    "area": {"callback": area_of, "metavar": "MINX,MINY,MAXX,MAXY|FILE"},
+    "block": {"type": int, "metavar": "N"},
+    "resume": {"is_flag": True},
+    "live": {"type": FILE, "metavar": "FILE.vrt"},
 }
 """What the command line adds to a field of the groups."""
-_NAMES = {"bands": ("-b", "--bands"), "creation_options": ("--co", "creation_options")}
+_NAMES = {
+    "bands": ("-b", "--bands"),
+    "creation_options": ("--co", "creation_options"),
+    "resume": ("--resume/--no-resume",),
+}
 
 
 def group_options(group: type, *, without: tuple[str, ...] = (), **changes: Any) -> Decorator[Any]:
@@ -262,6 +280,7 @@ pair_options = group_options(groups.PairOptions)
 sampling_options = group_options(groups.SamplingOptions)
 execution_options = group_options(groups.ExecutionOptions)
 output_options = group_options(groups.OutputOptions)
+block_options = group_options(groups.BlockOptions)
 overwrite_option = one_option(groups.OutputOptions, "overwrite")
 sensor_option = click.option(
     "--sensor",
@@ -293,9 +312,28 @@ ranges_option = click.option(
     show_default=True,
     help="Method that finds the ranges of INT8 from the samples.",
 )
+
+
+def _choose_progress(ctx: click.Context, param: click.Parameter, value: str) -> None:
+    chosen_progress["kind"] = value
+
+
+chosen_progress = {"kind": "auto"}
+"""What ``--progress`` says in this process; errors are shown when the command is over."""
 verbosity_options = together(
     click.option("-q", "--quiet", is_flag=True, help="Print warnings only."),
     click.option("-v", "--verbose", is_flag=True, help="Print more details."),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "bar", "lines", "json"]),
+        default="auto",
+        show_default=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_choose_progress,
+        help="How progress and messages are shown on standard error; json: one object a line; "
+        "auto: a bar on a terminal, else lines.",
+    ),
 )
 
 

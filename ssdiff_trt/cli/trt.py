@@ -11,6 +11,7 @@ from ssdiff_trt.cli.options import (
     FILE,
     SETTINGS,
     BundleName,
+    block_options,
     bundle_option,
     check_json,
     examples,
@@ -71,6 +72,13 @@ def cli() -> None:
 @sampling_options
 @execution_options
 @output_options
+@block_options
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be done, and what it costs, measured on a few tiles; write nothing but "
+    "--json.",
+)
 @click.option("--quicklook", is_flag=True, help="Draw PAN, MS and result in a PNG beside it.")
 @json_option
 @verbosity_options
@@ -81,6 +89,7 @@ def run_command(
     output: str | None,
     bundle: str | None,
     quicklook: bool,
+    dry_run: bool,
     json: str | None,
     quiet: bool,
     verbose: bool,
@@ -93,7 +102,7 @@ def run_command(
     """
     from json import dumps
 
-    from ssdiff_trt.cli.messages import print_plan, print_result
+    from ssdiff_trt.cli.messages import print_estimate, print_plan, print_result
     from ssdiff_trt.runtime.pansharpener import Pansharpener
 
     if ms and ms_bands:
@@ -108,7 +117,14 @@ def run_command(
         sharpener.plan(pan, ms or ms_bands or None, output, quicklook=quicklook, **options) as plan,
     ):
         print_plan(plan, progress)
-        progress.note(f"Backend: {sharpener.network(plan.bundle).describe()}")
+        backend = sharpener.network(plan.bundle).describe()
+        progress.note(f"Backend: {backend}")
+        if dry_run:
+            estimate = sharpener.estimate(plan)
+            print_estimate(estimate, progress)
+            summary = {**plan.summary(backend), "estimate": estimate.summary()}
+            write_json(dumps(summary, indent=2), json)
+            return
         result = sharpener.run(plan, progress)
     print_result(result, progress)
     if json is not None:

@@ -12,7 +12,8 @@ from typing import Any
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
 
-from ssdiff_trt.runtime.bundle.store import CHECKPOINT, MANIFEST, SHIPPED, sha256_of
+from ssdiff_trt.runtime.bundle.store import CHECKPOINT, MANIFEST, SHIPPED
+from ssdiff_trt.runtime.files import sha256_of
 from tests.fuzz.mutation import INTEGERS, NUMBERS, TEXTS, damaged, replaced
 from tests.support.rasters import PairMaker
 

@@ -38,7 +38,7 @@ def test_the_consistency_with_ms_is_that_of_the_whole_image(make_pair, run, offs
     summary = result.summary()["consistency"]
     assert summary == {"rmse": result.consistency.rmse, "mtf": "generic"}
     # The parts of a scene that are written together each lack their edges.
-    parts = run(pair, StandIn(pan=0.1), dtype="float32", window=96, name="parts.tif")
+    parts = run(pair, StandIn(pan=0.1), dtype="float32", block=96, name="parts.tif")
     assert parts.consistency.rmse == pytest.approx(expected.rmse, rel=0.2)
 
 

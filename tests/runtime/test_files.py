@@ -14,9 +14,9 @@ from ssdiff_trt.runtime.files import (
     atomic_write,
     check_parent,
     check_target,
-    make_cache,
     replace_folder,
 )
+from ssdiff_trt.runtime.user_folders import make_cache
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):

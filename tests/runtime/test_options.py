@@ -20,6 +20,7 @@ GROUPS = {
     groups.SamplingOptions: groups.SamplingArguments,
     groups.ExecutionOptions: groups.ExecutionArguments,
     groups.OutputOptions: groups.OutputArguments,
+    groups.BlockOptions: groups.BlockArguments,
 }
 
 
@@ -38,7 +39,7 @@ def test_every_field_is_documented_and_frozen(group):
         assert field.metadata["help"].endswith(".")
         assert field.default is not MISSING or field.default_factory is not MISSING
     with pytest.raises(FrozenInstanceError):
-        group().window = 1
+        group().anything = 1
 
 
 def test_the_run_command_has_every_option_with_its_default_and_text():
@@ -72,7 +73,7 @@ def test_the_run_command_has_every_option_with_its_default_and_text():
         ("ExecutionOptions", {"backend": "cuda"}, "backend", "The backend 'cuda' is unknown"),
         ("ExecutionOptions", {"precision": "fp8"}, "precision", "The precision 'fp8' is unknown"),
         ("OutputOptions", {"dtype": "complex64"}, "dtype", "The dtype 'complex64' is unknown"),
-        ("OutputOptions", {"window": 0}, "window", "0 does not work"),
+        ("BlockOptions", {"block": 0}, "block", "0 does not work"),
         ("PairOptions", {"full_scale": "x"}, "full_scale", "A full scale of 'x' does not work"),
         ("ReadOptions", {"pan_band": 1.0}, "pan_band", "1.0 does not work; give a whole number"),
         ("ReadOptions", {"bands": [1, 2.5]}, "bands", "2.5 does not work; give a whole number"),
@@ -92,7 +93,7 @@ def test_the_run_command_has_every_option_with_its_default_and_text():
         ("OutputOptions", {"scale": 5}, "scale", "The interval 5 does not work; give two numbers"),
         ("OutputOptions", {"scale": ("a", 1)}, "scale", "The interval ('a', 1) does not work"),
         ("OutputOptions", {"scale": (2, 1)}, "scale", "The interval 2,1 does not work"),
-        ("OutputOptions", {"window": 5.5}, "window", "5.5 does not work; give a whole number"),
+        ("BlockOptions", {"block": 5.5}, "block", "5.5 does not work; give a whole number"),
     ],
 )
 def test_a_value_that_does_not_work_is_refused_by_name(group, arguments, parameter, sentence):
@@ -116,7 +117,7 @@ def test_numbers_of_numpy_become_python_ones(kind):
         *(sampling.seed, *sampling.timesteps, sampling.tile_overlap, pair.bands[0], pair.pan_band),
         *(execution.device, execution.threads, execution.batch),
         groups.SamplingOptions(steps=four).steps,
-        groups.OutputOptions(window=four).window,
+        groups.BlockOptions(block=four).block,
     ):
         assert type(value) is int
     assert make_schedule([four]).timesteps == (4,)

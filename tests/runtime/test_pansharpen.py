@@ -14,7 +14,7 @@ from rasterio.transform import Affine
 from ssdiff_ref.classical.fusion import fuse
 from ssdiff_trt import Pansharpener, SSDiffError
 from ssdiff_trt.runtime.raster.affine import product
-from ssdiff_trt.runtime.raster.output import convert
+from ssdiff_trt.runtime.raster.encoding import convert
 from tests.support.backends import StandIn
 from tests.support.imagery import make_bundle
 from tests.support.progress import RecordingProgress
@@ -110,7 +110,7 @@ def test_a_ratio_of_nearly_4_is_a_position_for_each_tile(make_pair, run, ratio):
     inner = np.s_[40:-40, 40:-40]
     image = read_raster(result.output)
     np.testing.assert_allclose(image[(0, *inner)], ground(rows[inner[0]], cols[inner[1]]), atol=1.5)
-    again = run(pair, dtype="float32", shift="none", window=100, name="again.tif")
+    again = run(pair, dtype="float32", shift="none", block=100, name="again.tif")
     np.testing.assert_array_equal(read_raster(again.output), image)
 
 
@@ -131,7 +131,7 @@ def test_scenes_smaller_than_a_tile_and_odd_ones(make_pair, run, height, width):
     np.testing.assert_allclose(read_raster(result.output), expected, atol=1)
 
 
-def test_bytes_do_not_depend_on_batch_window_or_threads(make_pair, run, monkeypatch):
+def test_bytes_do_not_depend_on_batch_block_or_threads(make_pair, run, monkeypatch):
     """With the real network; the noise is large at t = 999, so a tile's place shows."""
     # Two threads are used even on one CPU, where a run would warn and take one.
     monkeypatch.setattr("ssdiff_trt.runtime.cpus.usable_cpus", lambda: 2)
@@ -140,22 +140,22 @@ def test_bytes_do_not_depend_on_batch_window_or_threads(make_pair, run, monkeypa
     reference = read_raster(first.output)
     for name, options in {
         "batch": {"batch": 3},
-        "window": {"batch": 16, "window": 64, "threads": 2},
-        "larger window": {"window": 130},
+        "block": {"batch": 16, "block": 64, "threads": 2},
+        "larger block": {"block": 130},
     }.items():
         other = run(pair, backend="onnxruntime", name=f"{name}.tif", **options)
         np.testing.assert_array_equal(read_raster(other.output), reference)
         assert other.output.read_bytes() == first.output.read_bytes()
 
 
-@pytest.mark.parametrize("window", [1, 64, 150, 4000])
-def test_windows_do_not_show_where_noise_pan_and_nodata_are_in_play(make_pair, run, window):
+@pytest.mark.parametrize("block", [1, 64, 150, 4000])
+def test_blocks_do_not_show_where_noise_pan_and_nodata_are_in_play(make_pair, run, block):
     pixels = smooth((4, 60, 70))
     pixels[:, 20:40, 30:50] = 0
     pair = make_pair(240, 280, ms={"pixels": pixels, "nodata": 0, "transform": shifted(3, -0.3)})
     backend = StandIn(pan=0.2, noise=0.01)
     reference = run(pair, backend, dtype="float32")
-    other = run(pair, backend, name="other.tif", dtype="float32", window=window, batch=7)
+    other = run(pair, backend, name="other.tif", dtype="float32", block=block, batch=7)
     np.testing.assert_array_equal(read_raster(other.output), read_raster(reference.output))
 
 

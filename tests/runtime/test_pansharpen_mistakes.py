@@ -112,7 +112,7 @@ class Broken(StandIn):
 )
 def test_a_run_that_fails_leaves_nothing(make_pair, run, tmp_path, failure, raised):
     with pytest.raises(raised):
-        run(make_pair(), Broken(failure), window=64)
+        run(make_pair(), Broken(failure), block=64)
     assert not leftovers(tmp_path)
 
 

@@ -8,8 +8,9 @@ import shutil
 import pytest
 
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
-from ssdiff_trt.runtime.bundle.store import open_bundle, sha256_of
+from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import BackendError, BundleError
+from ssdiff_trt.runtime.files import sha256_of
 from ssdiff_trt.runtime.parity.ladder import random_tiles
 
 onnx = pytest.importorskip("onnx")

@@ -18,7 +18,8 @@ from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.interpolator import HALO
 from ssdiff_trt.runtime.options import OutputOptions, ReadOptions
 from ssdiff_trt.runtime.raster.affine import product
-from ssdiff_trt.runtime.raster.output import RasterOutput, count_clipped, encode, holds
+from ssdiff_trt.runtime.raster.encoding import count_clipped, encode, holds
+from ssdiff_trt.runtime.raster.output import RasterOutput
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import PAN_GRID, read_raster, smooth, write_raster

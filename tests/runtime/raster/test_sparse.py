@@ -28,7 +28,7 @@ def test_blocks_without_data_are_missing_from_a_sparse_file(make_pair, run, driv
     pixels = smooth((4, 160, 152), seed=2) * valid
     held = {"nodata": {"nodata": 0}, "mask": {"mask": valid}, "zeros": {}}[marked]
     pair = make_pair(640, 608, ms={"pixels": pixels, **held})
-    options = {"driver": driver, "window": 256}
+    options = {"driver": driver, "block": 256}
     plain = run(pair, name="plain.tif", creation_options=layout, **options)
     sparse = run(pair, creation_options={"SPARSE_OK": "TRUE", **layout}, **options)
     np.testing.assert_array_equal(read_raster(sparse.output), read_raster(plain.output))

@@ -1,4 +1,4 @@
-"""Blending weights sum to one, and the result does not depend on the windows."""
+"""Blending weights sum to one, and the result does not depend on the blocks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.plan.plan import BLOCK
 from ssdiff_trt.runtime.tiles.canvas import Canvas
-from ssdiff_trt.runtime.tiles.tiling import Axis, windows
+from ssdiff_trt.runtime.tiles.tiling import Axis, blocks
 
 SIZES = [4, 40, 64, 68, 100, 112, 116, 256, 700]
 
@@ -43,18 +44,25 @@ def test_tiles_mirror_the_scene_beyond_its_border(size):
         np.testing.assert_array_equal(shown, scene[64 + start : 128 + start])
 
 
-def blend(rows, cols, tiles, pixels):
-    """Blend all tiles with a canvas, in windows of about ``pixels`` pixels."""
-    canvas = Canvas(2, rows, cols)
+def blend(rows, cols, tiles, pixels, area=None):
+    """Blend the tiles of an area, in blocks of up to ``pixels`` pixels."""
     image = np.full((2, rows.size, cols.size), np.nan, np.float32)
-    for window in windows(rows, cols, pixels):
-        canvas.open(window)
-        for i, j in reversed(window.tiles):
-            canvas.add(window, i, j, tiles[i, j])
-        written_rows, written_cols = window.write
-        image[:, written_rows.start : written_rows.stop, written_cols.start : written_cols.stop] = (
-            canvas.close(window)
-        )
+    area = area or (range(rows.size), range(cols.size))
+    for block in blocks(rows, cols, area, pixels):
+        canvas = Canvas(2, block)
+        windows = list(block.windows(120))
+        done = [tile for window in windows for tile in window.tiles]
+        assert len(set(done)) == len(done) == block.tiles
+        for i, j in reversed(done):
+            canvas.add(i, j, tiles[i, j])
+        for window in windows:
+            down, across = window.write
+            image[:, down.start : down.stop, across.start : across.stop] = canvas.image(
+                window.write
+            )
+            read_rows, read_cols = window.read
+            assert read_rows.start <= down.start < down.stop <= read_rows.stop
+            assert read_cols.start <= across.start < across.stop <= read_cols.stop
     return image
 
 
@@ -63,7 +71,7 @@ def blend(rows, cols, tiles, pixels):
     ("width", "overlap", "margin"),
     [(40, 16, 0), (180, 16, 0), (180, 16, 8), (320, 32, 16), (320, 0, 0)],
 )
-def test_the_result_does_not_depend_on_the_windows(height, width, overlap, margin):
+def test_the_result_does_not_depend_on_the_blocks(height, width, overlap, margin):
     rows, cols = Axis(height, 64, overlap, margin), Axis(width, 64, overlap, margin)
     rng = np.random.default_rng(1)
     shape = len(rows.starts), len(cols.starts), 2, 64, 64
@@ -71,6 +79,9 @@ def test_the_result_does_not_depend_on_the_windows(height, width, overlap, margi
     whole = blend(rows, cols, tiles, 10_000)
     for pixels in (1, 100, 150):
         np.testing.assert_array_equal(blend(rows, cols, tiles, pixels), whole)
+    area = range(height // 3, height), range(width // 5, width // 5 * 4)
+    part = np.s_[:, height // 3 :, width // 5 : width // 5 * 4]
+    np.testing.assert_array_equal(blend(rows, cols, tiles, 100, area)[part], whole[part])
     weighted = np.zeros((2, height, width))
     for i, row in enumerate(rows.starts):
         for j, col in enumerate(cols.starts):
@@ -94,3 +105,16 @@ def test_blending_preserves_full_scale():
 def test_invalid_overlaps_are_refused(overlap):
     with pytest.raises(SSDiffError, match="set `tile_overlap` to a multiple of 4 from 0 to 32"):
         Axis(256, 64, overlap)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(64, 16), (32, 8), (64, 0), (64, 32)])
+@pytest.mark.parametrize("size", [100, 2016, 2100, 5000, 200_000])
+def test_blocks_of_42_tiles_cost_less_than_5_percent(tile, overlap, size):
+    axis = Axis(size, tile, overlap, margin=overlap // 2 // 4 * 4)
+    step = tile - overlap
+    parts = axis.split(range(size), BLOCK * step)
+    assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
+    assert (parts[0].start, parts[-1].stop) == (0, size)
+    assert max(map(len, parts)) <= BLOCK * step + overlap
+    tiles = sum(len(axis.touching(part)) for part in parts)
+    assert (tiles / len(axis.starts)) ** 2 < 1.05

@@ -1,0 +1,101 @@
+"""A part of a result, stated by coordinates."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio.crs
+from rasterio.io import DatasetReader
+from rasterio.warp import transform
+
+from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.files import reading
+from ssdiff_trt.runtime.raster.affine import product
+from ssdiff_trt.runtime.raster.image import name_of
+from ssdiff_trt.runtime.raster.placement import Coordinates
+from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.sources import Rectangle
+
+_DIGITS = 6
+"""Decimals of a pixel; what is beyond them is rounding of coordinates."""
+
+
+def extent_of(area: Sequence[float] | str, scene: Scene) -> Rectangle:
+    """Rows and columns of PAN of a part of the result, outward to whole pixels.
+
+    Args:
+        area: least x, least y, greatest x and greatest y in the CRS of PAN, or the path of a
+            GeoJSON file, whose bounds count. Columns and rows of PAN if it has no geotransform.
+        scene: the pair.
+
+    Raises:
+        InputError: if the result has no pixel there, or the file cannot be used.
+    """
+    if isinstance(area, str):
+        xs, ys = _in_crs_of(scene.pan, Path(area))
+    else:
+        left, bottom, right, top = area
+        xs, ys = np.array([left, left, right, right]), np.array([bottom, top, bottom, top])
+    cols, rows = product(~scene.pan.transform, (xs, ys))
+    inside = []
+    for places, most in zip((rows, cols), scene.output, strict=True):
+        first = math.floor(round(float(places.min()), _DIGITS))
+        last = math.ceil(round(float(places.max()), _DIGITS))
+        inside.append(range(max(first, most.start), min(last, most.stop)))
+    if not all(inside):
+        (rows_of, cols_of), to_map = scene.output, scene.pan.transform
+        corners = [
+            product(to_map, (float(col), float(row)))
+            for row in (rows_of.start, rows_of.stop)
+            for col in (cols_of.start, cols_of.stop)
+        ]
+        least, greatest = (tuple(map(which, zip(*corners, strict=True))) for which in (min, max))
+        covered = ",".join(f"{value:.10g}" for value in (*least, *greatest))
+        raise InputError(
+            f"The area has no pixel of the result, which covers {covered} (minx,miny,maxx,maxy); "
+            "give another.",
+            parameter="area",
+        )
+    return inside[0], inside[1]
+
+
+def _in_crs_of(image: DatasetReader, path: Path) -> Coordinates:
+    """Coordinates ``[2, n]`` of all points of a GeoJSON file, in the CRS of an image.
+
+    They are longitude and latitude (RFC 7946), unless a member ``crs`` names another CRS, as files
+    of 2008 do.
+    """
+    what = f"{path} cannot be read as GeoJSON"
+    with reading(what, "give a GeoJSON file, or minx,miny,maxx,maxy"):
+        content = json.loads(path.read_bytes())
+        points = np.array(list(_points(content)), float)
+        if not (points.size and np.isfinite(points).all()):
+            raise ValueError("it has no coordinates")
+        named = content.get("crs") or {"properties": {"name": "OGC:CRS84"}}
+        crs = rasterio.crs.CRS.from_user_input(named["properties"]["name"])
+    if image.crs is None:
+        raise InputError(
+            f"{name_of(image)} has no CRS for the coordinates of {path}; give columns and rows.",
+            parameter="area",
+        )
+    with reading(f"{path} cannot be brought to the CRS of PAN", "give minx,miny,maxx,maxy"):
+        return np.array(transform(crs, image.crs, *points.T), float)
+
+
+def _points(content: Any) -> Iterator[tuple[float, float]]:
+    """Longitudes and latitudes of all points of a GeoJSON object."""
+    if isinstance(content, dict):
+        members = ("features", "geometries", "geometry", "coordinates")
+        for member in members:
+            if content.get(member) is not None:
+                yield from _points(content[member])
+    elif content and not isinstance(content[0], list | dict):
+        yield content[0], content[1]
+    else:
+        for one in content:
+            yield from _points(one)
