@@ -105,8 +105,8 @@ class SpooledOutput:
             )
         if journal.parts:
             return (
-                f"An unfinished run of {name} is continued: {len(journal.parts)} of "
-                f"{counted(blocks, 'block')} are finished"
+                f"An unfinished run of {name} is continued; finished so far: "
+                f"{len(journal.parts)} of {counted(blocks, 'block')}"
             )
         if self._resume and not resumable and blocks > 1:
             return "The inputs cannot be recognised later, so this run cannot be continued"
@@ -118,8 +118,8 @@ class SpooledOutput:
         if not (done and self._journal.listed):
             return False
         self.left = (
-            f"{done} of {counted(blocks, 'block')} are finished and kept in {self._folder}; the "
-            "same command continues with them"
+            f"Finished so far: {done} of {counted(blocks, 'block')}, kept in {self._folder}; the "
+            "same command continues from there"
         )
         return True
 

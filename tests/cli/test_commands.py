@@ -104,7 +104,7 @@ def test_interruption_leaves_nothing(make_pair, tmp_path, sent, status):
         rest = [line for line in process.stderr.read().splitlines() if line]
         assert process.wait(timeout=60) == status
     rest = [line for line in rest if not line.startswith("Tiles:")]
-    assert rest == ["Interrupted; no unfinished output is left."] * (status == 130)
+    assert rest == ["Interrupted; no output was written."] * (status == 130)
     assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
 
 

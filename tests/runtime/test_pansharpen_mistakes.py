@@ -110,10 +110,21 @@ class Broken(StandIn):
         (RuntimeError("boom"), RuntimeError),
     ],
 )
-def test_a_run_that_fails_leaves_nothing(make_pair, run, tmp_path, failure, raised):
+def test_a_run_that_fails_leaves_no_output(make_pair, run, tmp_path, failure, raised):
+    """And finished blocks, which the same command continues with, only if it may."""
+    pair = make_pair()
+    for options in ({}, {"block": 64, "resume": False}):
+        with pytest.raises(raised):
+            run(pair, Broken(failure), **options)
+        assert not leftovers(tmp_path)
+    progress = RecordingProgress()
     with pytest.raises(raised):
-        run(make_pair(), Broken(failure), block=64)
-    assert not leftovers(tmp_path)
+        run(pair, Broken(failure), block=48, batch=1, progress=progress)
+    assert leftovers(tmp_path) == [".out.tif.unfinished"]
+    assert progress.notes[-1] == (
+        f"Finished so far: 1 of 16 blocks, kept in {tmp_path / '.out.tif.unfinished'}; the same "
+        "command continues from there"
+    )
 
 
 def test_a_fourth_byte_band_that_gdal_calls_alpha_can_be_chosen(make_pair, run):
@@ -174,7 +185,7 @@ def test_a_result_that_appears_meanwhile_is_kept(make_pair, run, tmp_path):
             return super().images(*tiles)
 
     with pytest.raises(SSDiffError, match="was created by another program; it is kept"):
-        run(make_pair(), Rival())
+        run(make_pair(), Rival(), resume=False)
     assert (tmp_path / "out.tif").read_text() == "the other run's"
     assert leftovers(tmp_path) == ["out.tif"]
 
