@@ -203,6 +203,10 @@ class ArrayOutput:
         """See :class:`ssdiff_trt.runtime.sources.Sink`."""
         return Disk()
 
+    def is_complete(self, work: Mapping[str, str] | None) -> bool:
+        """See :class:`ssdiff_trt.runtime.sources.Sink`."""
+        return False
+
     def finished(self, block: Rectangle) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Output`; nothing is kept from run to run."""
 

@@ -361,6 +361,11 @@ class Sink(Protocol):
         """
         ...
 
+    def is_complete(self, work: Mapping[str, str] | None) -> bool:
+        """Whether the result is there already, made by the same work of inputs that have not
+        changed since."""
+        ...
+
     @property
     def left(self) -> str:
         """What a run that ended with an exception has left, in one sentence; empty if nothing."""

@@ -36,7 +36,7 @@ FLOORS = {
         {"arrays", "backends", "plan"},
         {"estimate", "pansharpen", "parity", "quicklook"},
         {"pansharpener"},
-        {"benchmark"},
+        {"benchmark", "scenes"},
     ],
     "ssdiff_ref": [
         {"network", "quality"},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -17,6 +20,7 @@ from ssdiff_trt.runtime.files import work_folder
 from ssdiff_trt.runtime.journal import Journal
 from ssdiff_trt.runtime.memory import check_space
 from ssdiff_trt.runtime.raster.gdal import (
+    READ_ERRORS,
     check_complete,
     without_georeferencing_warnings,
     write_pixels,
@@ -35,6 +39,8 @@ _LAYOUT = {
     "zlevel": 1,
     "bigtiff": "if_safer",
 }
+WORK = "SSDIFF_WORK"
+"""Tag with a hash of what the pixels of a result depend on, besides the state of the inputs."""
 _CHUNK = 1 << 24
 """Bytes of pixels that are copied to the result at a time."""
 
@@ -83,6 +89,8 @@ class SpooledOutput:
         self._rows = [list(row) for _, row in groupby(blocks, key=lambda block: block[0])]
         self._extent, self._copied = hull(blocks), blocks[0][0].start
         known = {**work, **self._raster.encoding} if work and self._resume else None
+        if work:
+            tags = {**tags, WORK: self._digest(work)}
         with work_folder(self._raster.path, lambda: self._keep(len(blocks)), "output") as folder:
             with self._raster.translated_errors():
                 self._folder, self._journal = folder, Journal(folder, known)
@@ -95,6 +103,25 @@ class SpooledOutput:
             finally:
                 if self._live:
                     self._live.remove()
+
+    def is_complete(self, work: Mapping[str, str] | None) -> bool:
+        """See :class:`ssdiff_trt.runtime.sources.Sink`."""
+        path = self._raster.path
+        if work is None or not path.exists():
+            return False
+        try:
+            with without_georeferencing_warnings(), rasterio.open(path) as file:
+                made_by = file.tags().get(WORK)
+        except READ_ERRORS:
+            return False
+        times = [os.stat(file).st_mtime_ns for file in self._raster.inputs if os.path.exists(file)]
+        return made_by == self._digest(work) and max(times, default=0) <= path.stat().st_mtime_ns
+
+    def _digest(self, work: Mapping[str, str]) -> str:
+        """A short hash of what the pixels depend on, besides the state of the inputs."""
+        known = {**work, **self._raster.encoding}
+        text = json.dumps({name: known[name] for name in known if name not in ("inputs", "block")})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _found(self, blocks: int, resumable: bool) -> str:
         journal, name = self._journal, self._raster.path.name

@@ -352,6 +352,12 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def scene_options() -> set[str]:
+    """Names of the options that may differ from scene to scene of one command."""
+    used = groups.PairOptions, groups.SamplingOptions, groups.OutputOptions, groups.BlockOptions
+    return {field.name for group in used for field in fields(group)} | {"quicklook"}
+
+
 def check_json(target: str | None, overwrite: bool, *others: str | None) -> None:
     """That JSON can be written there, and is none of the command's other files."""
     if target is None or target == "-":
@@ -369,6 +375,13 @@ def check_json(target: str | None, overwrite: bool, *others: str | None) -> None
 
         sources = every_file(*filter(None, others))
     check_target(Path(target), sources, overwrite, "json")
+
+
+def write_json_of(content: Any, target: str | None) -> None:
+    """Write what JSON can hold, likewise."""
+    from json import dumps
+
+    write_json(dumps(content, indent=2), target)
 
 
 def write_json(text: str, target: str | None) -> None:

@@ -27,6 +27,7 @@ from ssdiff_trt.cli.options import (
     verbosity_options,
     watts,
     write_json,
+    write_json_of,
 )
 from ssdiff_trt.cli.process import process, share_cores_and_memory
 from ssdiff_trt.runtime.options import BACKENDS, EXECUTION, PRECISIONS, ExecutionOptions
@@ -48,10 +49,11 @@ def cli() -> None:
         "ssdiff-trt run PRODUCT/ -o sharp.tif",
         "ssdiff-trt run pan.tif ms.tif -o sharp.tif --bands blue,green,red,nir --quicklook",
         "ssdiff-trt run pan.tif --ms b.tif --ms g.tif --ms r.tif --ms nir.tif -o sharp.tif",
+        "ssdiff-trt run --scenes 'in/*_pan.tif' --ms 'in/*_ms.tif' -o 'out/*.tif'",
         "ssdiff-trt run pan.tif ms.tif --driver COG --co COMPRESS=ZSTD --full-scale 10000",
     ),
 )
-@click.argument("pan", type=FILE)
+@click.argument("pan", type=FILE, required=False)
 @click.argument("ms", type=FILE, required=False)
 @click.option(
     "--ms",
@@ -66,6 +68,13 @@ def cli() -> None:
     "--output",
     type=FILE,
     help="GeoTIFF to write; default: MS_pansharpened.tif in the current directory.",
+)
+@click.option(
+    "--scenes",
+    metavar="TABLE.csv|PATTERN",
+    help="In place of PAN and MS, many scenes: a table with the columns pan, ms, output and any "
+    "option of this command; or the pattern of PANs, or of products, with one *, which --ms and "
+    "-o can have too.",
 )
 @bundle_option("Bundle to use; default: the shipped one that fits the number of bands.", "default")
 @pair_options
@@ -83,10 +92,11 @@ def cli() -> None:
 @json_option
 @verbosity_options
 def run_command(
-    pan: str,
+    pan: str | None,
     ms: str | None,
     ms_bands: tuple[str, ...],
     output: str | None,
+    scenes: str | None,
     bundle: str | None,
     quicklook: bool,
     dry_run: bool,
@@ -94,41 +104,37 @@ def run_command(
     quiet: bool,
     verbose: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Pansharpen PAN and MS, two rasters of the same place, MS with 4 times the pixel size.
 
     Without MS, PAN is a product of Airbus (DIMAP) or Maxar (IMD) that has both: its folder, a ZIP
     of it, or VOL_*.XML. Bands, nodata and full scale are then read from its metadata.
-    """
-    from json import dumps
 
-    from ssdiff_trt.cli.messages import print_estimate, print_plan, print_result
+    An interrupted run is continued by the same command. Of many scenes, those whose result is
+    complete are skipped, and one that fails does not stop the others; the exit status is then 1.
+    """
+    from ssdiff_trt.cli.scenes import run_one, run_scenes
     from ssdiff_trt.runtime.pansharpener import Pansharpener
 
+    if (pan is None) == (scenes is None):
+        raise click.UsageError("PAN or --scenes is needed; give one of them.")
     if ms and ms_bands:
         raise click.UsageError(
             "MS and --ms were both given; give MS, or --ms for each of its bands."
         )
-    check_json(json, options["overwrite"], pan, ms, *ms_bands, output)
+    check_json(json, options["overwrite"], pan, ms, *ms_bands, output, scenes)
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
-    with (
-        Pansharpener(bundle, progress=progress, **execution) as sharpener,
-        sharpener.plan(pan, ms or ms_bands or None, output, quicklook=quicklook, **options) as plan,
-    ):
-        print_plan(plan, progress)
-        backend = sharpener.network(plan.bundle).describe()
-        progress.note(f"Backend: {backend}")
-        if dry_run:
-            estimate = sharpener.estimate(plan)
-            print_estimate(estimate, progress)
-            summary = {**plan.summary(backend), "estimate": estimate.summary()}
-            write_json(dumps(summary, indent=2), json)
-            return
-        result = sharpener.run(plan, progress)
-    print_result(result, progress)
-    if json is not None:
-        write_json(dumps(result.summary(), indent=2), json)
+    options |= {"quicklook": quicklook}
+    with Pansharpener(bundle, progress=progress, **execution) as sharpener:
+        if scenes is not None:
+            return run_scenes(
+                sharpener, scenes, ms_bands, output, progress, json, quiet, dry_run, options
+            )
+        given = {"ms": ms or ms_bands or None, "output": output, **options}
+        summary = run_one(sharpener, progress, dry_run, pan=pan, **given)
+    write_json_of(summary, json)
+    return 0
 
 
 @cli.command(

@@ -1,0 +1,172 @@
+"""What ``ssdiff-trt run`` does: one scene, or many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssdiff_trt.cli.messages import print_estimate, print_plan, print_result, sentence
+from ssdiff_trt.cli.options import scene_options, write_json_of
+from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError, counted
+from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.scenes import SEPARATOR, SceneEntry, match_scenes, read_scenes
+
+if TYPE_CHECKING:
+    from ssdiff_trt.runtime.pansharpener import Pansharpener
+
+DONE, COMPLETE, FAILED = "done", "complete", "failed"
+"""What became of a scene; complete: it was before."""
+
+
+def run_one(
+    sharpener: Pansharpener,
+    progress: Progress,
+    dry_run: bool,
+    *,
+    keep_complete: bool = False,
+    **options: Any,
+) -> dict[str, Any] | None:
+    """Pansharpen one scene, and print what is assumed and what was done.
+
+    Args:
+        sharpener: opened.
+        progress: receives progress updates.
+        dry_run: whether only the cost is printed.
+        keep_complete: whether a complete output of the same work is kept.
+        options: parameters of :meth:`Pansharpener.plan`.
+
+    Returns:
+        A summary, as JSON can hold it; None if the output was complete.
+    """
+    overwrite = options.pop("overwrite")
+    with sharpener.plan(overwrite=overwrite or keep_complete, progress=progress, **options) as plan:
+        backend = sharpener.network(plan.bundle).describe()
+        if keep_complete and plan.output and plan.output.exists():
+            if plan.sink.is_complete(plan.work(backend)):
+                progress.note(f"{plan.output} is complete")
+                return None
+            if not overwrite:
+                raise OutputError(
+                    f"{plan.output} exists, and not as this command would make it; give another "
+                    "`output` or pass `overwrite`."
+                )
+        print_plan(plan, progress)
+        progress.note(f"Backend: {backend}")
+        if dry_run:
+            estimate = sharpener.estimate(plan)
+            print_estimate(estimate, progress)
+            return {**plan.summary(backend), "estimate": estimate.summary()}
+        result = sharpener.run(plan, progress)
+    print_result(result, progress)
+    return result.summary()
+
+
+def run_scenes(
+    sharpener: Pansharpener,
+    scenes: str,
+    ms: tuple[str, ...],
+    output: str | None,
+    progress: Progress,
+    json: str | None,
+    quiet: bool,
+    dry_run: bool,
+    options: dict[str, Any],
+) -> int:
+    """Pansharpen many scenes one after the other.
+
+    Args:
+        sharpener: opened; its networks stay open.
+        scenes: a table that ends in ``.csv``, or a pattern.
+        ms: pattern of MS, or of the files of its bands.
+        output: pattern of results.
+        progress: receives progress updates.
+        json: file for the summary.
+        quiet: whether the table at the end is left out.
+        dry_run: whether only the cost is printed.
+        options: of every scene, unless its own differ.
+
+    Returns:
+        Exit status: 0, or 1 if a scene failed.
+    """
+    if Path(scenes).suffix.lower() == ".csv":
+        if ms or output:
+            raise click.UsageError("--ms and -o are columns of the table; leave them out.")
+        entries = read_scenes(scenes, _converter(click.get_current_context()))
+    else:
+        entries = match_scenes(scenes, ms, output)
+    reports: list[dict[str, Any]] = []
+    for number, entry in enumerate(entries, start=1):
+        progress.note(f"Scene {number} of {len(entries)}: {entry.pan}")
+        report = {"pan": entry.pan, "ms": list(entry.ms), "output": entry.output}
+        status, error, summary = _attempt(sharpener, entry, progress, dry_run, options)
+        if error:
+            progress.warn(f"{entry.pan} failed: {error}")
+        reports.append({**report, "status": status, "error": error, "summary": summary})
+    counts = Counter(report["status"] for report in reports)
+    write_json_of({"scenes": reports, "counts": dict(counts)}, json)
+    if not quiet and json != "-":
+        _print_table(reports)
+    shares = [f"{counts[status]} {status}" for status in (DONE, COMPLETE, FAILED) if counts[status]]
+    progress.note(f"{counted(len(reports), 'scene')}: {', '.join(shares)}")
+    return 1 if counts[FAILED] else 0
+
+
+def _attempt(
+    sharpener: Pansharpener,
+    entry: SceneEntry,
+    progress: Progress,
+    dry_run: bool,
+    options: dict[str, Any],
+) -> tuple[str, str | None, dict[str, Any] | None]:
+    """What became of a scene, why it failed, and its summary."""
+    ms = entry.ms[0] if len(entry.ms) == 1 else entry.ms or None
+    given = {**options, **entry.options, "pan": entry.pan, "ms": ms, "output": entry.output}
+    try:
+        summary = run_one(sharpener, progress, dry_run, keep_complete=not dry_run, **given)
+    except SSDiffError as error:
+        return FAILED, sentence(error), None
+    except Exception as error:  # the other scenes go on, whatever is wrong with this one
+        return FAILED, f"{type(error).__name__}: {error}", None
+    return (DONE if summary else COMPLETE), None, summary
+
+
+def _converter(context: click.Context) -> Callable[[str, str], Any]:
+    """Makes values of the texts in a table, as the command line would."""
+    known = {
+        flag.lstrip("-").replace("-", "_"): param
+        for param in context.command.params
+        if isinstance(param, click.Option) and param.name in scene_options()
+        for flag in param.opts
+        if flag.startswith("--")
+    }
+
+    def convert(name: str, text: str) -> Any:
+        param = known.get(name.replace("-", "_"))
+        if param is None:
+            raise InputError(
+                f"There is no option {name!r} of a scene, expected pan, ms, output or one of "
+                f"{', '.join(sorted(known))}."
+            )
+        try:
+            return param.process_value(context, text.split(SEPARATOR) if param.multiple else text)
+        except click.BadParameter as error:
+            raise InputError(error.format_message().rstrip(".") + ".") from error
+
+    return convert
+
+
+def _print_table(reports: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from ssdiff_trt.runtime.progress import tell
+
+    table = Table("scene", "status", "output or error")
+    for report in reports:
+        summary = report["summary"]
+        output = summary["output"] if summary else report["output"]
+        table.add_row(report["pan"], report["status"], report["error"] or output or "")
+    tell(table)
