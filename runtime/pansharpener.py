@@ -232,6 +232,8 @@ class Pansharpener:
                         "Arrays have no georeferencing to write; leave `output` and `quicklook` "
                         "out, the fused image is returned."
                     )
+                if splitting.area is not None or splitting.live is not None:
+                    raise InputError("Arrays have no coordinates; leave `area` and `live` out.")
                 source = ArrayPair(pan, ms, pair)
                 sink = ArrayOutput(source, writing.dtype, writing.scale)
             elif ms is None:

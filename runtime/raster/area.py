@@ -16,6 +16,7 @@ from rasterio.warp import transform
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import reading
 from ssdiff_trt.runtime.raster.affine import product
+from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS
 from ssdiff_trt.runtime.raster.image import name_of
 from ssdiff_trt.runtime.raster.placement import Coordinates
 from ssdiff_trt.runtime.raster.scene import Scene
@@ -71,7 +72,7 @@ def _in_crs_of(image: DatasetReader, path: Path) -> Coordinates:
     of 2008 do.
     """
     what = f"{path} cannot be read as GeoJSON"
-    with reading(what, "give a GeoJSON file, or minx,miny,maxx,maxy"):
+    with reading(what, "give a GeoJSON file, or minx,miny,maxx,maxy", *GDAL_ERRORS):
         content = json.loads(path.read_bytes())
         points = np.array(list(_points(content)), float)
         if not (points.size and np.isfinite(points).all()):
@@ -83,7 +84,8 @@ def _in_crs_of(image: DatasetReader, path: Path) -> Coordinates:
             f"{name_of(image)} has no CRS for the coordinates of {path}; give columns and rows.",
             parameter="area",
         )
-    with reading(f"{path} cannot be brought to the CRS of PAN", "give minx,miny,maxx,maxy"):
+    remedy = "give minx,miny,maxx,maxy"
+    with reading(f"{path} cannot be brought to the CRS of PAN", remedy, *GDAL_ERRORS):
         return np.array(transform(crs, image.crs, *points.T), float)
 
 

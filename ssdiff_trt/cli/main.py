@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -147,6 +148,8 @@ def run(command: click.Command, program: str) -> NoReturn:
     errors keep their traceback.
     """
     warnings.showwarning = _show_warning
+    if re.search("--progress[ =]json", " ".join(sys.argv)):  # also if another option is wrong
+        chosen_progress["kind"] = "json"
     try:
         defaults = defaults_of(command, read_defaults(program), program)
         status = command.main(prog_name=program, standalone_mode=False, default_map=defaults)

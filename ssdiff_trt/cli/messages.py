@@ -44,6 +44,7 @@ def sentence(error: SSDiffError) -> str:
 def print_plan(plan: Plan, progress: Progress) -> None:
     """Print what a run assumes and does, before it begins."""
     from ssdiff_trt.runtime.bundle.store import SHIPPED
+    from ssdiff_trt.runtime.memory import in_words
 
     height, width = plan.size
     progress.note(f"{plan.source.describe()}; output {width} x {height}")
@@ -59,6 +60,11 @@ def print_plan(plan: Plan, progress: Progress) -> None:
         f"{visited}{more}"
     )
     progress.detail(f"Seed {plan.seed}")
+    if (blocks := len(plan.blocks)) > 1 and (more := plan.disk.until_complete):
+        progress.note(
+            f"{counted(blocks, 'block')}; until the result is complete they take up to "
+            f"{in_words(more)} of disk beside it"
+        )
     for warning in plan.warnings:
         progress.warn(warning)
 

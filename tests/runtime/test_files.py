@@ -152,3 +152,52 @@ def test_the_cache_is_made_for_this_user_alone_whatever_the_umask(tmp_path, umas
     for name in ("cache", "cache/ssdiff-trt", "cache/ssdiff-trt/engines"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
     assert tmp_path.stat().st_mode & 0o777 == 0o755  # as it was
+
+
+def dead_folder(tmp_path, *files, age=3600):
+    """What a process that was killed has left."""
+    folder = tmp_path / ".old.tif.x1y2.unfinished"
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_text("half")
+    os.utime(folder, (1_000_000_000, 1_000_000_000) if age else None)
+    return folder
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    dead = dead_folder(tmp_path, "lock", "a.tif")
+    with atomic_write(tmp_path / "b.txt") as unfinished:
+        unfinished.write_text("all of it")
+        assert not dead.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("files", "age"),
+    [
+        (("lock", "journal.jsonl"), 1),  # can be continued
+        (("lock",), 0),  # of a process that begins now
+        (("a.tif",), 1),  # somebody else's
+    ],
+)
+def test_what_is_not_known_to_be_dead_is_kept(tmp_path, files, age):
+    kept = dead_folder(tmp_path, *files, age=age)
+    with atomic_write(tmp_path / "b.txt") as unfinished:
+        unfinished.write_text("all of it")
+    assert kept.exists()
+
+
+def test_what_a_living_process_works_on_is_kept(tmp_path):
+    with files.scratch_folder(tmp_path / "a.txt") as mine:
+        os.utime(mine, (1_000_000_000, 1_000_000_000))
+        with atomic_write(tmp_path / "b.txt") as unfinished:
+            unfinished.write_text("all of it")
+        assert mine.exists()
+    assert not mine.exists()
+
+
+def test_the_folder_of_long_names_is_found_again(tmp_path):
+    for name in ("a.tif", "b" * 251 + ".tif", "c" * 251 + ".tif"):
+        with files.work_folder(tmp_path / name, lambda: True, "output") as folder:
+            assert folder == files.work_folder_of(tmp_path / name)
+    assert len({files.work_folder_of(tmp_path / (c * 251 + ".tif")) for c in "bc"}) == 2
