@@ -169,9 +169,10 @@ class Plan:
         software = {key: value for key, value in self.tags(backend).items() if "SSDIFF_" in key}
         named = {key.removeprefix("SSDIFF_").lower(): value for key, value in software.items()}
         stated = {name: str(value) for name, value in changed(self.pair).items()}
+        stated.pop("shift", None)  # like bands and full scale, named as they were understood
         rows, cols = self.extent
         where = f"rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop} of PAN"
-        return {"inputs": inputs, **named, **stated, "area": where, "block": str(self.block)}
+        return {"inputs": inputs, **stated, **named, "area": where, "block": str(self.block)}
 
 
 def make_plan(

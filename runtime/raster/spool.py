@@ -120,7 +120,8 @@ class SpooledOutput:
     def _digest(self, work: Mapping[str, str]) -> str:
         """A short hash of what the pixels depend on, besides the state of the inputs."""
         known = {**work, **self._raster.encoding}
-        text = json.dumps({name: known[name] for name in known if name not in ("inputs", "block")})
+        known = {name: known[name] for name in known if name not in ("inputs", "block")}
+        text = json.dumps(known, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _found(self, blocks: int, resumable: bool) -> str:

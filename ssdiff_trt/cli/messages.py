@@ -60,10 +60,10 @@ def print_plan(plan: Plan, progress: Progress) -> None:
         f"{visited}{more}"
     )
     progress.detail(f"Seed {plan.seed}")
-    if (blocks := len(plan.blocks)) > 1 and (more := plan.disk.until_complete):
+    if (blocks := len(plan.blocks)) > 1 and (extra := plan.disk.until_complete):
         progress.note(
             f"{counted(blocks, 'block')}; until the result is complete they take up to "
-            f"{in_words(more)} of disk beside it"
+            f"{in_words(extra)} of disk beside it"
         )
     for warning in plan.warnings:
         progress.warn(warning)

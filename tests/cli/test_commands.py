@@ -23,6 +23,7 @@ from ssdiff_trt.runtime.options import (
     SAMPLERS,
     ZERO_BANDS,
 )
+from ssdiff_trt.runtime.progress import KINDS
 from tests.support.commands import call
 
 
@@ -259,6 +260,7 @@ def test_choices_on_the_command_line_are_those_of_the_library():
         "driver": DRIVERS,
         "zero_bands": ZERO_BANDS,
         "georeferencing": GEOREFERENCING,
+        "progress": ("auto", *KINDS),
     }
 
 
