@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import struct
 import sys
 import tempfile
@@ -170,6 +171,29 @@ def check_target(
     check_parent(path)
 
 
+def foreign(path: Path) -> str | None:
+    """Why others than this user could have written a file or folder; None if they could not.
+
+    A link counts as what others wrote, whatever it leads to. Windows is not asked.
+
+    Returns:
+        The end of a sentence that begins with the path.
+
+    Raises:
+        OSError: if there is nothing at the path.
+    """
+    if sys.platform == "win32":
+        return None
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return "is a link"
+    if status.st_uid != os.geteuid():
+        return f"belongs to another user (uid {status.st_uid})"
+    if status.st_mode & 0o022:
+        return f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    return None
+
+
 @contextmanager
 def scratch_folder(path: Path, parameter: str | None = None) -> Iterator[Path]:
     """A temporary folder beside a file, so that moving a result to its name is one step.
@@ -215,7 +239,10 @@ def work_folder(path: Path, keep: Callable[[], bool], parameter: str) -> Iterato
     with _parents(path, parameter) as refusal:
         folder = work_folder_of(path)
         try:
-            folder.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            if fault := foreign(folder):
+                raise OutputError(f"{folder} {fault}; remove it, or give another `{parameter}`.")
         except OSError as error:
             raise refusal(error) from error
         with _locked(folder) as mine:

@@ -75,14 +75,16 @@ class Journal:
         Raises:
             OSError: if it cannot be brought to the disk.
         """
+        if not self.listed:
+            self.parts[file] = Part(file, 0, "", counts)
+            return
         path = self._folder / file
         part = Part(file, path.stat().st_size, sha256_of(path), dict(counts))
-        if self.listed:
-            _to_disk(path)
-            _to_disk(self._folder)
-            with self._path.open("ab") as journal:
-                journal.write(_line(asdict(part)))
-            _to_disk(self._path)
+        _to_disk(path)
+        _to_disk(self._folder)
+        with self._path.open("ab") as journal:
+            journal.write(_line(asdict(part)))
+        _to_disk(self._path)
         self.parts[file] = part
 
     def _read(self) -> tuple[dict[str, str], list[Part]]:

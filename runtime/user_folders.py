@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 import tempfile
 from contextlib import suppress
@@ -41,29 +40,6 @@ def make_cache(folder: Path) -> None:
             f"The cache {folder} cannot be written to ({error.strerror}); set SSDIFF_CACHE to a "
             "folder that can."
         ) from error
-
-
-def foreign(path: Path) -> str | None:
-    """Why others than this user could have written a file or folder; None if they could not.
-
-    A link counts as what others wrote, whatever it leads to. Windows is not asked.
-
-    Returns:
-        The end of a sentence that begins with the path.
-
-    Raises:
-        OSError: if there is nothing at the path.
-    """
-    if sys.platform == "win32":
-        return None
-    status = path.lstat()
-    if stat.S_ISLNK(status.st_mode):
-        return "is a link"
-    if status.st_uid != os.geteuid():
-        return f"belongs to another user (uid {status.st_uid})"
-    if status.st_mode & 0o022:
-        return f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
-    return None
 
 
 def user_folder(variable: str, default: str, windows: str) -> Path:

@@ -71,6 +71,7 @@ class RasterOutput:
         path: of the result. Of a link, what it leads to; the link stays.
         dtype: type of its values.
         bands: number of them.
+        names: of its bands, None where there is none.
         size: bytes of its values.
         inputs: every file that it is made from.
         is_copied: whether it is written twice, a COG from a GeoTIFF.
@@ -108,7 +109,9 @@ class RasterOutput:
         if odd := sorted(key for key in self._options if key.lower() in _NO_OPTIONS):
             raise OutputError(f"{odd[0]} is no creation option of {self._driver}; leave it out.")
         self.dtype = np.dtype(options.dtype or scene.ms.dtypes[scene.output_bands[0] - 1])
-        self.bands = len(scene.bands)
+        names = descriptions_of(scene.ms)
+        self.names = [names[band - 1] for band in scene.output_bands]
+        self.bands, self._crs, self._transform = len(self.names), scene.pan.crs, scene.pan.transform
         self._bits = self._check_bits()
         self._scaling = Scaling.of(options.scale, self.dtype, self._bits)
         self._overviews = options.overviews
@@ -290,18 +293,17 @@ class RasterOutput:
             rows: rows of PAN.
             cols: columns of PAN.
         """
-        pan = self._scene.pan
         profile: dict[str, Any] = {
             "height": len(rows),
             "width": len(cols),
-            "count": len(self._scene.bands),
+            "count": self.bands,
             "dtype": self.dtype,
             "nodata": self._nodata,
-            "crs": pan.crs,
+            "crs": self._crs,
         }
-        if not pan.transform.is_identity:
+        if not self._transform.is_identity:
             moved = Affine.translation(cols.start, rows.start)
-            profile["transform"] = product(pan.transform, moved)
+            profile["transform"] = product(self._transform, moved)
         return profile
 
     @property
@@ -309,12 +311,6 @@ class RasterOutput:
         """Height and width in pixels of the blocks that the file stores, while it is open."""
         height, width = self._file.block_shapes[0]
         return height, width
-
-    @property
-    def names(self) -> list[str | None]:
-        """Names of its bands."""
-        names = descriptions_of(self._scene.ms)
-        return [names[band - 1] for band in self._scene.output_bands]
 
     @property
     def encoding(self) -> dict[str, str]:

@@ -70,14 +70,15 @@ class SpooledOutput:
         self._raster, self._resume, self._live = raster, resume, live
         self.warnings = raster.warnings
         self.message = self.left = ""
+        self._can_continue = False
 
     def disk(self, blocks: Sequence[Rectangle]) -> Disk:
         """See :class:`ssdiff_trt.runtime.sources.Sink`."""
         (rows, _), size = hull(blocks), self._raster.size
-        kept = (
-            len(rows) if self._resume or self._live else 2 * max(len(block[0]) for block in blocks)
-        )
-        more = size * min(kept, len(rows)) // len(rows)
+        kept = len(rows)
+        if not (self._resume or self._live):
+            kept = min(kept, 2 * max(len(block[0]) for block in blocks))
+        more = size * kept // len(rows)
         more += size if self._raster.is_copied else 0
         return Disk(size, more, check_space(self._raster.path, size, more))
 
@@ -94,7 +95,8 @@ class SpooledOutput:
         with work_folder(self._raster.path, lambda: self._keep(len(blocks)), "output") as folder:
             with self._raster.translated_errors():
                 self._folder, self._journal = folder, Journal(folder, known)
-            self.message = self._found(len(blocks), known is not None)
+            self._can_continue = self._journal.listed
+            self.message = self._found(len(blocks))
             self._show()
             try:
                 with self._raster.written_in(folder, self._extent, tags):
@@ -124,7 +126,7 @@ class SpooledOutput:
         text = json.dumps(known, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _found(self, blocks: int, resumable: bool) -> str:
+    def _found(self, blocks: int) -> str:
         journal, name = self._journal, self._raster.path.name
         if journal.changed:
             return (
@@ -136,15 +138,15 @@ class SpooledOutput:
                 f"An unfinished run of {name} is continued; finished so far: "
                 f"{len(journal.parts)} of {counted(blocks, 'block')}"
             )
-        if self._resume and not resumable and blocks > 1:
+        if self._resume and not self._can_continue and blocks > 1:
             return "The inputs cannot be recognised later, so this run cannot be continued"
         return ""
 
     def _keep(self, blocks: int) -> bool:
         """Whether an unfinished run can be continued."""
-        done = len(self._journal.parts)
-        if not (done and self._journal.listed):
+        if not (self._can_continue and self._journal.parts):
             return False
+        done = len(self._journal.parts)
         self.left = (
             f"Finished so far: {done} of {counted(blocks, 'block')}, kept in {self._folder}; the "
             "same command continues from there"
@@ -158,7 +160,7 @@ class SpooledOutput:
 
     def forget(self) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Output`."""
-        self._journal.listed = False
+        self._can_continue = False
 
     def begin(self, block: Rectangle) -> _BlockFile:
         """See :class:`ssdiff_trt.runtime.sources.Output`."""

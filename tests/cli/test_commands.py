@@ -85,6 +85,7 @@ def test_mistakes_get_one_sentence_and_status_2(make_pair, tmp_path, words, sent
     [
         ([signal.SIGINT], 130),
         ([signal.SIGTERM], 143),
+        ([signal.SIGHUP], 129),
         # until the process is gone: during clean-up, and while the interpreter ends
         ([signal.SIGINT] * 1000, 130),
         ([signal.SIGINT, signal.SIGTERM] * 500, 130),

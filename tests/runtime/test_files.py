@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,6 @@ from ssdiff_trt.runtime.files import (
     check_target,
     replace_folder,
 )
-from ssdiff_trt.runtime.user_folders import make_cache
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -132,28 +130,6 @@ def test_a_longer_name_is_refused(tmp_path, path):
             check(tmp_path / path)
 
 
-@pytest.mark.parametrize("folder", ["file", "file/engines", "/proc", "/proc/engines", "n" * 300])
-def test_a_cache_that_cannot_be_written_to_is_told_with_the_way_out(tmp_path, folder):
-    """/proc stands for what is read-only, as the tests may run as root."""
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"cannot be written to .* set SSDIFF_CACHE to a folder"):
-        make_cache(tmp_path / Path(folder))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
-@pytest.mark.parametrize("umask", [0, 0o22, 0o277])
-def test_the_cache_is_made_for_this_user_alone_whatever_the_umask(tmp_path, umask):
-    tmp_path.chmod(0o755)
-    old = os.umask(umask)
-    try:
-        make_cache(tmp_path / "cache" / "ssdiff-trt" / "engines")
-    finally:
-        os.umask(old)
-    for name in ("cache", "cache/ssdiff-trt", "cache/ssdiff-trt/engines"):
-        assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
-    assert tmp_path.stat().st_mode & 0o777 == 0o755  # as it was
-
-
 def dead_folder(tmp_path, *files, age=3600):
     """What a process that was killed has left."""
     folder = tmp_path / ".old.tif.x1y2.unfinished"
@@ -194,6 +170,25 @@ def test_what_a_living_process_works_on_is_kept(tmp_path):
             unfinished.write_text("all of it")
         assert mine.exists()
     assert not mine.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+@pytest.mark.parametrize("trap", ["link", "open"])
+def test_a_folder_of_work_that_others_could_have_written_is_refused(tmp_path, trap):
+    """What lies in it would be taken for our own finished blocks, or lead elsewhere."""
+    place = files.work_folder_of(tmp_path / "a.tif")
+    if trap == "link":
+        (tmp_path / "elsewhere").mkdir()
+        place.symlink_to(tmp_path / "elsewhere")
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    with (
+        pytest.raises(OutputError, match=r"unfinished (is a link|can be written to by others)"),
+        files.work_folder(tmp_path / "a.tif", lambda: False, "output"),
+    ):
+        pass
+    assert place.exists()
 
 
 def test_the_folder_of_long_names_is_found_again(tmp_path):

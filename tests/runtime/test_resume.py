@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 
+from ssdiff_trt import Pansharpener
 from ssdiff_trt.runtime import journal
 from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError
 from ssdiff_trt.runtime.files import work_folder
@@ -283,14 +287,37 @@ def test_a_folder_that_is_removed_meanwhile_is_one_sentence(make_pair, run, tmp_
         run(make_pair(), Removing(), name="results/out.tif", **GIVEN)
 
 
-def limited(run, pair, **limits):
+def test_an_input_that_is_cut_off_meanwhile_is_one_sentence(make_pair, run, tmp_path):
+    pair = make_pair(400, 400)
+
+    class Cutting(StandIn):
+        def images(self, *tiles):
+            if len(self.batches) == 20:
+                os.truncate(pair[0], 60_000)
+            return super().images(*tiles)
+
+    with pytest.raises(InputError, match=r"pan.tif is damaged at rows|changed while it was read"):
+        run(pair, Cutting(), **GIVEN)
+    assert not (tmp_path / "out.tif").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is where nobody can write")
+def test_a_place_that_cannot_be_written_to_is_one_sentence(make_pair, tmp_path):
+    sharpen = Pansharpener(backend=StandIn(), progress=RecordingProgress())
+    with pytest.raises(
+        OutputError, match=r"/proc \(No such file|/proc is not a directory that can"
+    ):
+        sharpen(*make_pair(), "/proc/out.tif")
+
+
+def limited(run, pair, options=(), **limits):
     """Run with limits of the system on this process; exits with 2 at an error of ours."""
     for name, limit in limits.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        run(pair, StandIn(pan=0.2, noise=0.01), **GIVEN)
-    except SSDiffError as error:
+        run(pair, StandIn(pan=0.2, noise=0.01), **GIVEN | dict(options))
+    except (SSDiffError, MemoryError) as error:  # of which a command makes a sentence
         os.write(1, f"{error}\n".encode())
         os._exit(2)
 
@@ -309,6 +336,18 @@ def test_a_disk_that_is_full_is_one_sentence_and_costs_no_finished_block(
     backend, _ = continued(run, pair)
     assert sum(backend.batches) < 49
     assert (tmp_path / "out.tif").read_bytes() == expected.read_bytes()
+
+
+@needs_fork
+def test_too_little_memory_is_one_sentence(make_pair, run, tmp_path, capfd):
+    """A limit on the address space, below what a block of that size takes."""
+    pair = make_pair(1600, 1600)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    process = start(lambda: limited(run, pair, {"block": 4000}, AS=used + (30 << 20)))
+    process.join()
+    assert process.exitcode == 2
+    assert re.search("allocate|memory", capfd.readouterr().out)
+    assert leftovers(tmp_path) == []
 
 
 @needs_fork
