@@ -204,7 +204,7 @@ def _command(words: list[str], folder: Path, outside: Path) -> None:
         os.chdir(folder)
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(folder.parent / name, os.O_CREAT | os.O_WRONLY), number)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.pipe()[0], 0)  # silent and never at its end, so that who reads it waits
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         tempfile.tempdir = None
         settings = {"SSDIFF_CONFIG": folder / "config.toml", "SSDIFF_CACHE": folder / "cache"}

@@ -20,7 +20,7 @@ from rasterio.transform import Affine
 
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.gdal import without_georeferencing_warnings
-from tests.fuzz.mutation import INTEGERS, NUMBERS, TEXTS, damaged
+from tests.fuzz.mutation import INTEGERS, NUMBERS, changed_element, damaged
 from tests.support.rasters import PAN_GRID, UTM, smooth, write_raster
 
 SIDE = 64
@@ -191,25 +191,10 @@ def _virtual(chance: random.Random, folder: Path) -> None:
         return
     root = ElementTree.fromstring(target.read_bytes())
     for _ in range(chance.choice((1, 1, 3))):
-        _change_element(chance, chance.choice(list(root.iter())))
+        changed_element(
+            chance.choice(list(root.iter())), chance, (51712, 2_000_000_000, 100_000_000)
+        )
     target.write_bytes(ElementTree.tostring(root))
-
-
-def _change_element(chance: random.Random, element: ElementTree.Element) -> None:
-    texts = [text for text in TEXTS if text.isprintable() and "\udcff" not in text]
-    numbers = [str(number) for number in (*NUMBERS, 51712, 2_000_000_000, 100_000_000)]
-    value = chance.choice(numbers * 2 + texts)
-    way = chance.random()
-    if element.attrib and way < 0.5:
-        element.set(chance.choice(sorted(element.attrib)), value)
-    elif way < 0.85:
-        parts = (element.text or "").split(",")
-        parts[chance.randrange(len(parts))] = value
-        element.text = ",".join(parts)
-    elif way < 0.95 and len(element):
-        element.remove(element[chance.randrange(len(element))])
-    elif len(element):
-        element.extend([element[0]] * chance.choice((1, 100, 2000)))
 
 
 def _side_metadata(chance: random.Random, folder: Path) -> None:
