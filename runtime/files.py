@@ -1,8 +1,9 @@
-"""Atomic writing of files, and the user's cache folder, which nobody else can write to."""
+"""Atomic writing of files, what damaged ones raise, and the user's cache folder."""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import stat
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 from zipfile import BadZipFile
 
 from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError
@@ -79,6 +81,21 @@ def reason_of(error: Exception) -> str:
         return f"{place}: {first['msg']}" if place else first["msg"]
     stated = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(stated.split())[:_LONGEST_REASON] or type(error).__name__
+
+
+def json_of(text: bytes | str) -> Any:
+    """A document in JSON that pydantic can check.
+
+    Raises:
+        ValueError: if it is none, is nested too deep, or has half of a surrogate pair, at which
+            pydantic crashes in a field's name; the message says which.
+    """
+    try:
+        content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("its values are nested too deep") from None
+    return content
 
 
 def not_fetched(path: Path) -> str | None:

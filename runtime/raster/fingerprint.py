@@ -76,7 +76,7 @@ def every_file(*rasters: DatasetReader | str | Path) -> list[str]:
     Args:
         rasters: open datasets, or paths and names of datasets; what is no raster counts as it is.
     """
-    files = []
+    files: list[str] = []
     for raster in rasters:
         if isinstance(raster, DatasetReader):
             files += dataset_files(raster)

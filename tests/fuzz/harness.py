@@ -68,6 +68,8 @@ HEAVY = (
     "ssdiff_trt.cli.info",
     "ssdiff_trt.export.command",
     "ssdiff_trt.runtime.backends.onnxruntime",
+    "ssdiff_trt.runtime.benchmark.rounds",
+    "ssdiff_trt.runtime.benchmark.tables",
     "ssdiff_trt.runtime.backends.tensorrt.backend",
     "ssdiff_trt.runtime.pansharpener",
     "ssdiff_trt.runtime.parity.verification",
