@@ -87,12 +87,12 @@ def json_of(text: bytes | str) -> Any:
     """A document in JSON that pydantic can check.
 
     Raises:
-        ValueError: if it is none, is nested too deep, or has half of a surrogate pair, at which
-            pydantic crashes in a field's name; the message says which.
+        ValueError: if it is none, is nested too deep, or has what is no character or half of one,
+            at which pydantic crashes in a field's name; the message says which.
     """
     try:
         content = json.loads(text)
-        json.dumps(content, ensure_ascii=False).encode()
+        json.dumps(content, ensure_ascii=False).encode().decode()
     except RecursionError:
         raise ValueError("its values are nested too deep") from None
     return content
