@@ -295,7 +295,9 @@ def main() -> int:
     if given.show:
         base = Path(tempfile.mkdtemp(prefix="fuzz-"))
         one = run_case(given.show[0], int(given.show[1]), base)
-        print(one.words, base, (base / "stdout").read_text(errors="replace"), one.errors, sep="\n")
+        if one.words:
+            printed = (base / "stdout").read_text(errors="replace")
+            print(one.words, base, printed, one.errors, sep="\n")
         print(f"status {one.status}, {one.seconds:.1f} s; {one.fault or 'passes'}")
         return bool(one.fault)
     names = given.kinds.split(",") if given.kinds else list(kinds())

@@ -46,7 +46,7 @@ COMMANDS = (
     ("ssdiff-ref", "fuse", "{pan}", "{ms}", "-o", "out.tif", "--method", "EXP"),
     ("ssdiff-ref", "simulate", "{pan}", "{ms}", "-o", "out"),
     ("ssdiff-ref", "fuse", "{pan}", "{ms}", "-o", "out.tif", "--method", "GSA", "--shift", "auto"),
-    ("ssdiff-ref", "evaluate", "--fused", "{ms}", "--reference", "{ms}"),
+    ("ssdiff-ref", "evaluate", "{ms}", "--reference", "{ms}", "--sensor", "wv3", "--crop", "1"),
     ("ssdiff-trt", "run", "{pan}", "{ms}", "-o", "out.tif", "--full-scale", "2047"),
     ("ssdiff-calibrate", "collect", "{pan}", "{ms}", "--no-picture", "-o", "out.npz"),
 )
@@ -58,7 +58,9 @@ def make(seed: int, folder: Path) -> list[str]:
     chance = random.Random(seed)
     _write_pair(chance, folder)
     for _ in range(chance.choice((1, 1, 2))):
-        chance.choice(_CHANGES)(chance, folder)
+        (change := chance.choice(_CHANGES))(chance, folder)
+        if change is _link:  # what it puts there is nothing to change further
+            break
     names = {role: _existing(folder, role) for role in ("pan", "ms")}
     chosen = chance.choices(COMMANDS, (6, 3, 2, 3, 2, 1))[0]
     words = [word.format(**names) for word in chosen]
