@@ -1,0 +1,40 @@
+"""What sensors simulated samples are drawn for: sharpness and registration."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ssdiff_ref.training import synthesis
+from ssdiff_ref.training.synthesis import Synthesizer, crop_size
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_pan_is_mostly_sharp_and_mostly_registered_in_every_direction(step, monkeypatch):
+    count, calls, kernels = 300, [], synthesis.kernels
+
+    def record(gain, shift, *sizes):
+        calls.append((gain, shift))
+        return kernels(gain, shift, *sizes)
+
+    monkeypatch.setattr(synthesis, "kernels", record)
+    synthesizer = Synthesizer(2, torch.Generator().manual_seed(4), torch.device("cpu"))
+    size = crop_size(4, step)
+    synthesizer.draw(torch.ones(count, 2, size, size), torch.ones(2), step, spectral=True)
+    (gain, down), (_, across), (ms_gain, _), _ = calls[2:]  # after those of the ground truth
+    assert 0.15 <= gain.min() < 0.2
+    assert 0.65 < gain.max() <= 0.7
+    # 15 % are soft, in 0.15 to 0.4, and a fifth of those as sharp as the others may be.
+    assert (gain < 0.35).float().mean() == pytest.approx(0.12, abs=0.04)
+    centre = (step - 1) / 2 - (step - 1) // 2
+    for shift in (down, across):
+        away = (shift - centre) / step
+        assert away.mean() == pytest.approx(0, abs=0.02)
+        assert -0.8 <= away.min() < -0.3
+        assert 0.3 < away.max() <= 0.8
+        # 15 % by 0.3 pixels, the others by 0.06.
+        assert away.std() == pytest.approx((0.15 * 0.3**2 + 0.85 * 0.06**2) ** 0.5, rel=0.2)
+    # The bands of MS differ little in sharpness, and samples a lot.
+    assert ms_gain.mean() == pytest.approx(0.3, abs=0.02)
+    assert ms_gain.std(1).mean() == pytest.approx(0.02 * (2 / torch.pi) ** 0.5, rel=0.2)
+    assert ms_gain.mean(1).std() == pytest.approx(0.2 / 12**0.5, rel=0.2)
