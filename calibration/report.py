@@ -87,6 +87,8 @@ def _read_graph(file: Path) -> onnx.ModelProto:
     with reading(f"The graph {file} cannot be read", remedy, *refusals):
         onnx.checker.check_model(file, full_check=True)
         model = onnx.load(file)
+        if [stated.domain for stated in model.opset_import].count("") != 1:
+            raise ValueError("it does not state one version of the operators of ONNX")
         for node in model.graph.node:
             for name in (node.name, *node.input, *node.output):
                 name.encode()  # one that is not UTF-8 has the type bytes

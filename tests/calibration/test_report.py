@@ -45,6 +45,10 @@ def test_a_study_is_written_as_json_and_drawn(tmp_path):
         (lambda model: b"\x08\x0a\x3a\x05\x0a\x03\x12\x01\xff", "cannot (open|be read)"),
         (lambda model: model.graph.node.pop(0), "cannot open the graph .*fused.onnx"),
         (lambda model: model.opset_import.pop(), "cannot (open|be read)"),
+        (
+            lambda model: model.opset_import.add().CopyFrom(model.opset_import[0]),
+            "does not state one version of the operators",
+        ),
         (lambda model: setattr(model.opset_import[0], "domain", "x"), "cannot (open|be read)"),
         (
             lambda model: fuzzed.graph().replace(
