@@ -38,3 +38,14 @@ def test_pan_is_mostly_sharp_and_mostly_registered_in_every_direction(step, monk
     assert ms_gain.mean() == pytest.approx(0.3, abs=0.02)
     assert ms_gain.std(1).mean() == pytest.approx(0.02 * (2 / torch.pi) ** 0.5, rel=0.2)
     assert ms_gain.mean(1).std() == pytest.approx(0.2 / 12**0.5, rel=0.2)
+
+
+@pytest.mark.parametrize(("response", "share"), [(None, 0.4), ((0.5, 0.5), 0.1)])
+def test_pan_sees_bands_of_the_source_in_some_samples(response, share):
+    generator = torch.Generator().manual_seed(4)
+    synthesizer = Synthesizer(2, generator, torch.device("cpu"), response)
+    weights = synthesizer._pan_weights(2000, 3)[:, 0]
+    assert weights.sum(-1).allclose(torch.ones(2000))
+    outside = weights[:, 2:].sum(-1)
+    assert (outside > 0).float().mean() == pytest.approx(share, abs=0.04)
+    assert 0.35 < outside.max() <= 0.4
