@@ -49,3 +49,13 @@ def test_pan_sees_bands_of_the_source_in_some_samples(response, share):
     outside = weights[:, 2:].sum(-1)
     assert (outside > 0).float().mean() == pytest.approx(share, abs=0.04)
     assert 0.35 < outside.max() <= 0.4
+
+
+def test_most_samples_have_the_bands_of_the_source_in_order_and_a_little_contrast():
+    synthesizer = Synthesizer(3, torch.Generator().manual_seed(4), torch.device("cpu"))
+    own = synthesizer._mixing(2000, 3, spectral=True).diagonal(dim1=1, dim2=2)
+    in_order = own[(own > 0.9).all(1)]
+    assert len(in_order) / 2000 == pytest.approx(0.8, abs=0.03)
+    assert in_order.mean() == pytest.approx(0.972, abs=0.01)
+    # 0.3 of -0.15 to 0.15, in each direction alike.
+    assert in_order.std() == pytest.approx(0.3 * 0.15 / 3**0.5, rel=0.1)
