@@ -26,8 +26,8 @@ import rasterio
 from rasterio.transform import Affine
 
 from benchmarks.memory import GRID, write_large
-from ssdiff_trt.runtime.files import JOURNAL, work_folder_of
 from ssdiff_trt.runtime.raster.affine import product
+from ssdiff_trt.runtime.scratch import JOURNAL, work_folder_of
 
 CODE = "from ssdiff_trt.cli.trt import main; main()"
 BLOCKS = (384, 1152, 4000)

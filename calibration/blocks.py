@@ -24,19 +24,15 @@ class Blocks:
         """Blocks of ``tile`` x ``tile`` pixels of MS, each the reference image of one tile."""
         return cls(*(Axis(len(grid) // RATIO, tile, 0) for grid in (scene.rows, scene.cols)))
 
-    def evaluation(self) -> list[tuple[int, int]]:
-        """First row and column, in pixels of MS, of the blocks reserved for evaluation."""
-        return [
-            (row, col)
-            for i, row in enumerate(self.rows.starts)
-            for j, col in enumerate(self.cols.starts)
-            if (i + j) % 2
-            and row + self.rows.tile <= self.rows.size
-            and col + self.cols.tile <= self.cols.size
-        ]
+    def evaluation(self) -> NDArray[np.int64]:
+        """First rows and columns ``[n, 2]``, in pixels of MS, of the blocks for evaluation."""
+        rows, cols = (_whole(axis) for axis in (self.rows, self.cols))
+        odd = np.add.outer(np.arange(len(rows)), np.arange(len(cols))) % 2 == 1
+        i, j = np.nonzero(odd)
+        return np.stack((rows[i], cols[j]), axis=1)
 
-    def outside(self, rows: Axis, cols: Axis) -> list[tuple[int, int]]:
-        """Indices of the tiles of PAN that overlap none of the evaluation blocks.
+    def outside(self, rows: Axis, cols: Axis) -> NDArray[np.int64]:
+        """Indices ``[n, 2]`` of the tiles of PAN that overlap none of the evaluation blocks.
 
         Args:
             rows: tiles along the rows of PAN.
@@ -46,17 +42,23 @@ class Blocks:
             _overlaps, (self.rows, self.cols), (rows, cols)
         )
         overlapping = np.outer(even_row, odd_col) | np.outer(odd_row, even_col)
-        return [(int(i), int(j)) for i, j in np.argwhere(~overlapping)]
+        return np.argwhere(~overlapping)
+
+
+def _whole(blocks: Axis) -> NDArray[np.int64]:
+    """First pixels of the blocks that the scene does not cut."""
+    firsts = np.array(blocks.starts)
+    return firsts[firsts + blocks.tile <= blocks.size]
 
 
 def _overlaps(blocks: Axis, tiles: Axis) -> NDArray[np.bool_]:
     """Whether each tile along an axis overlaps a whole block of an even and an odd number,
     ``[2, n]``."""
-    found = np.zeros((2, len(tiles.starts)), bool)
-    starts = np.array(tiles.starts)
-    for number, first in enumerate(blocks.starts):
-        if first + blocks.tile <= blocks.size:
-            begin, end = RATIO * first, RATIO * (first + blocks.tile)
-            low, high = np.searchsorted(starts, (begin - tiles.tile + 1, end))
-            found[number % 2, low:high] = True
-    return found
+    starts, firsts = np.array(tiles.starts), _whole(blocks)
+    low = np.searchsorted(starts, RATIO * firsts - tiles.tile + 1)
+    high = np.searchsorted(starts, RATIO * (firsts + blocks.tile))
+    edges = np.zeros((2, len(starts) + 1), int)
+    number = np.arange(len(firsts)) % 2
+    np.add.at(edges, (number, low), 1)
+    np.add.at(edges, (number, high), -1)
+    return edges.cumsum(axis=1)[:, :-1] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -250,15 +251,15 @@ class _Collector:
         for _, evaluation in zip(range(judged), (c for c in cut if c), strict=False):
             self.judged.append(evaluation)
 
-    def _shuffled(self, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        return [places[k] for k in self._random.permutation(len(places))]
+    def _shuffled(self, places: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        return ((int(row), int(col)) for row, col in self._random.permutation(places))
 
     def _calibration_tiles(
         self, scene: Scene, blocks: Blocks, scales: tuple[float, float], most: int
     ) -> Iterator[tuple[Tiles, float, tuple[int, int]]]:
         """Up to ``most`` tiles, each with its share of valid pixels and first row and column."""
         rows, cols = (Axis(len(grid), self._tile, 0) for grid in (scene.rows, scene.cols))
-        for i, j in self._shuffled(blocks.outside(rows, cols))[:most]:
+        for i, j in islice(self._shuffled(blocks.outside(rows, cols)), most):
             place = range(*rows.begins[i : i + 2]), range(*cols.begins[j : j + 2])
             (window,) = Block(rows, cols, place).windows(self._tile)
             inputs = prepare(scene, window, self._seed, *scales)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssdiff_trt.calibration.picture import draw_study, largest_input
 from ssdiff_trt.calibration.ranges import Method
 from ssdiff_trt.calibration.samples import load, read_about
 from ssdiff_trt.calibration.sensitivity import BUDGET_SHARE, Study, study
+from ssdiff_trt.runtime.backends.onnxruntime import check_graph, open_session
 from ssdiff_trt.runtime.bundle.measured import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.files import atomic_write, check_target
+from ssdiff_trt.runtime.files import atomic_write, check_target, reading
 from ssdiff_trt.runtime.progress import Progress, tell
 from ssdiff_trt.runtime.quicklook import check_picture
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def study_bundle(
@@ -43,8 +48,6 @@ def study_bundle(
     Raises:
         SSDiffError: if the samples or the bundle cannot be used, or no plan meets the budget.
     """
-    import onnx
-
     progress = progress or Progress()
     budget = Budget.allowing(max_ergas_loss)
     for option, target in (("json", json), ("picture", picture)):
@@ -56,8 +59,10 @@ def study_bundle(
         check_picture(Path(picture))
     opened = open_bundle(bundle or read_about(samples).bundle)
     loaded = load(samples, opened)
-    model = onnx.load(opened.path / opened.graph("denoiser", "fp32", "fused").file)
-    result = study(model, loaded, ranges, budget, progress)
+    graph = opened.graph("denoiser", "fp32", "fused")
+    file = opened.path / graph.file
+    check_graph(open_session(file), graph, file)
+    result = study(_read_graph(file), loaded, ranges, budget, progress)
     if json is not None:
         with atomic_write(Path(json)) as unfinished:
             unfinished.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -66,6 +71,28 @@ def study_bundle(
         title = f"{about.bundle} in INT8, one group at a time, on {', '.join(about.sources)}"
         draw_study(result, title, Path(picture))
     return result
+
+
+def _read_graph(file: Path) -> onnx.ModelProto:
+    """A graph with its constants loaded.
+
+    Raises:
+        InputError: if it is none that can be quantised.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    refusals = (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
+    remedy = "fetch the bundle again, or export it again"
+    with reading(f"The graph {file} cannot be read", remedy, *refusals):
+        onnx.checker.check_model(file, full_check=True)
+        model = onnx.load(file)
+        if [stated.domain for stated in model.opset_import].count("") != 1:
+            raise ValueError("it does not state one version of the operators of ONNX")
+        for node in model.graph.node:
+            for name in (node.name, *node.input, *node.output):
+                name.encode()  # one that is not UTF-8 has the type bytes
+    return model
 
 
 def print_study(result: Study) -> None:

@@ -44,12 +44,12 @@ from ssdiff_trt.runtime.files import (
     behind_link,
     check_parent,
     replace_folder,
-    scratch_folder,
     sha256_of,
 )
 from ssdiff_trt.runtime.options import Precision, Sampler
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import AUTHORS_TIMESTEPS, Schedule, make_schedule
+from ssdiff_trt.runtime.scratch import scratch_folder
 from ssdiff_trt.runtime.sensors import find_sensor
 
 

@@ -1,38 +1,25 @@
-"""Files that are damaged, files that appear when they are complete, and folders of work between."""
+"""Files that are damaged, and files that appear when they are complete, or not at all."""
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import re
-import shutil
-import stat
 import struct
 import sys
-import tempfile
-import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 from zipfile import BadZipFile
 
 from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError
+from ssdiff_trt.runtime.scratch import LONGEST_NAME, scratch_folder
 
-_LONGEST = 255
-"""Bytes of the longest name of a file or folder, on all common file systems."""
-_SHOWN = 40
-"""Characters of a file's name in that of its temporary folder."""
-_UNFINISHED = ".unfinished"
-"""Ending of the names of folders of unfinished work, which begin with a dot."""
-LOCK = "lock"
-"""File in such a folder that a living process holds."""
-JOURNAL = "journal.jsonl"
-"""File in such a folder whose work can be continued."""
-_YOUNG = 60.0
-"""Seconds after which a folder that nobody holds is one of a dead process."""
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _WEB_PAGE = re.compile(
     rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|body|\?xml|!--)", re.IGNORECASE
@@ -92,6 +79,21 @@ def reason_of(error: Exception) -> str:
     return " ".join(stated.split())[:_LONGEST_REASON] or type(error).__name__
 
 
+def json_of(text: bytes | str) -> Any:
+    """A document in JSON that pydantic can check.
+
+    Raises:
+        ValueError: if it is none, is nested too deep, or has what is no character or half of one,
+            at which pydantic crashes in a field's name; the message says which.
+    """
+    try:
+        content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode().decode()
+    except RecursionError:
+        raise ValueError("its values are nested too deep") from None
+    return content
+
+
 def not_fetched(path: Path) -> str | None:
     """What a file is that lies in place of another one, and what to do, by its first bytes.
 
@@ -129,10 +131,10 @@ def check_parent(path: Path) -> None:
         OutputError: if not.
     """
     for part in path.parts:
-        if len(os.fsencode(part)) > _LONGEST:
+        if (size := len(os.fsencode(part))) > LONGEST_NAME:
             raise OutputError(
-                f"The name {part} has {len(os.fsencode(part))} bytes, expected {_LONGEST} at most; "
-                "give a shorter one."
+                f"The name {part} has {size} bytes, expected {LONGEST_NAME} at most; give a "
+                "shorter one."
             )
     parent = path.absolute().parent
     while not os.path.exists(parent):
@@ -169,166 +171,6 @@ def check_target(
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise OutputError(f"{path} is one of the inputs; give another `{parameter}`.")
     check_parent(path)
-
-
-def foreign(path: Path) -> str | None:
-    """Why others than this user could have written a file or folder; None if they could not.
-
-    A link counts as what others wrote, whatever it leads to. Windows is not asked.
-
-    Returns:
-        The end of a sentence that begins with the path.
-
-    Raises:
-        OSError: if there is nothing at the path.
-    """
-    if sys.platform == "win32":
-        return None
-    status = path.lstat()
-    if stat.S_ISLNK(status.st_mode):
-        return "is a link"
-    if status.st_uid != os.geteuid():
-        return f"belongs to another user (uid {status.st_uid})"
-    if status.st_mode & 0o022:
-        return f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
-    return None
-
-
-@contextmanager
-def scratch_folder(path: Path, parameter: str | None = None) -> Iterator[Path]:
-    """A temporary folder beside a file, so that moving a result to its name is one step.
-
-    Missing folders above the file are made, and removed again where the block ends in an exception.
-    What killed processes have left there is removed.
-
-    Args:
-        path: of the file.
-        parameter: that names the file, for the message.
-
-    Raises:
-        OutputError: if nothing can be written there.
-    """
-    with _parents(path, parameter) as refusal:
-        prefix = f".{path.name[:_SHOWN]}."  # with its end it must not be longer than names may be
-        try:
-            folder = Path(tempfile.mkdtemp(_UNFINISHED, prefix, path.parent))
-        except OSError as error:
-            raise refusal(error) from error
-        with _locked(folder):
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def work_folder(path: Path, keep: Callable[[], bool], parameter: str) -> Iterator[Path]:
-    """The folder beside a file in which work on it is kept until it is complete.
-
-    Its name depends on that of the file alone, so a later process finds what a dead one has left.
-    It is removed at the end, but not where the block ends in an exception and ``keep`` says so.
-
-    Args:
-        path: of the file.
-        keep: whether what is in the folder can be continued.
-        parameter: that names the file, for messages.
-
-    Raises:
-        OutputError: if nothing can be written there, or another process works on the file.
-    """
-    with _parents(path, parameter) as refusal:
-        folder = work_folder_of(path)
-        try:
-            with suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
-            if fault := foreign(folder):
-                raise OutputError(f"{folder} {fault}; remove it, or give another `{parameter}`.")
-        except OSError as error:
-            raise refusal(error) from error
-        with _locked(folder) as mine:
-            if not mine:
-                raise OutputError(
-                    f"Another process is writing {path}; wait for it, or give another "
-                    f"`{parameter}`."
-                )
-            kept = False
-            try:
-                yield folder
-            except BaseException:
-                kept = keep()
-                raise
-            finally:
-                if not kept:
-                    shutil.rmtree(folder, ignore_errors=True)
-
-
-def work_folder_of(path: Path) -> Path:
-    """Path of :func:`work_folder`, whether it exists or not."""
-    name = os.fsencode(path.name)
-    if len(name) + len(_UNFINISHED) + 1 > _LONGEST:
-        name = hashlib.sha256(name).hexdigest().encode()
-    return path.with_name(f".{os.fsdecode(name)}{_UNFINISHED}")
-
-
-@contextmanager
-def _parents(path: Path, parameter: str | None) -> Iterator[Callable[[OSError], OutputError]]:
-    """Makes the folders above a file, and removes them where the block ends in an exception.
-
-    Gives the error for what cannot be written there.
-    """
-    remedy = f"another `{parameter}`" if parameter else f"another place for {path.name}"
-
-    def refusal(error: OSError) -> OutputError:
-        return OutputError(
-            f"Nothing can be written to {path.parent} ({error.strerror}); give {remedy}."
-        )
-
-    missing = [folder for folder in path.absolute().parents if not folder.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise refusal(error) from error
-    _remove_dead(path.parent)
-    try:
-        yield refusal
-    except BaseException:
-        with suppress(OSError):  # something else is there
-            for made in missing:
-                made.rmdir()
-        raise
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a folder of unfinished work while the block lasts; gives whether it could be had.
-
-    The system lets go of it when the process ends, however it ends.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
-def _remove_dead(parent: Path) -> None:
-    """Remove what processes that were killed have left in a folder, unless it can be continued."""
-    for folder in parent.glob(f".*{_UNFINISHED}"):
-        with suppress(OSError):
-            if (folder / JOURNAL).exists() or not (folder / LOCK).exists():
-                continue
-            if folder.is_symlink() or time.time() - folder.stat().st_mtime < _YOUNG:
-                continue
-            with _locked(folder) as dead:
-                if dead:
-                    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ssdiff_trt.runtime.files import JOURNAL, LOCK, sha256_of
+from ssdiff_trt.runtime.files import json_of, sha256_of
+from ssdiff_trt.runtime.scratch import JOURNAL, LOCK
 
 _SHOWN = 40
 """Characters of a value that is shown; hashes are longer."""
@@ -92,7 +93,7 @@ class Journal:
         lines: list[Any] = []
         with suppress(OSError, ValueError):  # of a line whose writing was cut off
             for line in self._path.read_bytes().splitlines():
-                lines.append(json.loads(line))
+                lines.append(json_of(line))
         try:
             return dict(lines[0]), [Part(**line) for line in lines[1:]]
         except (IndexError, TypeError, ValueError):

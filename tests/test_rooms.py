@@ -27,7 +27,7 @@ FOLDERS = {
 FLOORS = {
     "ssdiff_trt.runtime": [
         {"errors", "interpolator", "pipeline"},
-        {"arguments"},
+        {"arguments", "scratch"},
         {"cpus"},
         {"files", "memory", "options", "progress", "sensors", "sources", "user_folders"},
         {"journal"},

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ssdiff_trt.runtime.backends.protocol import Device
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.files import json_of, reading
 from ssdiff_trt.runtime.options import Precision
 
 
@@ -34,10 +33,14 @@ class Observed(Strict):
     """Reasons for which the clock was throttled."""
 
 
+Milliseconds = Annotated[float, Field(gt=1e-9, lt=1e15)]
+"""A duration that ratios can be taken of."""
+
+
 class Sample(Strict):
     """Measurements of one backend, batch size and number of steps in one process."""
 
-    latency_ms: tuple[float, ...]
+    latency_ms: tuple[Milliseconds, ...] = Field(min_length=1)
     """Latency of each run: one batch, from tiles in host memory to images in host memory."""
     device_ms: tuple[float, ...] = ()
     """GPU time of each run by CUDA events, without copies; empty if the backend has no timer."""
@@ -82,7 +85,7 @@ class Case(Strict):
 
     candidate: str
     batch: int
-    processes: tuple[Process, ...]
+    processes: tuple[Process, ...] = Field(min_length=1)
 
     def latencies(self, steps: int) -> list[tuple[float, ...]]:
         """Latencies of a batch in ms, round by round."""
@@ -146,7 +149,7 @@ class Environment(Strict):
     machine: str
     system: str
     processor: str
-    cores: int
+    cores: int = Field(ge=1, le=1 << 20)
     """CPU cores that this process may use."""
     memory_bytes: int | None
     governor: str | None
@@ -193,6 +196,17 @@ class Benchmark(Strict):
     cases: tuple[Case, ...]
     scenes: tuple[SceneCase, ...] = ()
 
+    @model_validator(mode="after")
+    def _check_steps(self) -> Benchmark:
+        for case in self.cases:
+            for process in case.processes:
+                if missing := set(self.settings.steps) - set(process.samples):
+                    raise ValueError(
+                        f"{case.candidate} in batches of {case.batch} has no measurements of "
+                        f"{min(missing)} steps"
+                    )
+        return self
+
 
 def read_benchmark(path: str | Path) -> Benchmark:
     """Read a benchmark that ``ssdiff-trt bench --json`` wrote, of this or an older format.
@@ -200,22 +214,11 @@ def read_benchmark(path: str | Path) -> Benchmark:
     Raises:
         SSDiffError: if the file cannot be read or is not a benchmark.
     """
-    try:
-        return Benchmark.model_validate(_migrate(json.loads(Path(path).read_bytes())))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); give a file that ssdiff-trt bench --json "
-            "wrote."
-        ) from error
-    except ValueError as error:
-        reason = str(error)
-        if isinstance(error, ValidationError):
-            fault = error.errors()[0]
-            reason = f"{'.'.join(map(str, fault['loc'])) or 'its content'}: {fault['msg']}"
-        raise InputError(
-            f"{path} is not a benchmark of format 1 or 2 ({reason}); give a file that ssdiff-trt "
-            "bench --json wrote."
-        ) from error
+    remedy = "give a file that ssdiff-trt bench --json wrote"
+    with reading(f"{path} cannot be read", remedy):
+        text = Path(path).read_bytes()
+    with reading(f"{path} is not a benchmark of format 1 or 2", remedy):
+        return Benchmark.model_validate(_migrate(json_of(text)))
 
 
 def _migrate(content: Any) -> Any:

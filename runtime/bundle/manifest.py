@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +24,7 @@ from pydantic import Field, model_validator
 
 from ssdiff_trt.runtime.bundle.measured import Judgement, Lowering, Parity, Quantisation, Strict
 from ssdiff_trt.runtime.errors import SSDiffError
+from ssdiff_trt.runtime.files import json_of
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.schedule import Schedule, make_schedule
@@ -215,12 +215,7 @@ def read_manifest(text: bytes) -> Manifest:
     Raises:
         ValueError: if it is not valid, or of a later format; the message says what is wrong.
     """
-    try:
-        content = json.loads(text)
-        # Half of a surrogate pair is refused here: pydantic crashes at one in a field's name.
-        json.dumps(content, ensure_ascii=False).encode()
-    except RecursionError:
-        raise ValueError("its values are nested too deep") from None
+    content = json_of(text)
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
     current = Manifest.model_fields["format"].default

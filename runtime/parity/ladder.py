@@ -67,7 +67,7 @@ def real_tiles(bands: int, tile: int, count: int = 1) -> Tiles:
     return _tiles(pan, [image[np.arange(bands) % len(image)] for image in ms])
 
 
-def real_truth(bands: int, tile: int, count: int = 1) -> Array:
+def real_truth(bands: int, tile: int, count: int) -> Array:
     """What a perfect network would make of :func:`real_tiles`, ``[N, C, tile, tile]`` in 0..1."""
     return np.stack(
         [image[np.arange(bands) % len(image)] for image in _sample("truth", tile, count)]

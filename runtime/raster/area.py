@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from rasterio.io import DatasetReader
 from rasterio.warp import transform
 
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.files import reading
+from ssdiff_trt.runtime.files import json_of, reading
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS
 from ssdiff_trt.runtime.raster.image import name_of
@@ -73,7 +72,7 @@ def _in_crs_of(image: DatasetReader, path: Path) -> Coordinates:
     """
     what = f"{path} cannot be read as GeoJSON"
     with reading(what, "give a GeoJSON file, or minx,miny,maxx,maxy", *GDAL_ERRORS):
-        content = json.loads(path.read_bytes())
+        content = json_of(path.read_bytes())
         points = np.array(list(_points(content)), float)
         if not (points.size and np.isfinite(points).all()):
             raise ValueError("it has no coordinates")

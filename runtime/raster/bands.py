@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from ssdiff_trt.runtime.raster.header import descriptions_of
+from ssdiff_trt.runtime.raster.header import colours_of, descriptions_of
 from ssdiff_trt.runtime.raster.image import colour_bands
 from ssdiff_trt.runtime.sensors import BGRN, WV8
 
@@ -58,7 +58,7 @@ def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
     """Colour interpretations of bands that are used as colours: those of the file, else those of
     their names; never alpha."""
     by_name = {name: colour for colour, name in _COLOURS.items()}
-    found, stated, names = [], image.colorinterp, descriptions_of(image)
+    found, stated, names = [], colours_of(image), descriptions_of(image)
     for band in used:
         colour = stated[band - 1]
         if colour in (ColorInterp.undefined, ColorInterp.gray, ColorInterp.alpha):
@@ -71,7 +71,7 @@ def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
 
 def _identified(image: DatasetReader, bands: Sequence[int]) -> Iterator[tuple[list[str], str]]:
     """Names of bands by each of the ways to tell them apart."""
-    named, stated = descriptions_of(image), image.colorinterp
+    named, stated = descriptions_of(image), colours_of(image)
     yield [_plain(named[band - 1] or "") for band in bands], "as they are named"
     colours = [_COLOURS.get(stated[band - 1], "") for band in bands]
     if len(bands) == len(BGRN) and colours.count("") == 1:

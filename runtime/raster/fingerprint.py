@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,7 +31,7 @@ def fingerprint(*datasets: DatasetReader) -> str | None:
     """
     lines = []
     for dataset in datasets:
-        if not (files := dataset_files(dataset)):
+        if not (files := list(dataset_files(dataset))):
             return None
         for file in files:
             if (state := _state(file)) is None:
@@ -38,26 +40,34 @@ def fingerprint(*datasets: DatasetReader) -> str | None:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def dataset_files(dataset: DatasetReader) -> list[str]:
+def dataset_files(dataset: DatasetReader) -> Iterator[str]:
     """Every file that a dataset consists of, those of its sources (VRT) included.
 
-    Files inside others, such as those of archives, have the names that GDAL gives them.
+    Files inside others, such as those of archives, have the names that GDAL gives them. A file is
+    opened only after its name was given.
     """
-    found: dict[str, None] = {}
-    waiting = list(dataset.files)
+    found: set[str] = set()
+    waiting = deque(_listed(dataset))
     while waiting:
-        file = waiting.pop(0)
+        file = waiting.popleft()
         if file in found:
             continue
-        found[file] = None
+        found.add(file)
+        yield file
         if not _is_virtual(file):
             continue
         try:
             with without_georeferencing_warnings(), rasterio.open(file) as source:
-                waiting.extend(source.files)
+                waiting.extend(_listed(source))
         except READ_ERRORS:
             pass  # a part that is no dataset by itself has no further files
-    return list(found)
+
+
+def _listed(dataset: DatasetReader) -> Iterator[str]:
+    """GDAL's list of files, without the folder that it puts before absolute names of raw bands."""
+    for file in dataset.files:
+        absolute = file[file.rfind("//") + 1 :]
+        yield absolute if not os.path.exists(file) and os.path.exists(absolute) else file
 
 
 def every_file(*rasters: DatasetReader | str | Path) -> list[str]:
@@ -66,7 +76,7 @@ def every_file(*rasters: DatasetReader | str | Path) -> list[str]:
     Args:
         rasters: open datasets, or paths and names of datasets; what is no raster counts as it is.
     """
-    files = []
+    files: list[str] = []
     for raster in rasters:
         if isinstance(raster, DatasetReader):
             files += dataset_files(raster)
@@ -82,11 +92,13 @@ def every_file(*rasters: DatasetReader | str | Path) -> list[str]:
 
 def _is_virtual(file: str) -> bool:
     """Whether a file is a virtual dataset, made of others."""
+    if not os.path.isfile(file):  # one inside another, or a pipe, which is not waited for
+        return file.lower().endswith(".vrt") and not os.path.exists(file)
     try:
         with open(file, "rb") as opened:
             return _VIRTUAL in opened.read(1024)
-    except (OSError, ValueError):
-        return file.lower().endswith(".vrt")
+    except OSError:
+        return False
 
 
 def _on_disk(file: str) -> str:

@@ -1,5 +1,5 @@
 """Errors for GDAL's warnings about creation options, for write failures it does not report, and for
-servers that do not answer; no code in rasters."""
+servers that do not answer; no code in rasters, and no waiting for standard input."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ READ_ERRORS = (*GDAL_ERRORS, *_NO_VALUES)
 that are not UTF-8, and sizes that no memory holds."""
 
 
-# Of itself GDAL waits without end for a server that is silent. In the environment these hold for
-# every thread, and leave a user's own values as they are.
-for _name, _seconds in {
+# Of itself GDAL waits without end for a server that is silent, and for standard input where a
+# raster names it. In the environment these hold for every thread, and leave own values as they are.
+for _name, _value in {
     "GDAL_HTTP_CONNECTTIMEOUT": 30,
     "GDAL_HTTP_TIMEOUT": 300,  # of one request, usually for a few blocks
     "GDAL_HTTP_LOW_SPEED_TIME": 30,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,  # bytes per second
     "GDAL_HTTP_MAX_RETRY": 2,
     "GDAL_HTTP_RETRY_DELAY": 1,
+    "CPL_ALLOW_VSISTDIN": "NO",  # it is read more than once, which no pipe can be
 }.items():
-    os.environ.setdefault(_name, str(_seconds))
+    os.environ.setdefault(_name, str(_value))
 
 # A VRT can contain Python code for its pixels. It is not run, whatever the environment or GDAL's
 # configuration file allow: the variable holds if GDAL reads that file later, the option if it has.

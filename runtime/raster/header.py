@@ -9,14 +9,20 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.memory import check_memory
-from ssdiff_trt.runtime.raster.gdal import READ_ERRORS, without_georeferencing_warnings
+from ssdiff_trt.runtime.raster.fingerprint import dataset_files
+from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, READ_ERRORS, without_georeferencing_warnings
 
 MOST_BANDS = 1000
-_USED = ("crs", "gcps", "rpcs", "nodatavals", "mask_flag_enums", "scales", "offsets", "colorinterp")
+_USED = (
+    *("crs", "gcps", "rpcs", "nodatavals", "mask_flag_enums", "scales", "offsets"),
+    *("files", "colorinterp"),
+)
 """What is read of any image, and fails where it is damaged. The last raises what GDAL found wrong
 with files beside the image when it read the others."""
 _SIDECARS = ("", ".aux.xml", ".msk", ".ovr")
@@ -57,7 +63,6 @@ def check_header(image: DatasetReader, role: str) -> None:
             f"{called} has complex values ({image.dtypes[0]}); give an image of real numbers."
         )
     try:
-        files = image.files
         with without_georeferencing_warnings():
             for band in range(image.count + 1):
                 for domain in (None, *image.tag_namespaces(band)):
@@ -69,7 +74,7 @@ def check_header(image: DatasetReader, role: str) -> None:
             f"The header of {image.name} cannot be read ({error}); get the {role} image again, "
             "with the files beside it."
         ) from error
-    for file in files:
+    for file in dataset_files(image):
         check_file(file, role)
     values = image.transform.to_gdal()
     if not all(map(math.isfinite, values)) or not 0 < abs(image.transform.determinant) < math.inf:
@@ -91,6 +96,14 @@ def descriptions_of(image: DatasetReader) -> tuple[str | None, ...]:
     with suppress(UnicodeDecodeError):
         return tuple(image.descriptions)
     return (None,) * image.count
+
+
+def colours_of(image: DatasetReader | WarpedVRT) -> tuple[ColorInterp, ...]:
+    """Colours of the bands. rasterio raises here, once, what GDAL has found wrong with other files
+    and rasterio did not raise then."""
+    with suppress(*GDAL_ERRORS):
+        return tuple(image.colorinterp)
+    return tuple(image.colorinterp)
 
 
 def units_of(image: DatasetReader) -> tuple[str | None, ...]:

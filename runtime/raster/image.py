@@ -22,7 +22,7 @@ from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import ZeroBands
 from ssdiff_trt.runtime.raster.gdal import READ_ERRORS, without_georeferencing_warnings
-from ssdiff_trt.runtime.raster.header import check_file, check_header, descriptions_of
+from ssdiff_trt.runtime.raster.header import check_file, check_header, colours_of, descriptions_of
 
 Raster: TypeAlias = str | Path | DatasetReader
 """A path, or an open rasterio dataset, which stays open."""
@@ -177,7 +177,7 @@ def _add(parent: Element, name: str, text: str, **attributes: str) -> None:
 
 def alpha_band(dataset: DatasetReader | WarpedVRT) -> int | None:
     """The band marked as alpha. GDAL marks the fourth of 4 byte bands; the user may know better."""
-    for index, colour in enumerate(dataset.colorinterp, start=1):
+    for index, colour in enumerate(colours_of(dataset), start=1):
         if colour == ColorInterp.alpha:
             return index
     return None
@@ -213,7 +213,7 @@ def check_palette(image: DatasetReader, used: Sequence[int]) -> None:
     Raises:
         InputError: if they are.
     """
-    colours = image.colorinterp
+    colours = colours_of(image)
     if ColorInterp.palette in (colours[band - 1] for band in used):
         raise InputError(
             f"The values of {name_of(image)} are indices of a palette, expected intensities; "

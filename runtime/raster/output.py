@@ -21,7 +21,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
-from ssdiff_trt.runtime.files import behind_link, check_target, scratch_folder
+from ssdiff_trt.runtime.files import behind_link, check_target
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
@@ -38,6 +38,7 @@ from ssdiff_trt.runtime.raster.gdal import (
 from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.metadata import carry_metadata
 from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.scratch import scratch_folder
 from ssdiff_trt.runtime.sources import Rectangle
 
 _LAYOUT = {

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import counted
-from ssdiff_trt.runtime.files import work_folder
 from ssdiff_trt.runtime.journal import Journal
 from ssdiff_trt.runtime.memory import check_space
 from ssdiff_trt.runtime.raster.gdal import (
@@ -27,6 +26,7 @@ from ssdiff_trt.runtime.raster.gdal import (
 )
 from ssdiff_trt.runtime.raster.live import LiveView
 from ssdiff_trt.runtime.raster.output import RasterOutput
+from ssdiff_trt.runtime.scratch import work_folder
 from ssdiff_trt.runtime.sources import Disk, Rectangle, hull
 
 _LAYOUT = {

@@ -21,7 +21,7 @@ from ssdiff_ref.protocol.simulation import degrade
 from ssdiff_ref.quality.checks import Mask, fit_sensor
 from ssdiff_ref.quality.filters import BICUBIC_BEFORE, BICUBIC_SUPPORT, REACH, decimate
 from ssdiff_trt.runtime.errors import InputError, OutputError
-from ssdiff_trt.runtime.files import check_target, scratch_folder
+from ssdiff_trt.runtime.files import check_target
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.progress import Progress
@@ -33,6 +33,7 @@ from ssdiff_trt.runtime.raster.gdal import GDAL_ERRORS, check_complete
 from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.image import Holes
 from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.scratch import scratch_folder
 from ssdiff_trt.runtime.sensors import Sensor
 from ssdiff_trt.runtime.tiles.inputs import fill
 

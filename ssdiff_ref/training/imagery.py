@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_trt.runtime.errors import InputError, counted
-from ssdiff_trt.runtime.files import atomic_write, reading
+from ssdiff_trt.runtime.files import atomic_write, json_of, reading
 from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.raster.gdal import READ_ERRORS
 from ssdiff_trt.runtime.raster.image import (
@@ -261,9 +261,7 @@ def unpack(path: Path) -> list[TrainingImage]:
         path.open("rb") as file,
         np.load(file) as content,
     ):
-        told = json.loads(str(content["told"]))
-        # What is no character is refused here: pydantic crashes at it in a field's name.
-        json.dumps(told, ensure_ascii=False).encode().decode()
+        told = json_of(str(content["told"]))
         images = [
             TrainingImage(
                 _sums(content[f"picture{index}"]),

@@ -28,4 +28,4 @@ def test_tiles_outside_the_evaluation_blocks(size):
             (row, col) for row in range(top, top + side) for col in range(left, left + side)
         )
     ]
-    assert blocks.outside(rows, cols) == expected
+    assert blocks.outside(rows, cols).tolist() == [list(place) for place in expected]

@@ -10,7 +10,7 @@ from onnxruntime import InferenceSession
 
 from ssdiff_ref.network.checkpoint import released_tensors
 from ssdiff_ref.network.ssnet import SSNet
-from ssdiff_trt.export.graph import WeightsFile
+from ssdiff_trt.export.graph import WeightsFile, _contrib_attention
 
 
 def model_of(constants):
@@ -51,3 +51,9 @@ def test_equal_bytes_in_two_dtypes_do_not_share_an_entry(tmp_path):
     for found, expected in zip(session.run(None, {}), constants, strict=True):
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
+
+
+def test_attention_as_an_operator_gives_what_is_like_its_queries():
+    query, key = torch.rand(2, 5, 32), torch.rand(2, 7, 32)
+    given = _contrib_attention(query, key, key)
+    assert (given.shape, given.dtype) == (query.shape, query.dtype)

@@ -14,9 +14,8 @@ from onnx.numpy_helper import to_array
 from ssdiff_trt import pansharpen
 from ssdiff_trt.calibration.quantisation import group_name, quantisable, quantise
 from ssdiff_trt.calibration.ranges import METHODS, measure_ranges
-from ssdiff_trt.calibration.report import study_bundle
 from ssdiff_trt.calibration.samples import load
-from ssdiff_trt.calibration.sensitivity import Evaluator, choose_plan, measure_costs
+from ssdiff_trt.calibration.sensitivity import Evaluator, Study, choose_plan, measure_costs
 from ssdiff_trt.export.int8 import add_int8
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.backends.tensorrt.engine import Plan
@@ -241,29 +240,22 @@ def test_tensorrt_rtx_builds_int8(int8, form, monkeypatch):
     assert not progress.warnings
 
 
-def test_graphs_that_exceed_the_budget_are_refused(int8, samples4, tmp_path, monkeypatch):
+def test_graphs_that_exceed_the_budget_are_refused(int8, samples4, ranges, tmp_path, monkeypatch):
     copy = tmp_path / "copy.ssdiff"
     shutil.copytree(int8.path, copy)
     over_budget = Verdict(tiles=2, ergas_fp32=1, ergas=1.02, sam_fp32=1, sam=1, psnr=50)
     monkeypatch.setattr(
         "ssdiff_trt.export.int8.Evaluator.__call__", lambda self, model: over_budget
     )
-    monkeypatch.setattr("ssdiff_trt.export.int8.study", _study_of_one_group)
+    one_group = {"costs": (), "plan": ("spatial.1",), "ranges": ranges}
+    monkeypatch.setattr(
+        "ssdiff_trt.export.int8.study",
+        lambda model, samples, method, budget, progress: Study(budget=budget, **one_group),
+    )
     with pytest.raises(
         SSDiffError, match=r"held-out tiles: ERGAS is 1.0200 and 1.0000 in FP32, 1.00"
     ):
         add_int8(open_bundle(copy), samples4, "minmax", Budget(loss=0.01), Progress())
-
-
-def _study_of_one_group(model, samples, method, budget, progress):
-    from ssdiff_trt.calibration.sensitivity import Study
-
-    return Study(
-        ranges=measure_ranges(model, samples, method, progress),
-        costs=(),
-        budget=budget,
-        plan=("spatial.1",),
-    )
 
 
 @pytest.mark.parametrize(
@@ -323,23 +315,3 @@ def test_int8_is_used_only_on_request(int8):
     assert open_backend("onnxruntime", int8).precision == "fp32"
     with pytest.raises(SSDiffError, match=r"has no graph of a denoiser in int8.*--int8"):
         open_backend("onnxruntime", open_bundle("generic4"), precision="int8")
-
-
-def test_a_study_is_written_as_json_and_drawn(low4, samples4, tmp_path):
-    progress = RecordingProgress()
-    study = study_bundle(
-        samples4,
-        bundle=str(low4.path),
-        json=str(tmp_path / "s.json"),
-        picture=str(tmp_path / "s.png"),
-        progress=progress,
-    )
-    written = json.loads((tmp_path / "s.json").read_text())
-    assert written["plan"] == list(study.plan)
-    assert len(written["ranges"]["by_timestep"]["spatial.0.conv0/Conv"]) == 2
-    assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
-    assert progress.total == progress.done > 18
-    with pytest.raises(SSDiffError, match=r"s.json exists; give another `json`"):
-        study_bundle(samples4, bundle=str(low4.path), json=str(tmp_path / "s.json"))
-    with pytest.raises(SSDiffError, match=r"cannot be drawn as s.foo, expected a name that ends"):
-        study_bundle(samples4, bundle=str(low4.path), picture=str(tmp_path / "s.foo"))

@@ -120,9 +120,10 @@ def zipped(chance: random.Random) -> bytes:
     if chance.random() < 0.1:
         del members[name]
     again = io.BytesIO()
-    with zipfile.ZipFile(again, "w", chance.choice((0, 0, 8))) as archive:
+    method = chance.choice((0, 0, 8))
+    with zipfile.ZipFile(again, "w") as archive:
         for member, data in members.items():
-            archive.writestr(member, data)
+            archive.writestr(zipfile.ZipInfo(member), data, method)  # not of the time of day
     return again.getvalue()
 
 

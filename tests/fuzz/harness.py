@@ -68,6 +68,8 @@ HEAVY = (
     "ssdiff_trt.cli.info",
     "ssdiff_trt.export.command",
     "ssdiff_trt.runtime.backends.onnxruntime",
+    "ssdiff_trt.runtime.benchmark.rounds",
+    "ssdiff_trt.runtime.benchmark.tables",
     "ssdiff_trt.runtime.backends.tensorrt.backend",
     "ssdiff_trt.runtime.pansharpener",
     "ssdiff_trt.runtime.parity.verification",
@@ -204,7 +206,7 @@ def _command(words: list[str], folder: Path, outside: Path) -> None:
         os.chdir(folder)
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(folder.parent / name, os.O_CREAT | os.O_WRONLY), number)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.pipe()[0], 0)  # silent and never at its end, so that who reads it waits
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         tempfile.tempdir = None
         settings = {"SSDIFF_CONFIG": folder / "config.toml", "SSDIFF_CACHE": folder / "cache"}
@@ -293,7 +295,9 @@ def main() -> int:
     if given.show:
         base = Path(tempfile.mkdtemp(prefix="fuzz-"))
         one = run_case(given.show[0], int(given.show[1]), base)
-        print(one.words, base, (base / "stdout").read_text(errors="replace"), one.errors, sep="\n")
+        if one.words:
+            printed = (base / "stdout").read_text(errors="replace")
+            print(one.words, base, printed, one.errors, sep="\n")
         print(f"status {one.status}, {one.seconds:.1f} s; {one.fault or 'passes'}")
         return bool(one.fault)
     names = given.kinds.split(",") if given.kinds else list(kinds())

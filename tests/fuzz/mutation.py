@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from typing import Any, TypeVar
+from xml.etree import ElementTree
 
 T = TypeVar("T")
 INTEGERS = (0, 1, -1, 2, 7, 127, 255, 256, 32767, 65536, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**64)
@@ -110,3 +111,22 @@ def replaced(document: Any, chance: random.Random) -> Any:
     else:
         copy[place] = replaced(copy[place], chance)
     return copy
+
+
+def changed_element(
+    element: ElementTree.Element, chance: random.Random, values: Sequence[int | str]
+) -> None:
+    """Change an attribute or the text of an element of XML, or take out or repeat one in it."""
+    texts = [text for text in TEXTS if text.isprintable() and "\udcff" not in text]
+    value = chance.choice([*map(str, (*NUMBERS, *values))] * 2 + texts)
+    way = chance.random()
+    if element.attrib and way < 0.5:
+        element.set(chance.choice(sorted(element.attrib)), value)
+    elif way < 0.85:
+        parts = (element.text or "").split(",")
+        parts[chance.randrange(len(parts))] = value
+        element.text = ",".join(parts)
+    elif way < 0.95 and len(element):
+        element.remove(element[chance.randrange(len(element))])
+    elif len(element):
+        element.extend([element[0]] * chance.choice((1, 100, 2000)))

@@ -86,9 +86,10 @@ def npz(members: dict[str, Any], chance: random.Random) -> bytes:
     name = chance.choice(list(files))
     files[name] = odd_header(chance) if way == 3 else damaged(files[name], chance)
     again = io.BytesIO()
-    with zipfile.ZipFile(again, "w", chance.choice((0, 8))) as archive:
+    method = chance.choice((0, 8))
+    with zipfile.ZipFile(again, "w") as archive:
         for member, data in files.items():
-            archive.writestr(member, data)
+            archive.writestr(zipfile.ZipInfo(member), data, method)  # not of the time of day
     return again.getvalue()
 
 

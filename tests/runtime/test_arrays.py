@@ -87,6 +87,7 @@ def test_a_fingerprint_is_that_of_the_values(arrays):
     ("pan", "ms", "options", "sentence"),
     [
         ((1, 64, 64), (4, 16, 16), {}, r"shapes \[1, 64, 64\] and \[4, 16, 16\], expected PAN"),
+        ((64, 64), (0, 16, 16), {}, r"shapes \[64, 64\] and \[0, 16, 16\], expected PAN"),
         ((64, 64), (16, 16), {}, "rearrange their axes"),
         ((64, 64), (4, 32, 32), {}, "A pixel of MS array is 2 x 2 pixels of PAN array"),
         ((64, 64), (5, 16, 16), {"bands": (1, 6)}, "has no band 6; it has 5"),

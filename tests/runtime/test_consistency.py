@@ -82,3 +82,12 @@ def test_pixels_that_see_beyond_the_image_or_into_holes_do_not_count():
     assert least < whole.values - holes.values - 1 <= most
     assert holes.rmse == pytest.approx(2, rel=1e-6)
     assert Consistency().rmse is None
+
+
+@pytest.mark.parametrize("begin", [0, 0.25, -2.5, 3.75, -30, 47])
+@pytest.mark.parametrize("scale", [4, 4.01])
+def test_pixels_that_see_nothing_beyond_pan_are_all_of_them(begin, scale):
+    size = 160
+    centres = begin + scale * (np.arange(-20, 60) + 0.5) - 0.5
+    inside = (centres - REACH >= 0) & (centres + REACH <= size - 1)
+    assert list(seen_pixels(MSAxis(begin, scale), size)) == list(np.arange(-20, 60)[inside])

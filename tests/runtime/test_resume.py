@@ -21,8 +21,8 @@ import rasterio
 from ssdiff_trt import Pansharpener
 from ssdiff_trt.runtime import journal
 from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError
-from ssdiff_trt.runtime.files import work_folder
 from ssdiff_trt.runtime.raster.spool import SpooledOutput
+from ssdiff_trt.runtime.scratch import work_folder
 from tests.support.backends import StandIn
 from tests.support.processes import needs_fork, start
 from tests.support.progress import RecordingProgress

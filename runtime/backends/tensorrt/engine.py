@@ -171,7 +171,7 @@ class Plan:
     precision: Precision
     target: Device | str | None
     max_batch: int = BATCH
-    trt: ModuleType = field(init=False, compare=False, repr=False)
+    trt: ModuleType = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trt", import_tensorrt(self.flavour))

@@ -25,8 +25,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
-from ssdiff_trt.runtime.files import atomic_write, foreign
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.scratch import foreign
 from ssdiff_trt.runtime.user_folders import cache_folder, make_cache
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from ssdiff_trt.runtime.bundle.measured import Budget, Judgement, Verdict
+from ssdiff_trt.runtime.bundle.measured import Budget, Deviation, Judgement, StepParity, Verdict
 from ssdiff_trt.runtime.errors import InputError
 
 
@@ -50,6 +50,12 @@ SAM = "SAM is 2.0300 and 2.0000 in FP32, 1.00% is allowed"
 )
 def test_a_budget_names_every_measure_that_exceeds_it(changes, faults):
     assert list(Budget(loss=0.01).faults(verdict(**changes))) == faults
+
+
+def test_a_step_without_some_computations_has_the_others():
+    values = {name: Deviation(max=k, rmse=k, psnr=k) for k, name in enumerate("abc")}
+    step = StepParity(t=999, deviations=values)
+    assert step.without({"b"}) == StepParity(t=999, deviations={k: values[k] for k in "ac"})
 
 
 def test_a_loss_is_between_0_and_1():

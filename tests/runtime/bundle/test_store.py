@@ -19,6 +19,7 @@ from ssdiff_trt.runtime.bundle.store import (
     bundle_for,
     open_bundle,
     shipped,
+    strange_files,
     user_bundle,
 )
 from ssdiff_trt.runtime.errors import BundleError, SSDiffError, SSDiffWarning
@@ -40,6 +41,14 @@ def edit(directory, change):
 def test_a_copy_opens_and_is_the_same_bundle(copy, bundle4):
     assert open_bundle(copy).sha256 == bundle4.sha256
     assert open_bundle("generic4").sha256 == bundle4.sha256
+
+
+def test_files_of_no_part_of_a_bundle_are_strange(copy):
+    (copy / "engines").mkdir()
+    assert strange_files(copy) == []
+    for name in ("notes.txt", "a.tif"):
+        (copy / name).touch()
+    assert strange_files(copy) == ["a.tif", "notes.txt"]
 
 
 def test_shipped_bundles_are_small_and_within_the_limits_of_parity():

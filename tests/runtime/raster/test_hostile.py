@@ -11,10 +11,12 @@ import rasterio
 import rasterio.shutil
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 
 from ssdiff_trt.runtime import memory
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.raster.gdal import without_georeferencing_warnings
+from ssdiff_trt.runtime.raster.header import colours_of
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.rasters import read_raster, smooth
 
@@ -82,11 +84,42 @@ def pipe(name):
     return change
 
 
-def pipe_in_a_virtual_one(pan, ms):
-    pan, virtual_ms = virtual()(pan, ms)
-    ms.unlink()
-    os.mkfifo(ms)
-    return pan, virtual_ms
+def pipe_in_a_virtual_one(*suffixes):
+    """Virtual rasters, each of the next, the last of them of a pipe."""
+
+    def change(pan, ms):
+        source = ms
+        for suffix in suffixes:
+            target = ms.with_suffix(suffix)
+            with rasterio.open(source) as dataset:
+                rasterio.shutil.copy(dataset, target, driver="VRT")
+            source = target
+        ms.unlink()
+        os.mkfifo(ms)
+        return pan, source
+
+    return change
+
+
+def pipe_of_a_raw_band(pan, ms):
+    pipe = pan.with_name("pipe")
+    os.mkfifo(pipe)
+    with rasterio.open(pan) as dataset:
+        rasterio.shutil.copy(dataset, pan.with_suffix(".vrt"), driver="VRT")
+    text = (
+        pan.with_suffix(".vrt")
+        .read_text()
+        .replace('band="1"', 'band="1" subClass="VRTRawRasterBand"')
+    )
+    source = text[text.index("    <SimpleSource>") : text.index("  </VRTRasterBand>")]
+    pan.with_suffix(".vrt").write_text(
+        text.replace(source, f"<SourceFilename>{pipe}</SourceFilename><PixelOffset>2</PixelOffset>")
+    )
+    return pan.with_suffix(".vrt"), ms
+
+
+def standard_input(pan, ms):
+    return pan, "/vsistdin/"
 
 
 def points(places):
@@ -125,7 +158,10 @@ REFUSALS = [
     ),
     (pipe("ms.tif.msk"), "ms.tif.msk of the MS image is a pipe or a device, expected a file"),
     (pipe("ms.tif.aux.xml"), "ms.tif.aux.xml of the MS image is a pipe"),
-    (pipe_in_a_virtual_one, "ms.tif of the MS image is a pipe"),
+    (pipe_in_a_virtual_one(".vrt"), "ms.tif of the MS image is a pipe"),
+    (pipe_in_a_virtual_one(".a.vrt", ".b.vrt", ".c.vrt"), "ms.tif of the MS image is a pipe"),
+    (pipe_of_a_raw_band, "pipe of the PAN image is a pipe"),
+    (standard_input, "MS image cannot be read ./vsistdin/ disabled"),
     (points([(0, 0)] * 4), "cannot be evaluated|expected 4 x 4"),
     (points([(1e300, 0), (0, 1e300), (1e300, 1), (0, 0)]), "cannot be evaluated|expected 4 x 4"),
 ]
@@ -138,6 +174,18 @@ def test_what_places_nothing_or_does_not_end_is_refused(make_pair, change, sente
     pair = make_pair(pan={**georeferencing}, ms={**georeferencing})
     with pytest.raises(InputError, match=sentence):
         Scene(*change(*pair))
+
+
+def test_colours_are_read_whatever_gdal_has_found_wrong_before(make_pair):
+    pan, ms = make_pair()
+    target = ms.with_suffix(".vrt")
+    with rasterio.open(ms) as dataset:
+        rasterio.shutil.copy(dataset, target, driver="VRT")
+    overview = "<Overview><SourceFilename>/vsicrypt/a.tif</SourceFilename></Overview>"
+    target.write_text(target.read_text().replace("</VRTRasterBand>", f"{overview}</VRTRasterBand>"))
+    with rasterio.open(pan) as dataset, rasterio.open(target) as other:
+        assert other.files  # it keeps an error to itself
+        assert colours_of(dataset) == (ColorInterp.gray,)
 
 
 @pytest.mark.parametrize("bits", ["5000", "1.5", "abc", "0", "-3", "17", "٣"])

@@ -151,3 +151,10 @@ def test_a_nan_is_preserved(make_backend):
     backend, _ = make_backend(network=broken)
     (images,) = backend.sample([engine_tiles(4)], make_schedule((999,)))
     assert np.isnan(images).sum() == 1
+
+
+def test_a_loop_takes_the_time_of_its_steps(make_backend):
+    backend, _ = make_backend()
+    for timesteps in ((999,), (999, 400, 20)):
+        times = backend.milliseconds(engine_tiles(4, 1), make_schedule(timesteps), 3)
+        assert times == [len(timesteps)] * 3

@@ -198,6 +198,7 @@ def test_pycuda_objects_are_looked_up_by_handle(pycuda):
     assert cuda._objects[stream].calls == [("wait_for_event", second)]
     array, address = cuda.pinned((2, 2)), cuda.allocate(64)
     assert address == 8192
+    assert array.shape == (2, 2)
     cuda.upload(address, array, stream)
     ((target, source, copy_stream),) = pycuda.copies
     assert (target, copy_stream) == (8192, cuda._objects[stream])

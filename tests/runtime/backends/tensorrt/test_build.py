@@ -1,0 +1,151 @@
+"""How an engine is built, by a fake TensorRT that records what it is asked for."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from ssdiff_trt.runtime.backends.tensorrt import engine
+from ssdiff_trt.runtime.backends.tensorrt.engine import Plan, form_for
+from ssdiff_trt.runtime.errors import BackendError
+from tests.support.progress import RecordingProgress
+
+
+class Layer:
+    type = "attention"
+
+
+class AttentionLayer:
+    type = "attention"
+
+
+class Config:
+    """A builder's configuration; calls of no interest do nothing."""
+
+    def __init__(self):
+        self.timing = None
+
+    def __getattr__(self, name):
+        return lambda *arguments: None
+
+    def create_timing_cache(self, content):
+        return SimpleNamespace(serialize=lambda: b"new", content=content)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        self.timing, self.ignores = cache, ignore_mismatch
+
+    def get_timing_cache(self):
+        return self.timing
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """A fake of TensorRT, version 10.14: what each build gives, and what was asked for."""
+    layer = Layer()
+    layer.attention = SimpleNamespace(decomposable=False)
+    network = SimpleNamespace(
+        num_layers=1,
+        get_layer=lambda i: layer,
+        num_inputs=1,
+        get_input=lambda i: SimpleNamespace(name="x_t", shape=(-1, 4, 64, 64)),
+    )
+    asked = SimpleNamespace(results=[b"engine"], builds=[], shapes=[], configs=[], log=[])
+
+    def build(network, config):
+        asked.builds.append(layer.attention.decomposable)
+        monitor = config.progress_monitor
+        monitor.phase_start("Build", None, 3)
+        monitor.step_complete("Build", 0)
+        asked.steps = monitor.step_complete("Build", 1), asked.progress.done
+        monitor.phase_finish("Build")
+        for severity, message in asked.log:
+            asked.logger.log(severity, message)
+        return asked.results.pop(0)
+
+    def builder(logger):
+        asked.logger = logger
+        asked.configs.append(Config())
+        return SimpleNamespace(
+            create_network=lambda flags: network,
+            create_builder_config=lambda: asked.configs[-1],
+            create_optimization_profile=lambda: SimpleNamespace(
+                set_shape=lambda name, *shapes: asked.shapes.append(shapes)
+            ),
+            build_serialized_network=build,
+        )
+
+    class ILogger:
+        Severity = SimpleNamespace(ERROR=1, WARNING=2, INFO=3)
+
+    trt = SimpleNamespace(
+        __version__="10.14.1",
+        Builder=builder,
+        OnnxParser=lambda *_: SimpleNamespace(parse_from_file=lambda path: True),
+        ILogger=ILogger,
+        IProgressMonitor=type("IProgressMonitor", (), {}),
+        IAttentionInputLayer=AttentionLayer,
+        LayerType=SimpleNamespace(ATTENTION_INPUT="attention"),
+        BuilderFlag=SimpleNamespace(TF32=1),
+        ProfilingVerbosity=SimpleNamespace(DETAILED=1),
+    )
+    monkeypatch.setattr(engine, "import_tensorrt", lambda flavour: trt)
+    monkeypatch.setattr(engine, "check_target", lambda *_: None)
+    monkeypatch.setattr(engine, "graph_digest", lambda *_: "digest")
+    monkeypatch.setattr(engine, "audit_network", lambda *_: {})
+    bundle = SimpleNamespace(path=engine.Path(), graph=lambda *_: SimpleNamespace(file="a.onnx"))
+    asked.progress = RecordingProgress(verbose=True)
+    asked.plan = lambda precision="fp16", batch=32: Plan(
+        bundle, "tensorrt", precision, None, max_batch=batch
+    )
+    return asked
+
+
+@pytest.mark.parametrize(("largest", "sizes"), [(32, (1, 8, 32)), (8, (1, 8, 8)), (4, (1, 4, 4))])
+def test_the_profile_is_best_at_batches_of_8(fake, largest, sizes):
+    fake.plan(batch=largest).build(fake.progress)
+    assert fake.shapes == [tuple((size, 4, 64, 64) for size in sizes)]
+
+
+@pytest.mark.parametrize(
+    ("precision", "results", "builds", "warned"),
+    [
+        ("fp16", [b"a"], [False], False),
+        ("fp16", [None, b"a"], [False, True], True),
+        ("fp32", [b"a"], [True], False),
+    ],
+)
+def test_attention_is_decomposed_where_there_is_no_kernel(fake, precision, results, builds, warned):
+    fake.results = results
+    assert fake.plan(precision).build(fake.progress) == (b"a", {})
+    assert fake.builds == builds
+    assert any("attention is decomposed" in text for text in fake.progress.warnings) == warned
+
+
+def test_a_build_that_fails_gives_the_last_error_and_details_are_warnings_alone(fake):
+    fake.results = [None, None]
+    fake.log = [(1, "first"), (2, "a warning"), (1, "no memory\nat all"), (3, "information")]
+    with pytest.raises(BackendError, match=r"could not build a.onnx: no memory; the usual cause"):
+        fake.plan().build(fake.progress)
+    assert fake.progress.notes == ["TensorRT: a warning"] * 2
+
+
+def test_the_timing_cache_of_another_gpu_is_taken_and_is_written_back(fake, tmp_path):
+    timing = tmp_path / "timing"
+    for content in (b"", b"new"):
+        fake.results = [b"a"]
+        fake.plan().build(fake.progress, timing=timing)
+        config = fake.configs[-1]
+        assert (config.timing.content, config.ignores) == (content, True)
+        assert timing.read_bytes() == b"new"
+
+
+def test_steps_of_the_build_are_progress(fake):
+    fake.plan().build(fake.progress)
+    assert fake.steps == (True, 2)
+    assert fake.progress.done == fake.progress.total == 3
+
+
+@pytest.mark.parametrize(("version", "form"), [("10.13.3", "portable"), ("10.14.0", "fused")])
+def test_attention_is_an_operator_since_10_14(version, form):
+    assert form_for("tensorrt", SimpleNamespace(__version__=version)) == form
