@@ -149,7 +149,7 @@ def _is_pair(values: Any) -> bool:
 def _stated(values: Any) -> str:
     """An argument as it is typed; of another type, as Python shows it."""
     try:
-        return values if isinstance(values, str) else ",".join(f"{value:g}" for value in values)
+        return values if isinstance(values, str) else ",".join(f"{value:.12g}" for value in values)
     except (TypeError, ValueError):
         return repr(values)
 

@@ -207,6 +207,10 @@ class ArrayOutput:
         """See :class:`ssdiff_trt.runtime.sources.Sink`."""
         return False
 
+    def finished_blocks(self, work: Mapping[str, str] | None) -> int:
+        """See :class:`ssdiff_trt.runtime.sources.Sink`."""
+        return 0
+
     def finished(self, block: Rectangle) -> None:
         """See :class:`ssdiff_trt.runtime.sources.Output`; nothing is kept from run to run."""
 

@@ -28,11 +28,13 @@ class Estimate:
     """Tiles, those without data included, and those at borders of blocks for each block."""
     blocks: int
     """Parts that are finished one by one."""
+    finished_blocks: int
+    """Those of them that an unfinished run has left."""
     seconds_per_tile: float | None
     """Time of all steps of a tile in this process, its preparation included; None where no tile
     with data was found."""
     seconds: float | None
-    """Time of the run, if all of its tiles have data."""
+    """Time of what is left, if all of its tiles have data."""
     memory: int
     """Bytes of this process with the network, and of what the run adds, at most."""
     disk: int
@@ -60,12 +62,14 @@ def estimate(plan: Plan, backend: Backend, batch: int | None = None) -> Estimate
     seconds = None
     if tiles is not None:
         seconds = _time_of_a_tile(plan, backend, tiles, batch) + reading / len(tiles.pan)
-    disk, count = plan.disk, plan.tiles
+    disk, count, blocks = plan.disk, plan.tiles, len(plan.blocks)
+    finished = min(plan.sink.finished_blocks(plan.work(backend.describe())), blocks)
     return Estimate(
         tiles=count,
-        blocks=len(plan.blocks),
+        blocks=blocks,
+        finished_blocks=finished,
         seconds_per_tile=seconds,
-        seconds=None if seconds is None else seconds * count,
+        seconds=None if seconds is None else seconds * count * (1 - finished / blocks),
         memory=int(resident_memory() + plan.memory),
         disk=disk.result,
         disk_until_complete=disk.until_complete,

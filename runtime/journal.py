@@ -54,7 +54,7 @@ class Journal:
     def __init__(self, folder: Path, work: Mapping[str, str] | None) -> None:
         self._folder, self._path = folder, folder / JOURNAL
         self.listed = work is not None
-        head, found = self._read()
+        head, found = read_journal(folder)
         self.changed = _difference(head, work or {}) if found and work else ""
         usable = found if head == work else ()
         self.parts = {part.file: part for part in usable if self._is_whole(part)}
@@ -88,23 +88,25 @@ class Journal:
         _to_disk(self._path)
         self.parts[file] = part
 
-    def _read(self) -> tuple[dict[str, str], list[Part]]:
-        """What the parts depend on, and those that are listed; nothing if there is no journal."""
-        lines: list[Any] = []
-        with suppress(OSError, ValueError):  # of a line whose writing was cut off
-            for line in self._path.read_bytes().splitlines():
-                lines.append(json_of(line))
-        try:
-            return dict(lines[0]), [Part(**line) for line in lines[1:]]
-        except (IndexError, TypeError, ValueError):
-            return {}, []
-
     def _is_whole(self, part: Part) -> bool:
         path = self._folder / part.file
         try:
             return path.stat().st_size == part.size and sha256_of(path) == part.sha256
         except OSError:
             return False
+
+
+def read_journal(folder: Path) -> tuple[dict[str, str], list[Part]]:
+    """What the parts in a folder depend on, and those that are listed; nothing if none are."""
+    lines: list[Any] = []
+    with suppress(OSError, ValueError):  # of a line whose writing was cut off
+        for line in (folder / JOURNAL).read_bytes().splitlines():
+            lines.append(json_of(line))
+    try:
+        head = {name: str(value) for name, value in lines[0].items()}
+        return head, [Part(**line) for line in lines[1:]]
+    except (AttributeError, IndexError, TypeError):
+        return {}, []
 
 
 def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -269,8 +269,8 @@ class BlockOptions:
     )
     block: int | None = option(
         None,
-        "Pixels on a side of the blocks that are finished one by one, and bound the memory; "
-        "default: 42 tiles, about 2000 pixels.",
+        "Most pixels on a side of the blocks that are finished one by one, and bound the memory, "
+        "rounded down to whole tiles; default: 42 tiles, about 2000 pixels.",
     )
     resume: bool = option(
         True,

@@ -87,6 +87,7 @@ def run(
                 total.add(record)
             else:
                 left.append(block)
+        before_this = total.counts.tiles
 
         def read(window: Window) -> WindowInputs:
             inputs = prepare(plan.source, window, plan.seed, pan_scale, ms_scale)
@@ -113,5 +114,11 @@ def run(
         check_unchanged(output)
     seconds = time.monotonic() - began
     return Result(
-        plan, total.counts, total.consistency, backend.describe(), backend.precision, seconds
+        plan,
+        total.counts,
+        total.consistency,
+        backend.describe(),
+        backend.precision,
+        seconds,
+        before_this,
     )

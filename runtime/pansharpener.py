@@ -241,10 +241,14 @@ class Pansharpener:
             elif isinstance(pan, np.ndarray) or isinstance(ms, np.ndarray):
                 raise InputError("PAN and MS are an array and a raster; give two of one kind.")
             else:
-                path = Path(output or f"{Path(name_of(ms)).stem}_pansharpened.tif")
+                path = Path(output or default_output(name_of(ms)))
                 source = scene = stack.enter_context(Scene(pan, ms, pair))
                 if splitting.area is not None:
-                    extent = extent_of(splitting.area, scene)
+                    extent, beyond = extent_of(splitting.area, scene)
+                    if beyond:
+                        (progress or self._progress).note(
+                            "The area reaches beyond the scene; the part inside is made"
+                        )
                 raster = RasterOutput(path, scene, writing, extent)
                 live = None
                 if splitting.live is not None:
@@ -298,6 +302,11 @@ class Pansharpener:
         if plan.quicklook:
             draw_quicklook(plan, plan.quicklook)
         return result
+
+
+def default_output(ms: str) -> str:
+    """Name of the result of an MS image, in the current directory."""
+    return f"{Path(ms).stem}_pansharpened.tif"
 
 
 def pansharpen(

@@ -14,6 +14,7 @@ from typing import Any
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import reading
+from ssdiff_trt.runtime.pansharpener import default_output
 
 SEPARATOR = "|"
 """Between several values in one cell of a table."""
@@ -35,46 +36,55 @@ class SceneEntry:
     """Options of this scene alone, by name."""
 
 
-def read_scenes(path: str | Path, convert: Callable[[str, str], Any]) -> list[SceneEntry]:
+def read_scenes(
+    path: str | Path, convert: Callable[[str, str], tuple[str, Any]]
+) -> list[SceneEntry]:
     """The scenes of a CSV file, whose first line names the columns.
 
     ``pan`` is needed; ``ms`` and ``output`` name the other files, and any other column is an
-    option. An empty cell stands for the default. Relative names count from the folder of the file.
+    option. An empty cell stands for the default, a line of empty cells for nothing. Relative names
+    count from the folder of the file.
 
     Args:
-        path: of the file, UTF-8, with commas or semicolons between its columns.
-        convert: makes the value of an option of its name and its text; raises InputError.
+        path: of the file, UTF-8, with commas, semicolons or tabs between its columns.
+        convert: makes of an option's name and text its name and value in Python; raises InputError.
 
     Raises:
         InputError: if the file cannot be read, or an option does not work; names the line.
     """
     path = Path(path)
-    with reading(f"{path} cannot be read as a table of scenes", "give a CSV file", csv.Error):
+    remedy = "give a CSV file, saved as UTF-8"
+    with reading(f"{path} cannot be read as a table of scenes", remedy, csv.Error):
         text = path.read_text(encoding="utf-8-sig")
         head = text.partition("\n")[0]
-        delimiter = ";" if ";" in head and "," not in head else ","
+        delimiter = next((mark for mark in ",;\t" if mark in head), ",")
         table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         rows = [(table.line_num, row) for row in table]
-        columns = [name.strip() for name in table.fieldnames or ()]
-    if "pan" not in columns or len(set(columns)) < len(columns):
+        columns = [name.strip().lower() for name in table.fieldnames or ()]
+    if "pan" not in columns:
         raise InputError(
-            f"{path} has the columns {', '.join(columns) or 'none'}, expected pan, and each once; "
-            "name the columns in the first line."
+            f"{path} has no column pan, only {', '.join(columns) or 'nothing'}; name the columns "
+            "in its first line, with commas between them."
         )
+    if len(set(columns)) < len(columns):
+        raise InputError(f"{path} has columns of the same name: {', '.join(columns)}; rename them.")
     entries = []
     for line, row in rows:
+        if not any(value.strip() for value in row.values() if isinstance(value, str)):
+            continue
         if None in row or None in row.values():
             raise InputError(
                 f"{path} has {len(list(row))} columns and another number of values in line "
                 f"{line}; write each value that has a comma in quotes."
             )
-        values = {name.strip(): value.strip() for name, value in row.items() if value.strip()}
+        cells = zip(columns, map(str.strip, row.values()), strict=True)
+        values = {name: value for name, value in cells if value}
         if "pan" not in values:
             raise InputError(f"{path} names no pan in line {line}; fill in its path.")
         try:
-            options = {
-                name: convert(name, value) for name, value in values.items() if name not in _PLACES
-            }
+            options = dict(
+                convert(name, value) for name, value in values.items() if name not in _PLACES
+            )
         except InputError as error:
             raise InputError(f"{path}, line {line}: {error}") from error
         ms = tuple(
@@ -124,18 +134,21 @@ def _found(folder: Path, name: str) -> str:
 
 
 def _checked(entries: list[SceneEntry], where: str) -> list[SceneEntry]:
-    """Scenes that there are, with outputs of their own."""
+    """Scenes that there are, whose outputs are neither those nor inputs of others."""
     if not entries:
         raise InputError(f"{where} has no scenes, expected one or more; check it.")
-    seen: dict[str, str] = {}
+    taken: dict[str, str] = {}
     for entry in entries:
-        if entry.output is None:
+        for name in (entry.pan, *entry.ms):
+            taken.setdefault(os.path.realpath(name), f"an input of {entry.pan}")
+    for entry in entries:
+        output = entry.output or (default_output(entry.ms[0]) if entry.ms else None)
+        if output is None:
             continue
-        target = os.path.abspath(entry.output)
-        if target in seen:
+        if (other := taken.get(place := os.path.realpath(output))) is not None:
             raise InputError(
-                f"{seen[target]} and {entry.pan} have the same output {entry.output}; give each "
-                "its own, such as 'results/*.tif' for a pattern."
+                f"The output of {entry.pan}, {output}, is {other}; give each scene its own, such "
+                "as 'results/*.tif' for a pattern."
             )
-        seen[target] = entry.pan
+        taken[place] = f"that of {entry.pan} too"
     return entries

@@ -98,7 +98,7 @@ def work_folder(path: Path, keep: Callable[[], bool], parameter: str) -> Iterato
         folder = work_folder_of(path)
         try:
             with suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
+                folder.mkdir(mode=0o755)  # for others to read, where umask lets them
             if fault := foreign(folder):
                 raise OutputError(f"{folder} {fault}; remove it, or give another `{parameter}`.")
         except OSError as error:

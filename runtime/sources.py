@@ -366,6 +366,10 @@ class Sink(Protocol):
         changed since."""
         ...
 
+    def finished_blocks(self, work: Mapping[str, str] | None) -> int:
+        """Number of blocks that an unfinished run of the same work has left. Changes nothing."""
+        ...
+
     @property
     def left(self) -> str:
         """What a run that ended with an exception has left, in one sentence; empty if nothing."""

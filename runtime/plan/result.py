@@ -77,6 +77,8 @@ class Result:
     precision: Precision
     """Precision of the network."""
     seconds: float
+    finished_before: int = 0
+    """Tiles of blocks that an interrupted run had finished."""
 
     @property
     def output(self) -> Path | None:
@@ -129,6 +131,7 @@ class Result:
             "counts": asdict(self.counts),
             "consistency": {"rmse": self.consistency.rmse, "mtf": self.plan.optics.name},
             "seconds": round(self.seconds, 3),
+            "finished_before": self.finished_before,
             "warnings": list(self.warnings),
         }
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import rasterio.crs
-from rasterio.io import DatasetReader
-from rasterio.warp import transform
+from rasterio.warp import transform, transform_bounds
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import json_of, reading
@@ -25,7 +24,7 @@ _DIGITS = 6
 """Decimals of a pixel; what is beyond them is rounding of coordinates."""
 
 
-def extent_of(area: Sequence[float] | str, scene: Scene) -> Rectangle:
+def extent_of(area: Sequence[float] | str, scene: Scene) -> tuple[Rectangle, bool]:
     """Rows and columns of PAN of a part of the result, outward to whole pixels.
 
     Args:
@@ -33,59 +32,74 @@ def extent_of(area: Sequence[float] | str, scene: Scene) -> Rectangle:
             GeoJSON file, whose bounds count. Columns and rows of PAN if it has no geotransform.
         scene: the pair.
 
+    Returns:
+        Also whether the area reaches beyond the result.
+
     Raises:
         InputError: if the result has no pixel there, or the file cannot be used.
     """
+    hint = ""
     if isinstance(area, str):
-        xs, ys = _in_crs_of(scene.pan, Path(area))
+        xs, ys = _in_crs_of(scene, Path(area))
+        hint = " Coordinates of GeoJSON are longitude, then latitude."
     else:
         left, bottom, right, top = area
         xs, ys = np.array([left, left, right, right]), np.array([bottom, top, bottom, top])
     cols, rows = product(~scene.pan.transform, (xs, ys))
-    inside = []
+    inside, beyond = [], False
     for places, most in zip((rows, cols), scene.output, strict=True):
         first = math.floor(round(float(places.min()), _DIGITS))
         last = math.ceil(round(float(places.max()), _DIGITS))
         inside.append(range(max(first, most.start), min(last, most.stop)))
+        beyond |= inside[-1] != range(first, last)
     if not all(inside):
-        (rows_of, cols_of), to_map = scene.output, scene.pan.transform
-        corners = [
-            product(to_map, (float(col), float(row)))
-            for row in (rows_of.start, rows_of.stop)
-            for col in (cols_of.start, cols_of.stop)
-        ]
-        least, greatest = (tuple(map(which, zip(*corners, strict=True))) for which in (min, max))
-        covered = ",".join(f"{value:.10g}" for value in (*least, *greatest))
+        covered = ",".join(f"{value:.10g}" for value in _bounds(scene))
         raise InputError(
             f"The area has no pixel of the result, which covers {covered} (minx,miny,maxx,maxy); "
-            "give another.",
+            f"give another.{hint}",
             parameter="area",
         )
-    return inside[0], inside[1]
+    return (inside[0], inside[1]), beyond
 
 
-def _in_crs_of(image: DatasetReader, path: Path) -> Coordinates:
-    """Coordinates ``[2, n]`` of all points of a GeoJSON file, in the CRS of an image.
+def _bounds(scene: Scene) -> tuple[float, float, float, float]:
+    """Least x and y and greatest x and y of a result, in the CRS of PAN."""
+    rows, cols = scene.output
+    row = np.array([rows.start, rows.start, rows.stop, rows.stop], float)
+    col = np.array([cols.start, cols.stop, cols.start, cols.stop], float)
+    x, y = product(scene.pan.transform, (col, row))
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+
+def _in_crs_of(scene: Scene, path: Path) -> Coordinates:
+    """Coordinates ``[2, n]`` of all points of a GeoJSON file, in the CRS of PAN.
 
     They are longitude and latitude (RFC 7946), unless a member ``crs`` names another CRS, as files
-    of 2008 do.
+    of 2008 do. Points that are far from the result, where its CRS may have no coordinates, are
+    moved to a frame around it.
     """
     what = f"{path} cannot be read as GeoJSON"
     with reading(what, "give a GeoJSON file, or minx,miny,maxx,maxy", *GDAL_ERRORS):
         content = json_of(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("it is not an object")
         points = np.array(list(_points(content)), float)
         if not (points.size and np.isfinite(points).all()):
             raise ValueError("it has no coordinates")
         named = content.get("crs") or {"properties": {"name": "OGC:CRS84"}}
         crs = rasterio.crs.CRS.from_user_input(named["properties"]["name"])
-    if image.crs is None:
+    if scene.pan.crs is None:
         raise InputError(
-            f"{name_of(image)} has no CRS for the coordinates of {path}; give columns and rows.",
+            f"{name_of(scene.pan)} has no CRS for the coordinates of {path}; give columns and "
+            "rows.",
             parameter="area",
         )
     remedy = "give minx,miny,maxx,maxy"
     with reading(f"{path} cannot be brought to the CRS of PAN", remedy, *GDAL_ERRORS):
-        return np.array(transform(crs, image.crs, *points.T), float)
+        around = np.array(transform_bounds(scene.pan.crs, crs, *_bounds(scene))).reshape(2, 2)
+        frame = around[1] - around[0]
+        points = points.clip(around[0] - frame, around[1] + frame)
+        return np.array(transform(crs, scene.pan.crs, *points.T), float)
 
 
 def _points(content: Any) -> Iterator[tuple[float, float]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from rasterio.enums import ColorInterp
+
 from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.sources import Rectangle
@@ -52,6 +54,7 @@ class LiveView:
         self,
         profile: dict[str, Any],
         names: Sequence[str | None],
+        colours: Sequence[ColorInterp],
         extent: Rectangle,
         files: dict[Rectangle, Path],
         blocks: int,
@@ -61,6 +64,7 @@ class LiveView:
         Args:
             profile: size, type, nodata and georeferencing of the result.
             names: of its bands.
+            colours: of its bands.
             extent: its rows and columns of PAN.
             files: of finished blocks.
             blocks: number of all blocks.
@@ -75,15 +79,16 @@ class LiveView:
         if "transform" in profile:
             numbers = map(repr, map(float, profile["transform"].to_gdal()))
             SubElement(root, "GeoTransform").text = ", ".join(numbers)
-        bands = [(str(number), name) for number, name in enumerate(names, start=1)]
         kind = _TYPES[profile["dtype"].name]
-        for number, name in bands:
-            band = SubElement(root, "VRTRasterBand", {"dataType": kind, "band": number})
+        for number, (name, colour) in enumerate(zip(names, colours, strict=True), start=1):
+            band = SubElement(root, "VRTRasterBand", {"dataType": kind, "band": str(number)})
             if name:
                 SubElement(band, "Description").text = name
+            if colour != ColorInterp.undefined:
+                SubElement(band, "ColorInterp").text = colour.name.capitalize()
             if profile["nodata"] is not None:
                 SubElement(band, "NoDataValue").text = repr(profile["nodata"])
-            _add_sources(band, number, extent, files)
+            _add_sources(band, str(number), extent, files)
         if profile["nodata"] is None:
             mask = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", {"dataType": "Byte"})
             _add_sources(mask, "mask,1", extent, files)

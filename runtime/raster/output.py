@@ -73,6 +73,7 @@ class RasterOutput:
         dtype: type of its values.
         bands: number of them.
         names: of its bands, None where there is none.
+        colours: of its bands.
         size: bytes of its values.
         inputs: every file that it is made from.
         is_copied: whether it is written twice, a COG from a GeoTIFF.
@@ -90,6 +91,8 @@ class RasterOutput:
     ) -> None:
         self.path = behind_link(Path(path))
         self._overwrite = options.overwrite
+        if self.path.is_dir():
+            raise OutputError(f"{path} is a directory; name a file for the result.")
         self.inputs = every_file(scene.pan, scene.ms)
         for suffix in ("", *_SIDECARS):
             target = self.path.with_name(self.path.name + suffix)
@@ -112,6 +115,7 @@ class RasterOutput:
         self.dtype = np.dtype(options.dtype or scene.ms.dtypes[scene.output_bands[0] - 1])
         names = descriptions_of(scene.ms)
         self.names = [names[band - 1] for band in scene.output_bands]
+        self.colours = colours(scene.ms, scene.output_bands)
         self.bands, self._crs, self._transform = len(self.names), scene.pan.crs, scene.pan.transform
         self._bits = self._check_bits()
         self._scaling = Scaling.of(options.scale, self.dtype, self._bits)
@@ -239,7 +243,7 @@ class RasterOutput:
         values = np.full((bands, 64, 64), 100, np.float32)  # small when compressed
         with strict_options(self._driver):
             with rasterio.open(trial, "w", driver="GTiff", **profile) as file:
-                file.colorinterp = colours(self._scene.ms, self._scene.output_bands)
+                file.colorinterp = self.colours
                 file.write(encode(values, valid, self.dtype, nodata, self._bits))
             try:
                 finished = self._finished(trial, change)
@@ -267,7 +271,7 @@ class RasterOutput:
         profile = self.profile(rows, cols)
         with strict_options(self._driver):
             file = rasterio.open(path, "w", driver="GTiff", **profile, **self._layout())
-        file.colorinterp = colours(scene.ms, scene.output_bands)
+        file.colorinterp = self.colours
         for index, name in enumerate(self.names, start=1):
             if name:
                 file.set_band_description(index, name)
@@ -354,7 +358,8 @@ class RasterOutput:
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
         try:
-            yield
+            with rasterio.Env():  # without it, GDAL prints on standard error in other threads
+                yield
         except (*GDAL_ERRORS, OSError) as error:
             gone = not self.path.parent.is_dir()
             cause = f"{self.path.parent} was removed" if gone else "is the disk full?"

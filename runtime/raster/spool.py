@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import counted
-from ssdiff_trt.runtime.journal import Journal
+from ssdiff_trt.runtime.journal import Journal, read_journal
 from ssdiff_trt.runtime.memory import check_space
 from ssdiff_trt.runtime.raster.gdal import (
     READ_ERRORS,
@@ -26,7 +26,7 @@ from ssdiff_trt.runtime.raster.gdal import (
 )
 from ssdiff_trt.runtime.raster.live import LiveView
 from ssdiff_trt.runtime.raster.output import RasterOutput
-from ssdiff_trt.runtime.scratch import work_folder
+from ssdiff_trt.runtime.scratch import work_folder, work_folder_of
 from ssdiff_trt.runtime.sources import Disk, Rectangle, hull
 
 _LAYOUT = {
@@ -89,7 +89,7 @@ class SpooledOutput:
         """See :class:`ssdiff_trt.runtime.sources.Sink`."""
         self._rows = [list(row) for _, row in groupby(blocks, key=lambda block: block[0])]
         self._extent, self._copied = hull(blocks), blocks[0][0].start
-        known = {**work, **self._raster.encoding} if work and self._resume else None
+        known = self._known(work)
         if work:
             tags = {**tags, WORK: self._digest(work)}
         with work_folder(self._raster.path, lambda: self._keep(len(blocks)), "output") as folder:
@@ -118,6 +118,15 @@ class SpooledOutput:
             return False
         times = [os.stat(file).st_mtime_ns for file in self._raster.inputs if os.path.exists(file)]
         return made_by == self._digest(work) and max(times, default=0) <= path.stat().st_mtime_ns
+
+    def finished_blocks(self, work: Mapping[str, str] | None) -> int:
+        """See :class:`ssdiff_trt.runtime.sources.Sink`."""
+        head, parts = read_journal(work_folder_of(self._raster.path))
+        return len(parts) if head and head == self._known(work) else 0
+
+    def _known(self, work: Mapping[str, str] | None) -> dict[str, str] | None:
+        """What finished blocks depend on; None if they cannot be used later."""
+        return {**work, **self._raster.encoding} if work and self._resume else None
 
     def _digest(self, work: Mapping[str, str]) -> str:
         """A short hash of what the pixels depend on, besides the state of the inputs."""
@@ -182,8 +191,9 @@ class SpooledOutput:
             for block in blocks
             if _name(block) in self._journal.parts
         }
-        profile = self._raster.profile(*self._extent)
-        self._live.show(profile, self._raster.names, self._extent, files, len(blocks))
+        raster, extent = self._raster, self._extent
+        profile = raster.profile(*extent)
+        self._live.show(profile, raster.names, raster.colours, extent, files, len(blocks))
 
     def _copy_rows(self) -> None:
         """Copy to the result all rows of whole blocks of its file that are finished."""

@@ -101,14 +101,24 @@ def print_estimate(estimate: Estimate, progress: Progress) -> None:
     time = "; no tile has data, so its time is not known"
     if estimate.seconds is not None and estimate.seconds_per_tile is not None:
         each = estimate.seconds_per_tile
-        time = f": about {_duration(estimate.seconds)} here ({each:.3g} s a tile, measured)"
-    progress.note(f"{counted(estimate.tiles, 'tile')} in {blocks}{time}")
+        time = f": up to {_duration(estimate.seconds)} here ({each:.3g} s a tile, measured)"
+    finished = f", {estimate.finished_blocks} of them finished" if estimate.finished_blocks else ""
+    progress.note(f"{counted(estimate.tiles, 'tile')} in {blocks}{finished}{time}")
     progress.note(f"Memory: up to {in_words(estimate.memory)}")
     beside = ""
     if estimate.disk_until_complete:
         beside = f", and {in_words(estimate.disk_until_complete)} beside it until it is complete"
     progress.note(f"Disk: up to {in_words(estimate.disk)} for the result{beside}")
     progress.note("Nothing was written (--dry-run)")
+
+
+def print_total(estimates: list[dict[str, Any]], progress: Progress) -> None:
+    """Print what the runs of many scenes would cost, given as summaries of estimates."""
+    from ssdiff_trt.runtime.memory import in_words
+
+    seconds = sum(estimate["seconds"] or 0 for estimate in estimates)
+    disk = sum(estimate["disk"] for estimate in estimates)
+    progress.note(f"All of them: up to {_duration(seconds)} here; up to {in_words(disk)} of disk")
 
 
 def _duration(seconds: float) -> str:
@@ -128,7 +138,8 @@ def print_result(result: Result, progress: Progress) -> None:
     empty = f", {counted(counts.empty_tiles, 'empty tile')} skipped" if counts.empty_tiles else ""
     share = counts.invalid_pixels / (height * width)
     holes = f", {share:.1%} without data" if counts.invalid_pixels else ""
-    progress.note(f"{counted(counts.tiles, 'tile')}{empty}; {result.seconds:.1f} s")
+    before = f", {result.finished_before} finished before" if result.finished_before else ""
+    progress.note(f"{counted(counts.tiles, 'tile')}{before}{empty}; {result.seconds:.1f} s")
     if (rmse := result.consistency.rmse) is not None:
         scale, optics = result.plan.assumptions.ms_scale.value, result.plan.optics.name
         progress.note(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdiff_trt.cli.messages import print_estimate, print_plan, print_result, sentence
+from ssdiff_trt.cli.messages import print_estimate, print_plan, print_result, print_total, sentence
 from ssdiff_trt.cli.options import scene_options, write_json_of
 from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError, counted
 from ssdiff_trt.runtime.progress import Progress
@@ -18,8 +18,8 @@ from ssdiff_trt.runtime.scenes import SEPARATOR, SceneEntry, match_scenes, read_
 if TYPE_CHECKING:
     from ssdiff_trt.runtime.pansharpener import Pansharpener
 
-DONE, COMPLETE, FAILED = "done", "complete", "failed"
-"""What became of a scene; complete: it was before."""
+DONE, PLANNED, COMPLETE, FAILED = "done", "planned", "complete", "failed"
+"""What became of a scene; planned: by a dry run; complete: it was before."""
 
 
 def run_one(
@@ -110,8 +110,12 @@ def run_scenes(
     write_json_of({"scenes": reports, "counts": dict(counts)}, json)
     if not quiet and json != "-":
         _print_table(reports)
-    shares = [f"{counts[status]} {status}" for status in (DONE, COMPLETE, FAILED) if counts[status]]
+    shares = [f"{count} {status}" for status, count in counts.items()]
     progress.note(f"{counted(len(reports), 'scene')}: {', '.join(shares)}")
+    if dry_run:
+        print_total(
+            [report["summary"]["estimate"] for report in reports if report["summary"]], progress
+        )
     return 1 if counts[FAILED] else 0
 
 
@@ -126,16 +130,16 @@ def _attempt(
     ms = entry.ms[0] if len(entry.ms) == 1 else entry.ms or None
     given = {**options, **entry.options, "pan": entry.pan, "ms": ms, "output": entry.output}
     try:
-        summary = run_one(sharpener, progress, dry_run, keep_complete=not dry_run, **given)
+        summary = run_one(sharpener, progress, dry_run, keep_complete=True, **given)
     except SSDiffError as error:
         return FAILED, sentence(error), None
     except Exception as error:  # the other scenes go on, whatever is wrong with this one
         return FAILED, f"{type(error).__name__}: {error}", None
-    return (DONE if summary else COMPLETE), None, summary
+    return (COMPLETE if summary is None else PLANNED if dry_run else DONE), None, summary
 
 
-def _converter(context: click.Context) -> Callable[[str, str], Any]:
-    """Makes values of the texts in a table, as the command line would."""
+def _converter(context: click.Context) -> Callable[[str, str], tuple[str, Any]]:
+    """Makes arguments of the options in a table, as the command line would."""
     known = {
         flag.lstrip("-").replace("-", "_"): param
         for param in context.command.params
@@ -144,7 +148,7 @@ def _converter(context: click.Context) -> Callable[[str, str], Any]:
         if flag.startswith("--")
     }
 
-    def convert(name: str, text: str) -> Any:
+    def convert(name: str, text: str) -> tuple[str, Any]:
         param = known.get(name.replace("-", "_"))
         if param is None:
             raise InputError(
@@ -152,7 +156,8 @@ def _converter(context: click.Context) -> Callable[[str, str], Any]:
                 f"{', '.join(sorted(known))}."
             )
         try:
-            return param.process_value(context, text.split(SEPARATOR) if param.multiple else text)
+            value = text.split(SEPARATOR) if param.multiple else text
+            return str(param.name), param.process_value(context, value)
         except click.BadParameter as error:
             raise InputError(error.format_message().rstrip(".") + ".") from error
 

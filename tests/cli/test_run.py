@@ -27,8 +27,10 @@ def scenes(tmp_path, monkeypatch):
         _, ms = PairMaker(folder)(80, 80)
         if name == "b":
             ms.write_bytes(ms.read_bytes()[:3000])
-    rows = [f"{n}/pan.tif,{n}/ms.tif,out/{n}.tif,{s}" for n, s in (("a", ""), ("b", ""), ("c", 1))]
-    (tmp_path / "scenes.csv").write_text("pan,ms,output,steps\n" + "\n".join(rows))
+    given = {"a": ",", "b": ",", "c": "1,12"}
+    rows = [f"{n}/pan.tif,{n}/ms.tif,out/{n}.tif,{words}" for n, words in given.items()]
+    columns = "pan,ms,output,steps,tile-overlap"
+    (tmp_path / "scenes.csv").write_text("\n".join([columns, *rows]))
     return tmp_path
 
 
@@ -47,6 +49,7 @@ def test_a_scene_that_fails_does_not_stop_the_others(scenes, capsys):
     tags = [scene["summary"]["tags"] for scene in (first, third)]
     assert [tag["SSDIFF_STEPS"] for tag in tags] == ["2", "1"]
     assert [tag["SSDIFF_SEED"] for tag in tags] == ["5", "5"]
+    assert [tag["SSDIFF_TILE_OVERLAP"] for tag in tags] == ["16", "12"]
     assert "damaged" in second["error"]
     assert sorted(os.listdir(scenes / "out")) == ["a.tif", "c.tif"]
 
@@ -69,11 +72,18 @@ def test_a_scene_that_fails_does_not_stop_the_others(scenes, capsys):
 
 def test_a_pattern_of_scenes(scenes):
     words = ["run", "--scenes", "*/pan.tif", "--ms", "*/ms.tif", "-o", "sharp/*.tif", "-q"]
-    assert invoke(*words, "--area", "500000,5699980,500010,5700000", "--json", "r.json") == 1
+    words += ["--area", "500000,5699980,500010,5700000"]
+    assert invoke(*words, "--json", "r.json") == 1
     assert sorted(os.listdir(scenes / "sharp")) == ["a.tif", "c.tif"]
     invoke(*words, "--dry-run", "--json", "r.json", "--overwrite")
     report = json.loads((scenes / "r.json").read_text())
-    assert report["scenes"][0]["summary"]["estimate"]["tiles"] == 4
+    assert [scene["status"] for scene in report["scenes"]] == ["complete", "failed", "complete"]
+    words[words.index("sharp/*.tif")] = "other/*.tif"
+    invoke(*words, "--dry-run", "--json", "r.json", "--overwrite")
+    report = json.loads((scenes / "r.json").read_text())
+    assert report["counts"] == {"planned": 2, "failed": 1}
+    assert report["scenes"][0]["summary"]["estimate"]["tiles"] == 1
+    assert not (scenes / "other").exists()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,7 @@ def test_a_dry_run_prints_assumptions_and_cost_and_writes_nothing(make_pair, tmp
     assert summary["estimate"]["tiles"] == 9
     assert summary["full_scale"] == {"pan": 2047, "ms": 2047}
     assert summary["size"] == {"height": 100, "width": 120}
-    for text in ("Full scale: PAN 2047", "9 tiles in 1 block: about ", "Memory: up to ", "Disk: "):
+    for text in ("Full scale: PAN 2047", "9 tiles in 1 block: up to ", "Memory: up to ", "Disk: "):
         assert text in printed.err
     assert not leftovers(tmp_path)
 

@@ -194,7 +194,7 @@ def _fault(
     changed = sorted(name for name in before | after if before.get(name) != after.get(name))
     if changed and status:
         return f"status {status}, but written or changed: {changed[0]}"
-    if hidden := [name for name in changed if Path(name).name.startswith(".")]:
+    if hidden := [name for name in changed if name in after and Path(name).name.startswith(".")]:
         return f"left: {hidden[0]}"
     return ""
 

@@ -15,7 +15,8 @@ from safetensors.numpy import save
 
 from ssdiff_trt.calibration.samples import digest
 from ssdiff_trt.runtime.bundle.manifest import Model, graph_io
-from ssdiff_trt.runtime.bundle.store import CHECKPOINT, MANIFEST, sha256_of
+from ssdiff_trt.runtime.bundle.store import CHECKPOINT, MANIFEST
+from ssdiff_trt.runtime.files import sha256_of
 from tests.fuzz.bundles import change, manifest
 from tests.fuzz.mutation import damaged
 from tests.fuzz.samples import about, arrays

@@ -178,6 +178,14 @@ def test_a_link_stays_a_link(make_pair, run, tmp_path):
     assert read_raster(tmp_path / "real.tif").shape == (4, 160, 192)
 
 
+@pytest.mark.parametrize("name", [".", "..", "/", "sub"])
+def test_a_directory_is_no_name_for_a_result(make_pair, run, tmp_path, monkeypatch, name):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SSDiffError, match="is a directory; name a file for the result"):
+        run(make_pair(), name=name)
+
+
 def test_a_result_that_appears_meanwhile_is_kept(make_pair, run, tmp_path):
     class Rival(StandIn):
         def images(self, *tiles):

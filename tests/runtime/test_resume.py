@@ -85,10 +85,19 @@ def test_a_stopped_run_is_continued_with_the_same_result(make_pair, run, tmp_pat
     assert WORK not in leftovers(tmp_path)
 
 
-def test_what_is_finished_is_not_done_again(make_pair, run):
+def test_what_is_finished_is_not_done_again(make_pair, run, bundle4):
     pair = make_pair()
     every = sum(continued(run, pair, name="whole.tif")[0].batches)
     stopped(run, pair, tiles=30)
+    with (
+        Pansharpener(bundle4, backend=StandIn()) as sharpener,
+        sharpener.plan(*pair, pair[0].parent / "out.tif", block=48, shift="none") as plan,
+    ):
+        estimate = sharpener.estimate(plan)
+    assert (estimate.blocks, estimate.tiles) == (16, every)
+    assert 4 <= estimate.finished_blocks <= 10
+    share = 1 - estimate.finished_blocks / 16
+    assert estimate.seconds == pytest.approx(estimate.seconds_per_tile * every * share)
     backend, progress = continued(run, pair)
     assert 20 <= every - sum(backend.batches) <= 30
     assert progress.total == progress.done == sum(backend.batches)

@@ -11,7 +11,7 @@ from ssdiff_trt.runtime.scenes import SceneEntry, match_scenes, read_scenes
 def convert(name, text):
     if name != "steps":
         raise InputError(f"There is no option {name!r}.")
-    return int(text)
+    return name, int(text)
 
 
 def table(tmp_path, text, encoding="utf-8"):
@@ -24,7 +24,11 @@ def table(tmp_path, text, encoding="utf-8"):
     ("text", "encoding"),
     [
         ("pan,ms,output,steps\na.tif,m.tif,o/1.tif,3\n/b.tif,x.tif|y.tif,,\n", "utf-8"),
-        ("steps ; pan;ms;output\r\n3;a.tif;m.tif;o/1.tif\r\n;/b.tif;x.tif|y.tif;\r\n", "utf-8-sig"),
+        (
+            "steps ; PAN;ms;Output\r\n3;a.tif;m.tif;o/1.tif\r\n;/b.tif;x.tif|y.tif;\r\n;;;\r\n",
+            "utf-8-sig",
+        ),
+        ("pan\tms\toutput\tsteps\na.tif\tm.tif\to/1.tif\t3\n/b.tif\tx.tif|y.tif\t\t\n", "utf-8"),
     ],
 )
 def test_a_table_names_files_and_options_of_scenes(tmp_path, text, encoding):
@@ -39,15 +43,17 @@ def test_a_table_names_files_and_options_of_scenes(tmp_path, text, encoding):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", r"has the columns none, expected pan"),
+        ("", r"has no column pan, only nothing"),
         ("pan,ms\n", r"scenes.csv has no scenes"),
-        ("ms\nb.tif\n", r"has the columns ms, expected pan"),
-        ("pan,pan\na,b\n", r"expected pan, and each once"),
+        ("ms\nb.tif\n", r"has no column pan, only ms; name the columns"),
+        ("pan,pan\na,b\n", r"has columns of the same name: pan, pan"),
         ("pan,ms\na,b,c\n", r"another number of values in line 2; write each value that has a com"),
         ("pan,ms\na\n", r"another number of values in line 2"),
         ("pan,ms\n,b\n", r"names no pan in line 2"),
         ("pan,colour\na,b\n", r"scenes.csv, line 2: There is no option 'colour'"),
-        ("pan,output\na,o.tif\nb,./o.tif\n", r"a.*and b have the same output .*o.tif; give each"),
+        ("pan,output\na,o.tif\nb,./o.tif\n", r"output of b, .*o.tif, is that of a too; give each"),
+        ("pan,ms\na,x/m.tif\nb,y/m.tif\n", r"output of b, m_pansharpened.tif, is that of a too"),
+        ("pan,ms,output\n/a,/c,/b\n/b,/d,/e\n", r"The output of /a, .*/b, is an input of /b;"),
     ],
 )
 def test_tables_that_do_not_work_are_refused_by_line(tmp_path, text, sentence):
@@ -60,7 +66,7 @@ def test_damaged_tables_are_one_sentence(tmp_path, content):
     path = tmp_path / "scenes.csv"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"cannot be read as a table of scenes .*as UTF-8"):
         read_scenes(path, convert)
 
 
@@ -83,7 +89,7 @@ def test_a_pattern_finds_scenes_and_names_what_belongs_to_them(tmp_path):
         ("x/*_pan.tif", None, "has no scenes"),
         ("x", None, r"has 0 \*, expected one; or give a table that ends in .csv"),
         ("*/*", None, r"has 2 \*"),
-        ("{}/*.tif", "out.tif", "have the same output out.tif"),
+        ("{}/*.tif", "out.tif", r"output of .*b.tif, out.tif, is that of .*a.tif too"),
     ],
 )
 def test_patterns_that_do_not_work_are_refused(tmp_path, pattern, output, sentence):

@@ -15,6 +15,7 @@ from rasterio.windows import Window, from_bounds
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.raster.affine import product
 from tests.support.backends import StandIn
+from tests.support.progress import RecordingProgress
 from tests.support.rasters import PAN_GRID, read_raster
 from tests.support.scenes import shifted
 
@@ -76,6 +77,20 @@ def test_the_bounds_of_a_geojson_file_are_an_area(make_pair, run, tmp_path, crs,
     assert (cols.start, cols.stop) == ((40, 41) if kind == "Point" else (40, 80))
 
 
+@pytest.mark.parametrize(
+    "points", [[[-180, -90], [180, 90]], [[-90, 0], [90, 70]], [[2.9, 51], [3.1, 52]]]
+)
+def test_an_area_far_beyond_the_scene_is_all_of_it(make_pair, run, tmp_path, points):
+    """Even where the CRS of PAN has no coordinates; that it reaches beyond is said."""
+    path = tmp_path / "area.json"
+    path.write_text(json.dumps({"type": "LineString", "coordinates": points}))
+    progress = RecordingProgress()
+    assert run(make_pair(), area=path, progress=progress, **GIVEN).size == (160, 192)
+    assert progress.notes == ["The area reaches beyond the scene; the part inside is made"]
+    whole = LEFT, TOP - 80, LEFT + 96, TOP
+    assert run(make_pair(), area=whole, name="b.tif", **GIVEN).size == (160, 192)
+
+
 def test_without_georeferencing_an_area_is_columns_and_rows(make_pair, run):
     pair = make_pair(pan={"transform": None}, ms={"transform": None})
     whole = run(pair, name="whole.tif", **GIVEN)
@@ -98,14 +113,14 @@ def test_a_quicklook_of_a_part_shows_the_part(make_pair, run):
     [
         ((0, 0, 10, 10), r"no pixel of the result, which covers 500000,5699920,500096,5700000"),
         ((1, 2, 3), "The area 1,2,3 does not work; give minx,miny,maxx,maxy"),
-        ((5, 0, 1, 9), "The area 5,0,1,9 does not work"),
+        ((595640, 5.1, 595600, 5751230.5), "The area 595640,5.1,595600,5751230.5 does not work"),
         ((float("nan"), 0, 1, 9), "The area nan,0,1,9 does not work"),
         ("nothing.json", r"nothing.json cannot be read as GeoJSON \(No such file"),
         ("{", "cannot be read as GeoJSON"),
-        ("[]", "cannot be read as GeoJSON"),
+        ("[1, 2]", r"cannot be read as GeoJSON \(it is not an object\)"),
         ('{"type": "Polygon", "coordinates": [["a", 1]]}', "cannot be read as GeoJSON"),
         ('{"type": "Point", "coordinates": [1]}', "cannot be read as GeoJSON"),
-        ('{"type": "Point", "coordinates": [200, 95]}', "The area has no pixel|cannot be brought"),
+        ('{"type": "Point", "coordinates": [51.4, 3]}', "no pixel .* longitude, then latitude"),
         ('{"coordinates": [1, 2], "crs": {"properties": {"name": "x"}}}', "read as GeoJSON"),
     ],
 )

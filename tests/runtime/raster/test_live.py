@@ -14,7 +14,7 @@ from tests.support.rasters import leftovers, read_raster, smooth
 class Watching(StandIn):
     """Reads the live view at some tiles."""
 
-    def __init__(self, path, tiles=(1, 30)):
+    def __init__(self, path, tiles=(0, 30)):
         super().__init__(pan=0.2, noise=0.01)
         self.path, self.tiles, self.seen = path, tiles, []
 
@@ -23,7 +23,7 @@ class Watching(StandIn):
             with rasterio.open(self.path) as file:
                 seen = file.read(), file.dataset_mask() > 0, file.tags()["SSDIFF_STATUS"]
                 self.seen.append(seen)
-                self.profile = file.profile, file.descriptions
+                self.profile, self.colours = (file.profile, file.descriptions), file.colorinterp
         return super().images(*tiles)
 
 
@@ -35,7 +35,7 @@ def test_finished_blocks_are_shown_where_they_lie(make_pair, run, tmp_path, mark
     given = {"nothing": {}, "nodata": {"nodata": 0}, "mask": {"mask": valid}}[marked]
     pixels = smooth((4, 40, 48), seed=2)
     pixels = pixels * valid if marked == "nodata" else pixels
-    pair = make_pair(ms={"pixels": pixels, "descriptions": ("b", "g", "r", "n"), **given})
+    pair = make_pair(ms={"pixels": pixels, "descriptions": ("blue", "green", "red", "n"), **given})
     live = tmp_path / "a live & < view.vrt"
     backend = Watching(live)
     result = run(pair, backend, live=str(live), block=48, batch=1, shift="none", resume=resume)
@@ -48,7 +48,8 @@ def test_finished_blocks_are_shown_where_they_lie(make_pair, run, tmp_path, mark
         expected = file.dataset_mask() > 0
         assert backend.profile[0]["crs"] == file.crs
         assert backend.profile[0]["transform"] == file.transform
-        assert backend.profile[1] == file.descriptions == ("b", "g", "r", "n")
+        assert backend.profile[1] == file.descriptions == ("blue", "green", "red", "n")
+        assert backend.colours == file.colorinterp
     assert 0.2 < mask.mean() < 0.8
     assert not (mask & ~expected).any()
     np.testing.assert_array_equal(image[:, mask], read_raster(result.output)[:, mask])
