@@ -16,6 +16,25 @@ from tests.support.rasters import EXAMPLE, PairMaker
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+EXPORTS = ("low4", "samples4", "int8"), ("bundle8",)
+"""Fixtures that export a bundle, which takes minutes; those of one group need each other."""
+
+
+@pytest.hookimpl(trylast=True)  # once those that are not run are left out
+def pytest_collection_modifyitems(items):
+    """Start each group of exports on a worker of its own, so that no worker waits for another.
+
+    pytest-xdist gives each worker a quarter of its share at the beginning, one after the other.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    first = len(items) // (4 * workers)
+    for number, fixtures in enumerate(EXPORTS):
+        users = [item for item in items if set(fixtures) & set(item.fixturenames)]
+        items[:] = [item for item in items if item not in users]
+        place = min(number, workers - 1) * first
+        items[place:place] = users
+
+
 @pytest.fixture
 def without_cuda_provider(monkeypatch):
     """An ONNX Runtime without GPU providers, whichever is installed."""
