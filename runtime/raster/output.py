@@ -91,7 +91,7 @@ class RasterOutput:
     ) -> None:
         self.path = behind_link(Path(path))
         self._overwrite = options.overwrite
-        if self.path.is_dir():
+        if os.path.isdir(self.path):
             raise OutputError(f"{path} is a directory; name a file for the result.")
         self.inputs = every_file(scene.pan, scene.ms)
         for suffix in ("", *_SIDECARS):
