@@ -12,7 +12,7 @@ class Forgetful(StandIn):
     """Loses the last image of each batch."""
 
     def sample(self, batches, schedule):
-        return (images[:-1] for images in super(Forgetful, self).sample(batches, schedule))
+        return (images[:-1] for images in super().sample(batches, schedule))
 
 
 def test_a_backend_that_loses_images_leaves_no_output(make_pair, run, tmp_path):
