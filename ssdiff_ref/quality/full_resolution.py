@@ -237,8 +237,8 @@ def _overshoot(images: Two, blurred: Two, mask: Mask) -> float:
     slope = np.hypot(*(ndimage.sobel(panchromatic, axis) for axis in (0, 1)))
     steep = mask & (slope > 0) & (slope >= np.percentile(slope[mask], 100 - _EDGES))
 
-    def beyond(bands: Image, low_pass: Image) -> Image:
-        """Mean over the edges, ``[C]``."""
+    def beyond(bands: Image, low_pass: Image) -> float:
+        """Mean over the bands and edges."""
         coarse = interpolate(decimate(low_pass))
         size = (1, _AROUND_EDGE, _AROUND_EDGE)
         low = ndimage.minimum_filter(coarse, size)[:, steep]
@@ -246,12 +246,12 @@ def _overshoot(images: Two, blurred: Two, mask: Mask) -> float:
         values = bands[:, steep]
         outside = np.maximum(values - high, 0) + np.maximum(low - values, 0)
         span = high - low
-        return np.where(span > 0, outside / np.where(span > 0, span, 1), 0).mean(axis=1)
+        return float(np.where(span > 0, outside / np.where(span > 0, span, 1), 0).mean())
 
     if not steep.any():
         return float("nan")
     of_bands, of_pan = map(beyond, images, blurred)
-    return float((of_bands - of_pan).mean())
+    return of_bands - of_pan
 
 
 def sampling_phases(ms: ArrayLike, pan: ArrayLike, sensor: Sensor) -> Phases:

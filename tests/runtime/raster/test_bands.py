@@ -10,7 +10,9 @@ from rasterio.enums import ColorInterp
 from ssdiff_ref.classical.fusion import fuse
 from ssdiff_ref.protocol.wald import simulate
 from ssdiff_ref.quality.checks import fit_sensor
+from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.scene import Scene
 from tests.support.backends import StandIn
 from tests.support.progress import RecordingProgress
@@ -133,3 +135,24 @@ def test_the_quicklook_shows_the_colours_of_bands_in_any_order(make_pair, run, m
     run((pan, ms), shift="none", quicklook=True, progress=RecordingProgress())
     _, lms, result = shown
     assert np.abs(lms - result).mean() < 0.01
+
+
+def test_names_of_bands_that_are_not_utf_8_are_none(make_pair):
+    _, path = make_pair()
+    names = "".join(
+        f'<PAMRasterBand band="{band}"><Description>{name}</Description></PAMRasterBand>'
+        for band, name in enumerate(("red", "green", "blue", "proche-infrarouge \xe9"), start=1)
+    )
+    beside = path.with_name(f"{path.name}.aux.xml")
+    beside.write_text(f"<PAMDataset>{names}</PAMDataset>", encoding="latin-1")
+    with rasterio.open(path) as image:
+        assert descriptions_of(image) == (None,) * 4
+
+
+def test_metadata_of_any_band_is_refused_where_it_is_not_utf_8(make_pair):
+    pan, path = make_pair()
+    band = '<PAMRasterBand band="4"><Metadata domain="\xe9"/></PAMRasterBand>'
+    beside = path.with_name(f"{path.name}.aux.xml")
+    beside.write_text(f"<PAMDataset>{band}</PAMDataset>", encoding="latin-1")
+    with pytest.raises(InputError, match=r"The header of .*ms\.tif cannot be read"):
+        Scene(pan, path)

@@ -115,6 +115,11 @@ def test_an_order_of_bands_that_is_not_stated_is_asked_for(tmp_path):
     assert product.options({"bands": (3, 2, 1, 4)})["bands"] == (3, 2, 1, 4)
 
 
+def test_a_band_of_unknown_name_keeps_it(tmp_path):
+    product = read_product(pleiades(tmp_path, ms="B2 B1 B0 SWIR"))
+    assert product.ms.bands == ("red", "green", "blue", "SWIR")
+
+
 def only_pan(root):
     pleiades(root)
     return root / "IMG_PHR1A_P_001"

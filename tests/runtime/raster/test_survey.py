@@ -122,3 +122,15 @@ def test_the_patches_are_whole_pixels_of_ms_from_edge_to_edge(size, monkeypatch)
         assert min(part.start for part in axis) == 0
         assert max(part.stop for part in axis) == 4 * pixels
     assert len(patches) == len(set(patches)) <= 25
+
+
+def test_the_pixels_of_all_patches_are_surveyed_together():
+    """25 patches of 64 x 64 pixels of MS are exactly this scene; holes make them differ."""
+    rng = np.random.default_rng(5)
+    pan, ms = (rng.uniform(1, 1000, (n, n)).astype(np.float32) for n in (1280, 320))
+    pan[:300, :400] = ms[30:90, :40] = np.nan
+    pan[600:900, 100:500] = ms[100:250, 100:250] = 0
+    for found, image in zip(survey(ArrayPair(pan, ms[None])), (pan, ms), strict=True):
+        values = image[np.isfinite(image)]
+        expected = values.max(), *np.quantile(values, [0.5, 0.95]), (values == 0).mean()
+        assert (found.largest, found.middle, found.upper, found.zeros) == pytest.approx(expected)

@@ -23,7 +23,10 @@ def test_weights_along_an_axis_sum_to_one(size, overlap, margin):
     for i, start in enumerate(axis.starts):
         assert start % 4 == 0
         assert -margin <= start <= max(size + margin - 64, -margin)
-        total[axis.begins[i] : axis.end(i)] += axis.weights(i)
+        weights = axis.weights(i)
+        assert weights.min() > 0
+        assert weights.max() <= 1
+        total[axis.begins[i] : axis.end(i)] += weights
     np.testing.assert_allclose(total, 1, atol=1e-12)
 
 

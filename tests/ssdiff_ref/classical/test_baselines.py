@@ -63,6 +63,15 @@ def test_wavelet_lowpass_matches_the_toolbox():
     np.testing.assert_allclose(wavelet_quarter(arrays["pan_lr"]), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["MTF-GLP", "MTF-GLP-FS", "MTF-GLP-HPM", "MTF-GLP-HPM-R"])
+def test_roundings_of_a_flat_pan_are_not_enlarged_to_the_contrast_of_ms(method):
+    rng = np.random.default_rng(0)
+    pan = np.float32(3000) + rng.integers(-1, 2, (128, 128)) * np.spacing(np.float32(3000))
+    ms = 3000 + rng.normal(0, 100, (4, 32, 32))
+    pair = dataclasses.replace(Pair.of(pan, ms, SENSORS["qb"]), toolbox=False)
+    np.testing.assert_allclose(METHODS[method](pair), pair.lms, atol=1)
+
+
 def test_integer_images_are_converted_to_float64():
     arrays = golden_arrays()
     assert arrays["I_MS"].dtype == np.uint16

@@ -70,6 +70,20 @@ def mat(tmp_path, **variables):
     return tmp_path / "x.mat"
 
 
+def test_version_7_3_of_matlab_is_hdf5_with_reversed_axes(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {"I_MS": rng.random((32, 40, 4)), "I_PAN": rng.random((128, 160))}
+    path = tmp_path / "x.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            file[name] = array.T
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    sample = open_arrays(path, "generic").read(0)
+    np.testing.assert_array_equal(sample.ms, arrays["I_MS"].transpose(2, 0, 1))
+    np.testing.assert_array_equal(sample.pan, arrays["I_PAN"])
+
+
 @pytest.mark.parametrize("bits", ["11", [], [1, 2], np.nan, np.inf, 1e30, 0.5, -1])
 def test_bits_of_a_matlab_file_that_are_no_number_of_bits_are_refused(tmp_path, bits):
     path = mat(tmp_path, L=bits)

@@ -146,6 +146,10 @@ def test_metrics_match_torchmetrics(fused, truth):
     assert ssim(fused, truth, FULL_SCALE, valid) == pytest.approx(expected, **close)
 
 
+def test_angles_between_spectra_do_not_depend_on_the_unit(fused, truth):
+    assert sam(fused / 1e5, truth / 1e5) == pytest.approx(sam(fused, truth), rel=1e-6)
+
+
 def test_equal_images_get_perfect_scores(truth):
     best = {"SAM": 0, "ERGAS": 0, "Q2n": 1, "SCC": 1, "PSNR": np.inf, "SSIM": 1}
     scores = reduced_resolution_scores(truth, truth, FULL_SCALE)
