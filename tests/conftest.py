@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     first = len(items) // (4 * workers)
-    for number, fixtures in enumerate(EXPORTS):
+    for number, fixtures in reversed([*enumerate(EXPORTS)]):  # who needs both, waits on the first
         users = [item for item in items if set(fixtures) & set(item.fixturenames)]
         items[:] = [item for item in items if item not in users]
         place = min(number, workers - 1) * first
