@@ -13,7 +13,7 @@ from typing import Any
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
-from ssdiff_trt.runtime.memory import check_memory
+from ssdiff_trt.runtime.memory import check_memory, in_words
 from ssdiff_trt.runtime.options import PairOptions, Precision, SamplingOptions, changed
 from ssdiff_trt.runtime.plan.assumptions import Assumptions, assume
 from ssdiff_trt.runtime.schedule import AUTHORS_TIMESTEPS, Schedule, make_schedule, spaced_timesteps
@@ -27,6 +27,10 @@ BLOCK = 42
 """Tiles along each side of a block: with those of its neighbours at its border, 4.8 % more."""
 WINDOW = 768
 """Pixels on a side of the windows in which a block is read and its tiles are prepared."""
+_LONGEST = 10_000_000
+"""Most rows and columns of a result; beyond, a header is wrong, or was made to do harm."""
+_VALUE = 4
+"""Least bytes of a pixel of the result: four bands of one byte."""
 _PLACE = 80
 """Bytes of the places where a tile starts and has weight, along one axis."""
 _FILLED = 150 / 256**2
@@ -214,11 +218,15 @@ def make_plan(
         Axis(len(axis), model.tile, overlap, margin=overlap // 2 // RATIO * RATIO)
         for axis in (assumptions.source.rows, assumptions.source.cols)
     )
-    check_memory(
-        memory_of(rows, cols),
-        f"Pansharpening {source.name} to {cols.size} x {rows.size} pixels",
-        "cut out a smaller area of PAN and MS with gdal_translate -projwin",
-    )
+    what = f"Pansharpening {source.name} to {cols.size} x {rows.size} pixels"
+    remedy = "cut out a smaller area of PAN and MS with gdal_translate -projwin"
+    if max(rows.size, cols.size) > _LONGEST:
+        tiles = prod(axis.size // (axis.tile - axis.overlap) + 1 for axis in (rows, cols))
+        raise InputError(
+            f"{what} takes {tiles:,} tiles, and {in_words(_VALUE * prod((rows.size, cols.size)))} "
+            f"of disk or more; at most {_LONGEST:,} rows and columns are supported; {remedy}."
+        )
+    check_memory(memory_of(rows, cols), what, remedy)
     return Plan(
         assumptions=assumptions,
         schedule=choose_schedule(assumptions.bundle, sampling),
