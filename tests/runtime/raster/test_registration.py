@@ -213,8 +213,8 @@ def test_a_run_moves_ms_onto_pan(tmp_path, run, shift):
     assert stated.output.read_bytes() == moved.output.read_bytes()
 
 
-@pytest.mark.parametrize("options", [{"window": 64, "batch": 3}, {"window": 130, "batch": 1}])
-def test_windows_do_not_show_where_ms_is_moved(tmp_path, run, options):
+@pytest.mark.parametrize("options", [{"block": 64, "batch": 3}, {"block": 130, "batch": 1}])
+def test_blocks_do_not_show_where_ms_is_moved(tmp_path, run, options):
     pair = write_displaced(tmp_path, (-2.3, 3.4))
     backend = StandIn(pan=0.2, noise=0.01)
     first = run(pair, backend, name="first.tif")
