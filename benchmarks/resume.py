@@ -77,7 +77,7 @@ def measure(
     output.parent.mkdir(exist_ok=True)
     began, disk = time.monotonic(), 0
     command = [python, "-c", CODE, "run", *words, "-o", output, "-q", "--overwrite"]
-    process = subprocess.Popen(list(map(str, command)))
+    process = subprocess.Popen(list(map(str, command)), cwd=output.parent)
     while True:
         found, status, usage = os.wait4(process.pid, os.WNOHANG)
         if found:

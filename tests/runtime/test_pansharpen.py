@@ -135,7 +135,7 @@ def test_bytes_do_not_depend_on_batch_block_or_threads(make_pair, run, monkeypat
     """With the real network; the noise is large at t = 999, so a tile's place shows."""
     # Two threads are used even on one CPU, where a run would warn and take one.
     monkeypatch.setattr("ssdiff_trt.runtime.cpus.usable_cpus", lambda: 2)
-    pair = make_pair(200, 232)
+    pair = make_pair(116, 136)
     first = run(pair, backend="onnxruntime", batch=1, threads=1)
     reference = read_raster(first.output)
     for name, options in {
