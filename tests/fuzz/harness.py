@@ -20,7 +20,8 @@ Each case is a process of its own, forked after the heavy imports, with a limit 
 the size of files. It passes if
 
 - the exit status is 0, 1 or 2, and there is no traceback;
-- with status 2, the last line of standard error, and no other one, begins with ``Error: ``;
+- with status 2, the last line of standard error, and no other one, begins with ``Error: `` (or is
+  the JSON of an error);
 - with status 1 or 2, no file appeared or changed;
 - no temporary folder is left, and nothing was written outside ``folder``.
 
@@ -79,6 +80,8 @@ HEAVY = (
 )
 """What is imported once for all cases."""
 
+_JSON_ERROR = '"level": "error"'
+"""In the line of an error with ``--progress json``."""
 Case = tuple[str, int]
 """Kind and seed."""
 
@@ -188,7 +191,7 @@ def _fault(
         return f"traceback: {last}"
     if status not in (0, 1, 2):
         return f"status {status}: {last}"
-    stated = [line for line in errors if line.startswith("Error: ")]
+    stated = [line for line in errors if line.startswith("Error: ") or _JSON_ERROR in line]
     if status == 2 and stated != [last] and not "".join(errors[:1]).startswith("Usage: "):
         return f"status 2 without one line that says why: {last}"
     changed = sorted(name for name in before | after if before.get(name) != after.get(name))
