@@ -56,6 +56,8 @@ def read_scenes(
     remedy = "give a CSV file, saved as UTF-8"
     with reading(f"{path} cannot be read as a table of scenes", remedy, csv.Error):
         text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it has the character NUL, which no name can have")
         head = text.partition("\n")[0]
         delimiter = next((mark for mark in ",;\t" if mark in head), ",")
         table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
