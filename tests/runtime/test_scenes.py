@@ -61,7 +61,9 @@ def test_tables_that_do_not_work_are_refused_by_line(tmp_path, text, sentence):
         table(tmp_path, text)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"pan\na\0\n", b"pan\n" + b"a" * 200_000, None])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"pan\na\0\n", b"pan\n" + b"a" * 200_000, None]
+)
 def test_damaged_tables_are_one_sentence(tmp_path, content):
     path = tmp_path / "scenes.csv"
     if content is not None:
