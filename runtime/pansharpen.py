@@ -48,7 +48,7 @@ def run(
     began, total, gains = time.monotonic(), Tally(), plan.optics.mtf_ms
     ms_scale, pan_scale = plan.assumptions.ms_scale.value, plan.assumptions.pan_scale.value
     network, work = Guarded(backend, fallback), plan.work(backend.describe())
-    before = plan.source.fingerprint()
+    before = work["inputs"] if work else None
 
     def check_unchanged(output: Output) -> None:
         if (now := plan.source.fingerprint()) == before:
@@ -91,7 +91,7 @@ def run(
 
         def read(window: Window) -> WindowInputs:
             inputs = prepare(plan.source, window, plan.seed, pan_scale, ms_scale)
-            if window.last:
+            if window.last and plan.output:  # blocks of files may be kept for a later run
                 check_unchanged(output)
             return inputs
 

@@ -295,10 +295,9 @@ class Pansharpener:
         try:
             with in_turn:
                 result = run(plan, backend, fallback, progress, self._execution.batch)
-        except BaseException:
+        finally:
             if plan.sink.left:
                 progress.note(plan.sink.left)
-            raise
         if plan.quicklook:
             draw_quicklook(plan, plan.quicklook)
         return result

@@ -109,14 +109,12 @@ def work_folder(path: Path, keep: Callable[[], bool], parameter: str) -> Iterato
                     f"Another process is writing {path}; wait for it, or give another "
                     f"`{parameter}`."
                 )
-            kept = False
+            complete = False
             try:
                 yield folder
-            except BaseException:
-                kept = keep()
-                raise
+                complete = True
             finally:
-                if not kept:
+                if complete or not keep():
                     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -147,13 +145,14 @@ def _parents(path: Path, parameter: str | None) -> Iterator[Callable[[OSError], 
     except OSError as error:
         raise refusal(error) from error
     _remove_dead(path.parent)
+    complete = False
     try:
         yield refusal
-    except BaseException:
+        complete = True
+    finally:
         with suppress(OSError):  # something else is there
-            for made in missing:
+            for made in () if complete else missing:
                 made.rmdir()
-        raise
 
 
 @contextmanager

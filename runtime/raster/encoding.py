@@ -91,7 +91,7 @@ def holds(dtype: np.dtype[Any], value: float, bits: int | None = None) -> bool:
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return bool(np.isnan(value) or value == float(np.float16(value)))
-    # GDAL is told a float64, and writes its leading digits.
+    # GDAL takes a float64, and writes its leading digits.
     exact = np.isfinite(value) and abs(value) <= 2**53
     return bool(exact and value == convert(np.array(value, float), dtype, bits))
 

@@ -24,7 +24,7 @@ STATUS = "SSDIFF_STATUS"
 
 
 class LiveView:
-    """A VRT that shows finished blocks, and is written anew for each of them.
+    """A VRT that shows finished blocks, and is rewritten for each of them.
 
     What is not finished is masked. Metadata item ``SSDIFF_STATUS`` says how much is.
 

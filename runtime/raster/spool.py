@@ -140,7 +140,7 @@ class SpooledOutput:
         if journal.changed:
             return (
                 f"An unfinished run of {name} cannot be continued, as {journal.changed} changed; "
-                "this one begins anew"
+                "this one starts from the beginning"
             )
         if journal.parts:
             return (

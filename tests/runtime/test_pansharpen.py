@@ -14,7 +14,6 @@ from rasterio.transform import Affine
 from ssdiff_ref.classical.fusion import fuse
 from ssdiff_trt import Pansharpener, SSDiffError
 from ssdiff_trt.runtime.raster.affine import product
-from ssdiff_trt.runtime.raster.encoding import convert
 from tests.support.backends import StandIn
 from tests.support.imagery import make_bundle
 from tests.support.progress import RecordingProgress
@@ -173,21 +172,6 @@ def test_every_tile_is_run_once_and_batches_are_as_asked(make_pair, run):
     result = run(make_pair(), backend, batch=4)
     assert result.counts.tiles == 4 * 4
     assert backend.batches == [4, 4, 4, 4]
-
-
-@pytest.mark.parametrize(
-    ("dtype", "values", "expected"),
-    [
-        ("uint8", [-3, 0.5, 1.5, 254.7, 400], [0, 0, 2, 255, 255]),
-        ("int16", [-40000, -0.6, 32767.4, 40000], [-32768, -1, 32767, 32767]),
-        ("uint32", [-1, 4294967040, 5e9], [0, 4294967040, 4294967295]),
-        ("float32", [-1.5, 0.25], [-1.5, 0.25]),
-    ],
-)
-def test_values_are_rounded_then_clipped_and_never_wrap(dtype, values, expected):
-    converted = convert(np.array(values, np.float32), np.dtype(dtype))
-    assert converted.dtype == dtype
-    assert converted.tolist() == expected
 
 
 def test_dtype_of_the_output_can_be_chosen(make_pair, run):

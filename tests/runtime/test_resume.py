@@ -125,7 +125,7 @@ def test_a_run_with_other_options_says_what_changed_and_begins_anew(make_pair, r
     progress = continued(run, pair, **change)[1]
     (note,) = [note for note in progress.notes if "cannot be continued" in note]
     assert named in note
-    assert note.endswith("changed; this one begins anew")
+    assert note.endswith("changed; this one starts from the beginning")
     np.testing.assert_array_equal(read_raster(pair[0].parent / "out.tif"), expected)
 
 
@@ -310,7 +310,9 @@ def test_an_input_that_is_cut_off_meanwhile_is_one_sentence(make_pair, run, tmp_
     assert not (tmp_path / "out.tif").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is where nobody can write")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="on Linux nobody, not even root, can write to /proc"
+)
 def test_a_place_that_cannot_be_written_to_is_one_sentence(make_pair, tmp_path):
     sharpen = Pansharpener(backend=StandIn(), progress=RecordingProgress())
     with pytest.raises(

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="forks processes")
+needs_fork = pytest.mark.skipif(
+    sys.platform != "linux", reason="forks, and limits by the system, as on Linux"
+)
 
 
 def start(function, *arguments):
