@@ -32,6 +32,9 @@ class Source(_Strict):
     """Bands to use, counted from 1; all by default."""
     nodata: float | None = Field(default=None, allow_inf_nan=True)
     """Value that means no data, in place of what the files declare."""
+    spectra: str | None = None
+    """Hyperspectral scene from which four bands become the eight of WorldView; see
+    :class:`ssdiff_ref.training.spectra.SpectralLibrary`."""
     pan: str | None = None
     """Raster of real PAN, resampled to the grid of the bands; PAN is simulated by default."""
     full_scale: float | None = Field(default=None, gt=0)
@@ -79,6 +82,8 @@ class Config(_Strict):
     """Typical weight of each band in PAN, around which samples vary, to train for one sensor type.
 
     By default the weights are random, to train for arbitrary sensors."""
+    arrays: tuple[tuple[int, ...], ...] = ()
+    """Bands, counted from 1, of each detector array of a sensor whose arrays are displaced."""
     seed: int = Field(default=0, ge=0, lt=2**64)
     start: str | None = None
     """Initial weights: a file, a bundle, or the name of a shipped bundle; random by default.
@@ -96,6 +101,10 @@ class Config(_Strict):
     """Decay of the exponential moving average of the weights."""
     relative: bool = True
     """Whether the loss is relative to the mean of each patch, like ERGAS."""
+    first_timestep: float = Field(default=0, ge=0, le=1)
+    """Fraction of the samples at timestep 999, where sampling begins; the others are uniform."""
+    pan_correlation: float = Field(default=0, ge=0)
+    """Weight of D_rho in the loss: one minus the local correlation of the image with PAN."""
     alternate: int = Field(default=0, ge=0)
     """L-BAF: iterations after which training switches to the other branch; 0 trains both."""
     validate_every: int = Field(default=500, ge=1)

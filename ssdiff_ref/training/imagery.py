@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.procedural import dead_leaves
+from ssdiff_ref.training.spectra import SpectralLibrary
 from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import atomic_write, json_of, reading
 from ssdiff_trt.runtime.memory import check_memory
@@ -118,6 +119,12 @@ def read_sources(sources: Sequence[Source], folder: Path) -> list[TrainingImage]
             images.append(_read_scene(rasters, source, folder))
         else:
             images += [_read_scene([path], source, folder) for path in rasters]
+        if source.spectra is not None:
+            library = SpectralLibrary(folder / source.spectra)
+            new = images[-len(rasters) :]
+            images[-len(rasters) :] = [
+                replace(image, pixels=library.expand(image.pixels)) for image in new
+            ]
     return images
 
 

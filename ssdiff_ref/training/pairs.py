@@ -50,6 +50,7 @@ class SimulatedPairs:
         device: device to simulate on.
         group: samples that share image and decimation; larger groups are faster on a GPU.
         response: typical weight of each band in PAN; random weights if None.
+        arrays: bands of each detector array, see :class:`Synthesizer`.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class SimulatedPairs:
         device: torch.device,
         group: int = 1,
         response: Sequence[float] | None = None,
+        arrays: Sequence[Sequence[int]] = (),
     ) -> None:
         self._random, self._group = generator, group
         scales = [scale for image in images for scale in image.scales()]
         self._crops = Crops(scales, generator, device)
-        self._synthesizer = Synthesizer(bands, generator, device, response)
+        self._synthesizer = Synthesizer(bands, generator, device, response, arrays)
         self._choices: dict[int, tuple[list[tuple[int, int]], Tensor]] = {}
 
     def _choices_for(self, patch: int) -> tuple[list[tuple[int, int]], Tensor]:

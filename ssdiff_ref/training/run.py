@@ -225,7 +225,13 @@ def _pair_source(
     if parts := [image.part(held_out) for image in images]:
         group = 16 if device.type == "cuda" else 2
         simulated = SimulatedPairs(
-            parts, config.bands, generator, device, group, config.pan_response
+            parts,
+            config.bands,
+            generator,
+            device,
+            group,
+            config.pan_response,
+            config.arrays,
         )
         weights = {image.source.name: image.source.weight for image in images}
         pair_sources.append((simulated, sum(weights.values())))

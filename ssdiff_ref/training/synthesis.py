@@ -94,13 +94,16 @@ def _interpolation(n: int, position: float) -> Tensor:
     return trimmed / trimmed.sum(1, keepdim=True)
 
 
-def observe(truth: Tensor, gain: Tensor, position: tuple[float, float]) -> tuple[Tensor, Tensor]:
+def observe(
+    truth: Tensor, gain: Tensor, position: tuple[float, float], noise: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Simulate MS by the sensor's MTF and decimation, and interpolate it.
 
     Args:
         truth: ``[N, C, H + 2 MARGIN, W + 2 MARGIN]``.
         gain: MTF at the Nyquist frequency of the MS grid, ``[N, C]``.
         position: row and column of the truth, 1 to 2, at the centre of pixel 0 of MS.
+        noise: added to MS, at least ``[N, C, H/4 + 8, W/4 + 8]``; none by default.
 
     Returns:
         ``ms`` ``[N, C, H/4, W/4]`` and ``lms`` ``[N, C, H, W]``.
@@ -115,6 +118,8 @@ def observe(truth: Tensor, gain: Tensor, position: tuple[float, float]) -> tuple
     padded_ms = padded_ms[
         ..., : height // RATIO + 2 * _LMS_REACH, : width // RATIO + 2 * _LMS_REACH
     ]
+    if noise is not None:
+        padded_ms = padded_ms + noise[..., : padded_ms.shape[-2], : padded_ms.shape[-1]]
     along_rows, along_cols = (
         _interpolation(size // RATIO, at).to(truth.device)
         for size, at in zip((height, width), position, strict=True)
@@ -132,7 +137,9 @@ class Ranges:
     level: tuple[float, float] = (0.03, 0.4)
     """Mean brightness of the source image, as a fraction of full scale."""
     noise: tuple[float, float] = (0.0003, 0.004)
-    """Standard deviation of noise, as a fraction of full scale."""
+    """Standard deviation of noise of the truth and of PAN, as a fraction of full scale."""
+    ms_noise: tuple[float, float] = (0.0003, 0.006)
+    """Likewise, of MS."""
 
 
 def reach_of(step: int) -> int:
@@ -154,6 +161,7 @@ class Synthesizer:
             determines the samples.
         device: device to compute images on.
         response: typical weight of each band in PAN; arbitrary random weights if None.
+        arrays: bands, counted from 1, of each detector array, if arrays are displaced.
     """
 
     def __init__(
@@ -162,8 +170,10 @@ class Synthesizer:
         generator: Generator,
         device: torch.device,
         response: Sequence[float] | None = None,
+        arrays: Sequence[Sequence[int]] = (),
     ) -> None:
         self.bands, self.ranges = bands, Ranges()
+        self._arrays = [[band - 1 for band in array] for array in arrays]
         self._random, self._device = generator, device
         self._log_response = None if response is None else torch.tensor(response).log()
 
@@ -196,6 +206,25 @@ class Synthesizer:
         contrast = self._uniform(-0.15, 0.15, count, self.bands, 1)
         neighbour = mixing.roll(1, dims=1)
         return mixing + torch.where(use_order, 0.3, 1.0) * contrast * (mixing - neighbour)
+
+    def _veil(self, count: int) -> Tensor:
+        """Random share of each band's contrast that haze takes, ``[N, C, 1, 1]``.
+
+        Haze is strongest at short wavelengths. A few samples are flat.
+        """
+        strength = self._uniform(0, 0.9, count, 1) * self._bernoulli(0.6, count, 1)
+        fall = self._uniform(0, 3, count, 1) * torch.linspace(0, 1, self.bands)
+        veil = strength * torch.exp(-fall) * self._uniform(0.8, 1.1, count, self.bands)
+        flat = self._bernoulli(0.03, count, 1)
+        return torch.where(flat, 1.0, veil.clamp(max=0.95))[..., None, None]
+
+    def _array_shifts(self, count: int) -> Tensor:
+        """Random displacement of each band with its detector array, ``[2, N, C]``, in pixels."""
+        shifts = torch.zeros(2, count, self.bands)
+        for array in self._arrays:
+            displaced = self._bernoulli(0.6, 1, count, 1)
+            shifts[:, :, array] = 0.6 * self._normal(2, count, 1).clamp(-2.5, 2.5) * displaced
+        return shifts
 
     def _pan_weights(self, count: int, available: int) -> Tensor:
         """Random weights ``[N, 1, C + B]`` of the sample's and the source's bands in PAN.
@@ -246,19 +275,18 @@ class Synthesizer:
             0.4, count, 1, 1, 1
         )
         bands = (bands + (haze * level[..., None]).to(device)).clamp(min=0)
+        light = bands.mean((2, 3), keepdim=True)
+        bands = bands + self._veil(count).to(device) * (light - bands)
 
         # Ground truth: the image of the multispectral sensor at PAN's resolution.
         mean_gain = self._uniform(*self.ranges.ms_gain, count, 1)
         gain = (mean_gain + 0.02 * self._normal(count, self.bands)).clamp(0.12, 0.6)
         # Products differ in sharpness: some keep the blur of the optics, some are restored.
-        if step == 1:  # already blurred by the source's own sensor
-            softer = self._uniform(0.5, 1, count, 1)
-            truth_gain = torch.where(self._bernoulli(0.7, count, 1), torch.ones(count, 1), softer)
-        else:
-            truth_gain = self._uniform(0.3, 1, count, 1)
+        softest = 0.35 if step == 1 else 0.2  # at 1, already blurred by the source's own sensor
+        truth_gain = self._uniform(softest, 1, count, 1)
         truth_gain = (truth_gain + 0.02 * self._normal(count, self.bands)).clamp(0.12, 1)
         centre = (step - 1) / 2 - (step - 1) // 2
-        band_shifts = 0.05 * step * self._normal(2, count, self.bands)
+        band_shifts = step * (0.05 * self._normal(2, count, self.bands) + self._array_shifts(count))
         rows, cols = (
             kernels(truth_gain, shift, step, reach).to(device) for shift in centre + band_shifts
         )
@@ -301,7 +329,15 @@ class Synthesizer:
         pan = pan + noise * relative * self._normal(*pan.shape).to(device)
         truth, pan = truth.clamp(0, 1), pan.clamp(0, 1)
 
-        ms, lms = observe(truth, gain.to(device), self._position())
+        levels = torch.where(self._bernoulli(0.25, count, 1, 1, 1), 255.0, 2047.0).to(device)
+        truth, pan = ((image * levels).round() / levels for image in (truth, pan))
+
+        # A sensor's MS has noise of its own, which Wald's protocol nearly averages out.
+        noise = self._log_uniform(self.ranges.ms_noise, count, 1, 1, 1)
+        noise = (noise * self._bernoulli(0.5, count, 1, 1, 1)).to(device) * relative
+        sides = (size // RATIO for size in truth.shape[-2:])
+        noise = noise * self._normal(count, self.bands, *sides).to(device)
+        ms, lms = observe(truth, gain.to(device), self._position(), noise)
         return Batch(pan, lms, ms, truth[..., inner, inner] - lms)
 
     def _position(self) -> tuple[float, float]:
