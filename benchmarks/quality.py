@@ -5,19 +5,21 @@
 
 Each ``--scene`` is a name, and sensor, crop and inputs of ``ssdiff-ref evaluate``: PAN and MS with
 a comma between them, or one ``.mat`` or ``.h5``. Methods get the pair as it is delivered, and with
-``--aligned`` a pair that was aligned for all of them.
+``--aligned`` a pair that was aligned for all of them. ``--bundle`` judges others than the shipped.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ssdiff_ref.evaluation.candidates import SHIPPED
 from ssdiff_ref.evaluation.evaluate import evaluate
 from ssdiff_ref.evaluation.judging import Resolution, Scores
 from ssdiff_trt.runtime.options import ShiftChoice
@@ -34,11 +36,29 @@ COLUMNS: dict[Resolution, tuple[str, ...]] = {
 Scene = dict[Resolution, dict[str, Scores]]
 
 
-def judge(inputs: list[str], sensor: str, crop: int, shift: ShiftChoice) -> Scene:
-    """Scores of all methods at both resolutions; 0 means no data in rasters."""
+def judge(
+    inputs: list[str],
+    sensor: str,
+    crop: int,
+    *,
+    aligned: bool = False,
+    bundles: Sequence[str] = (SHIPPED,),
+    methods: Sequence[str] | None = None,
+) -> Scene:
+    """Scores of all methods at both resolutions; 0 means no data in rasters.
+
+    Files that contain their ground truth need no alignment.
+    """
     nodata = 0.0 if len(inputs) == 2 else None
+    shift: ShiftChoice = "auto" if aligned and not inputs[0].endswith(".h5") else "none"
     evaluation = evaluate(
-        inputs, sensor=sensor, bundles=["default"], crop=crop, nodata=nodata, shift=shift
+        inputs,
+        sensor=sensor,
+        bundles=bundles,
+        methods=methods,
+        crop=crop,
+        nodata=nodata,
+        shift=shift,
     )
     return {resolution: evaluation.mean(resolution) for resolution in COLUMNS}
 
@@ -77,14 +97,23 @@ def _number(value: float) -> str:
     metavar="NAME SENSOR CROP PAN,MS",
 )
 @click.option("--aligned", is_flag=True, help="Align the pair for all methods.")
-def main(output: Path, given: tuple[tuple[str, str, int, str], ...], aligned: bool) -> None:
+@click.option("--bundle", "bundles", multiple=True, default=[SHIPPED], help="Bundle to judge.")
+@click.option("--name", default="quality", help="Name of the file to write, without its suffix.")
+def main(
+    output: Path,
+    given: tuple[tuple[str, str, int, str], ...],
+    aligned: bool,
+    bundles: tuple[str, ...],
+    name: str,
+) -> None:
     """Judge scenes, write the scores and print the tables."""
-    shift: ShiftChoice = "auto" if aligned else "none"
     scenes = {
-        name: judge(files.split(","), sensor, crop, shift) for name, sensor, crop, files in given
+        scene: judge(files.split(","), sensor, crop, aligned=aligned, bundles=bundles)
+        for scene, sensor, crop, files in given
     }
+    shift = "auto" if aligned else "none"
     content = {"version": version("ssdiff-trt"), "shift": shift, "scenes": scenes}
-    path = output / "quality.json"
+    path = output / f"{name}.json"
     path.write_text(json.dumps(_null_for_nan(content), indent=1) + "\n")
     for resolution in COLUMNS:
         click.echo(table(scenes, resolution) + "\n")

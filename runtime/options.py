@@ -150,8 +150,8 @@ class SamplingOptions:
     seed: int = option(0, "Seed of the noise, 0 to 2**64 - 1.")
     tile_overlap: int | None = option(
         None,
-        "Pixels over which neighbouring tiles are blended, a multiple of 4; default: 16, or half a "
-        "tile where that is less.",
+        "Pixels over which neighbouring tiles are blended, a multiple of 4; default: 16, or a "
+        "quarter of a tile where that is less.",
     )
 
     def __post_init__(self) -> None:
@@ -270,7 +270,7 @@ class BlockOptions:
     block: int | None = option(
         None,
         "Most pixels on a side of the blocks that are finished one by one, and bound the memory, "
-        "rounded down to whole tiles; default: 42 tiles, about 2000 pixels.",
+        "rounded down to whole tiles; default: 2016.",
     )
     resume: bool = option(
         True,

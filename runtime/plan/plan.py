@@ -23,8 +23,9 @@ from ssdiff_trt.runtime.tiles.tiling import Axis, Block, blocks
 
 DEFAULT_OVERLAP = 16
 """Pixels over which neighbouring tiles are blended, where tiles are large enough."""
-BLOCK = 42
-"""Tiles along each side of a block: with those of its neighbours at its border, 4.8 % more."""
+BLOCK = 2016
+"""Pixels on a side of a block: with tiles of its neighbours at its border, 2.4 % more for tiles of
+32 pixels, 4.8 % for 64."""
 WINDOW = 768
 """Pixels on a side of the windows in which a block is read and its tiles are prepared."""
 _LONGEST = 10_000_000
@@ -203,7 +204,7 @@ def make_plan(
         output: file of the result.
         quicklook: picture to draw of it.
         extent: rows and columns of PAN that it has; by default all that the pair gives.
-        block: most pixels on a side of a block; by default 42 tiles.
+        block: most pixels on a side of a block; by default 2016.
         precision: of the network, where it was asked for.
 
     Raises:
@@ -213,7 +214,7 @@ def make_plan(
     model = assumptions.bundle.manifest.model
     overlap = sampling.tile_overlap
     if overlap is None:
-        overlap = min(DEFAULT_OVERLAP, model.tile // 2)
+        overlap = min(DEFAULT_OVERLAP, model.tile // 4)
     rows, cols = (
         Axis(len(axis), model.tile, overlap, margin=overlap // 2 // RATIO * RATIO)
         for axis in (assumptions.source.rows, assumptions.source.cols)
@@ -238,7 +239,7 @@ def make_plan(
         sink=sink,
         output=output,
         quicklook=quicklook,
-        block=block or BLOCK * (model.tile - overlap),
+        block=block or BLOCK,
         precision=precision,
     )
 

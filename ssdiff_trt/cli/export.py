@@ -80,9 +80,7 @@ from ssdiff_trt.runtime.sensors import SENSORS
 @click.option(
     "--tile",
     type=int,
-    default=64,
-    show_default=True,
-    help="Pixels of a tile, a multiple of 16.",
+    help="Pixels of a tile, a multiple of 16; default: the bundle's, or 64.",
 )
 @click.option(
     "--full-scale",
