@@ -18,7 +18,7 @@ from ssdiff_trt.calibration.samples import check_fits, digest, read_about
 from ssdiff_trt.export.graph import WeightsFile, export_graph, opset, strip_metadata
 from ssdiff_trt.export.judgement import judge
 from ssdiff_trt.export.parity import measure_lowering, measure_parity
-from ssdiff_trt.runtime.arguments import full_scale_of, whole
+from ssdiff_trt.runtime.arguments import full_scale_of, share_of, whole
 from ssdiff_trt.runtime.bundle.manifest import (
     Graph,
     Manifest,
@@ -67,6 +67,7 @@ def export_bundle(
     full_scale: float | None = None,
     sampler: Sampler = "consistent",
     timesteps: Sequence[int] | None = None,
+    back_projection: float = 0,
     training_data: str = "not stated",
     licence: str = "not stated",
     attribution: str = "",
@@ -97,6 +98,7 @@ def export_bundle(
         sampler: the bundle's default sampler.
         timesteps: the bundle's default timesteps; default: the ten of the authors' code, since
             nothing is known of how few will do for these weights.
+        back_projection: the bundle's default; see :mod:`ssdiff_trt.runtime.tiles.backprojection`.
         training_data: description of the training data, for the manifest.
         licence: of the weights, for the manifest.
         attribution: credits that licences of the training data ask for, for the manifest.
@@ -155,7 +157,11 @@ def export_bundle(
             name=output.name.removesuffix(".ssdiff"),
             model=Model(bands=net.bands, tile=tile),
             sensor=scale,
-            sampler=SamplerDefaults(name=sampler, timesteps=schedule.timesteps),
+            sampler=SamplerDefaults(
+                name=sampler,
+                timesteps=schedule.timesteps,
+                back_projection=share_of("back_projection", back_projection),
+            ),
             graphs=graphs,
             files={path.name: sha256_of(path) for path in sorted(directory.iterdir())},
             provenance=Provenance(
@@ -263,6 +269,7 @@ def defaults_of(manifest: Manifest) -> dict[str, Any]:
         "full_scale": manifest.sensor.full_scale,
         "sampler": manifest.sampler.name,
         "timesteps": manifest.sampler.timesteps,
+        "back_projection": manifest.sampler.back_projection,
         "training_data": manifest.provenance.training_data,
         "licence": manifest.provenance.licence,
         "attribution": manifest.provenance.attribution,

@@ -93,7 +93,7 @@ def export(
         said = {name: value for name, value in options.items() if value is not None}
         given = (defaults_of(source) if source else {}) | {"calibration": calibration}
         if source and said.get("sampler", source.sampler.name) != source.sampler.name:
-            del given["timesteps"]  # which suit the other sampler
+            del given["timesteps"], given["back_projection"]  # which suit the other sampler
         given |= said
         kind = sensor or (source.sensor.name if source else None)
         if kind is None:

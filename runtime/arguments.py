@@ -71,6 +71,17 @@ def above_zero(name: str, value: float, noun: str = "") -> float:
     return float(value)
 
 
+def share_of(name: str, value: float) -> float:
+    """A share as a Python number, 0 to 1.
+
+    Raises:
+        InputError: if it is not such a number.
+    """
+    if not 0 <= check_number(name, value) <= 1:
+        raise InputError(f"{value} does not work; give a number from 0 to 1.", parameter=name)
+    return float(value)
+
+
 def full_scale_of(name: str, value: float) -> float:
     """A full scale as a Python number; see :func:`above_zero`."""
     return above_zero(name, value, "A full scale of ")

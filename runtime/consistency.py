@@ -33,7 +33,7 @@ def seen_pixels(axis: MSAxis, size: int) -> range:
     return range(first, max(first, last + 1))
 
 
-def _weights(axis: MSAxis, ms: range, size: int, gain: float) -> NDArray[np.float32]:
+def seen_weights(axis: MSAxis, ms: range, size: int, gain: float) -> NDArray[np.float32]:
     """Weight ``[len(ms), size]`` of each pixel of PAN in each of MS; rows have the sum 1."""
     centres = axis.begin + axis.scale * (np.array(ms) + 0.5) - 0.5
     away = np.arange(size) - centres[:, None]
@@ -55,7 +55,7 @@ def seen(band: Array, axes: tuple[MSAxis, MSAxis], gain: float) -> NDArray[np.fl
         ``[h, w]``, the pixels of MS of :func:`seen_pixels` along both axes.
     """
     down, across = (
-        _weights(axis, seen_pixels(axis, size), size, gain)
+        seen_weights(axis, seen_pixels(axis, size), size, gain)
         for axis, size in zip(axes, band.shape, strict=True)
     )
     blurred: NDArray[np.float32] = down @ band.astype(np.float32) @ across.T

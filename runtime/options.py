@@ -22,6 +22,7 @@ from ssdiff_trt.runtime.arguments import (
     full_scale_of,
     positive,
     settle,
+    share_of,
     whole,
     whole_numbers,
 )
@@ -153,10 +154,16 @@ class SamplingOptions:
         "Pixels over which neighbouring tiles are blended, a multiple of 4; default: 16, or a "
         "quarter of a tile where that is less.",
     )
+    back_projection: float | None = option(
+        None,
+        "Share, 0 to 1, of what MS says and the result does not that is added to the result; "
+        "default: the bundle's, or 0 with another sampler than the bundle's.",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", check_seed(self.seed))
         settle(self, steps=whole, tile_overlap=whole, timesteps=whole_numbers)
+        settle(self, back_projection=share_of)
         if self.steps is not None and self.timesteps is not None:
             raise InputError("Both `steps` and `timesteps` were given; give one of them.")
         check_choice("sampler", self.sampler, SAMPLERS)
@@ -170,6 +177,7 @@ class SamplingArguments(TypedDict, total=False):
     sampler: Sampler | None
     seed: int
     tile_overlap: int | None
+    back_projection: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

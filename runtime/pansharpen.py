@@ -106,7 +106,7 @@ def run(
                 redone = network.redone
                 progress.advance(sum(window.empty for window in windows))
 
-            assembly = Assembly(len(plan.source.bands), finish)
+            assembly = Assembly(gains, plan.back_projection, finish)
             batches = assembly.batches(inputs, batch or backend.batch)
             for images in network.sample(batches, plan.schedule):
                 assembly.add(images)

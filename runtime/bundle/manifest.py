@@ -73,10 +73,12 @@ class SensorScale(Strict):
 
 
 class SamplerDefaults(Strict):
-    """Default sampler and timesteps of the bundle."""
+    """Defaults of the bundle for how images are made."""
 
     name: Literal["consistent", "released"]
     timesteps: tuple[int, ...]
+    back_projection: float = Field(default=0, ge=0, le=1)
+    """Share of the difference from MS that is corrected after sampling."""
 
     @model_validator(mode="after")
     def _check_timesteps(self) -> SamplerDefaults:

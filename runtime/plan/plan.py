@@ -58,6 +58,8 @@ class Plan:
     """Picture to draw of the result, if any."""
     block: int
     """Most pixels on a side of a block."""
+    back_projection: float
+    """Share of the difference from MS that is corrected after sampling, 0 to 1."""
     precision: Precision | None
     """Precision of the network, where it was asked for."""
 
@@ -73,7 +75,7 @@ class Plan:
 
     @property
     def optics(self) -> Sensor:
-        """The sensor whose MTF the consistency with MS assumes."""
+        """The sensor whose MTF is assumed for MS."""
         return optics_of(self.bundle.manifest.sensor.name, len(self.source.bands))
 
     @property
@@ -145,6 +147,7 @@ class Plan:
             "SSDIFF_PAN_FULL_SCALE": f"{taken.pan_scale.value:g}",
             "SSDIFF_BANDS": ",".join(map(str, self.source.bands)),
             "SSDIFF_TILE_OVERLAP": str(self.rows.overlap),
+            "SSDIFF_BACK_PROJECTION": f"{self.back_projection:g}",
             **moved,
         }
 
@@ -240,6 +243,7 @@ def make_plan(
         output=output,
         quicklook=quicklook,
         block=block or BLOCK,
+        back_projection=_back_projection(assumptions.bundle, sampling),
         precision=precision,
     )
 
@@ -282,6 +286,14 @@ def choose_schedule(bundle: Bundle, sampling: SamplingOptions) -> Schedule:
     elif sampling.sampler == "released" != default.name:
         timesteps = AUTHORS_TIMESTEPS
     return make_schedule(timesteps, sampling.sampler or default.name)
+
+
+def _back_projection(bundle: Bundle, sampling: SamplingOptions) -> float:
+    """The share asked for, or the bundle's with its own sampler."""
+    if sampling.back_projection is not None:
+        return sampling.back_projection
+    default = bundle.manifest.sampler
+    return default.back_projection if sampling.sampler in (None, default.name) else 0.0
 
 
 def _uncalibrated(plan: Plan) -> Iterator[str]:

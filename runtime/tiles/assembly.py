@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdiff_trt.runtime.tiles.backprojection import back_project
 from ssdiff_trt.runtime.tiles.batch import Tiles
 from ssdiff_trt.runtime.tiles.canvas import LIMIT, Canvas
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs
@@ -17,13 +18,19 @@ class Assembly:
     """Sends batches of tiles to a backend that may be ahead, and blends the images it returns.
 
     Args:
-        bands: number of bands, C.
+        gains: MTF of each band, see :func:`ssdiff_trt.runtime.tiles.backprojection.blur`.
+        back_projection: share of the difference from MS that is corrected, 0 to 1.
         finish: receives the windows of each complete block, and the block's pixels.
     """
 
-    def __init__(self, bands: int, finish: Callable[[list[WindowInputs], Canvas], None]) -> None:
-        self._bands, self._finish = bands, finish
-        self._sent: deque[tuple[WindowInputs, list[tuple[int, int]] | None]] = deque()
+    def __init__(
+        self,
+        gains: tuple[float, ...],
+        back_projection: float,
+        finish: Callable[[list[WindowInputs], Canvas], None],
+    ) -> None:
+        self._gains, self._share, self._finish = gains, back_projection, finish
+        self._sent: deque[tuple[WindowInputs, range | None]] = deque()
         self._windows: list[WindowInputs] = []
         self._canvas: Canvas | None = None
 
@@ -31,27 +38,29 @@ class Assembly:
         """The tiles to sample, window after window, so many at a time."""
         for inputs in windows:
             light = inputs.without_tiles()
-            for places, tiles in inputs.batches(size):
-                self._sent.append((light, places))
+            for indices, tiles in inputs.batches(size):
+                self._sent.append((light, indices))
                 yield tiles
             self._sent.append((light, None))  # the window ends
             self._close()
 
     def add(self, images: NDArray[np.float32]) -> None:
         """Blend the images ``[N, C, tile, tile]`` of the earliest batch without any."""
-        inputs, places = self._sent.popleft()
-        assert places is not None
+        inputs, indices = self._sent.popleft()
+        assert indices is not None
         canvas = self._of(inputs)
-        for (i, j), image in zip(places, images, strict=True):
-            if (excess := inputs.excess.get((i, j))) is not None:
+        for index, image in zip(indices, images, strict=True):
+            place, position = inputs.places[index], inputs.positions[index]
+            if (excess := inputs.excess.get(place)) is not None:
                 image = (image + excess).clip(-LIMIT, LIMIT)
-            canvas.add(i, j, image)
+            image = back_project(image, inputs.tiles.ms[index], position, self._gains, self._share)
+            canvas.add(*place, image)
         self._close()
 
     def _of(self, inputs: WindowInputs) -> Canvas:
         """The canvas of the block that a window belongs to."""
         if self._canvas is None:
-            self._canvas = Canvas(self._bands, inputs.window.block)
+            self._canvas = Canvas(len(self._gains), inputs.window.block)
         return self._canvas
 
     def _close(self) -> None:

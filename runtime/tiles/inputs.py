@@ -30,6 +30,8 @@ class WindowInputs:
     """Row and column index, on the scene's axes, of each tile with a valid pixel."""
     tiles: Tiles
     """These tiles."""
+    positions: list[tuple[float, float]]
+    """Row and column of each tile at the centre of its first pixel of MS."""
     place: Rectangle
     """Rows and columns of PAN that the window writes."""
     valid: NDArray[np.bool_]
@@ -56,14 +58,15 @@ class WindowInputs:
         return len(self.window.tiles) - len(self.places)
 
     def without_tiles(self) -> WindowInputs:
-        """The rest, once the tiles are sent: they are nearly all of its memory."""
-        return replace(self, tiles=Tiles(*(np.empty(0, np.float32),) * 4))
+        """The rest, once the tiles are sent: they are nearly all of its memory. MS is kept."""
+        nothing = np.empty(0, np.float32)
+        return replace(self, tiles=Tiles(nothing, nothing, nothing, self.tiles.ms))
 
-    def batches(self, size: int) -> Iterator[tuple[list[tuple[int, int]], Tiles]]:
-        """Places and tiles, so many at a time."""
+    def batches(self, size: int) -> Iterator[tuple[range, Tiles]]:
+        """Indices of tiles, and the tiles, so many at a time."""
         for first in range(0, len(self.places), size):
-            part = slice(first, first + size)
-            yield self.places[part], self.tiles.part(part)
+            part = range(first, min(first + size, len(self.places)))
+            yield part, self.tiles.part(slice(part.start, part.stop))
 
 
 def fill(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -166,6 +169,7 @@ def prepare(
         window,
         places,
         tiles,
+        positions,
         place=(rows[out_rows.start : out_rows.stop], cols[out_cols.start : out_cols.stop]),
         valid=valid[out],
         ms=pixels.ms,

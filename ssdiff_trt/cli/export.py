@@ -90,6 +90,9 @@ from ssdiff_trt.runtime.sensors import SENSORS
 )
 @one_option(SamplingOptions, "sampler", "Default sampler of the bundle; default: consistent.")
 @one_option(SamplingOptions, "timesteps", "Default timesteps of the bundle, such as 999,68.")
+@one_option(
+    SamplingOptions, "back_projection", "Default back-projection of the bundle; default: 0."
+)
 @click.option("--training-data", help="Training data of the weights, for the manifest.")
 @click.option("--licence", help="Licence of the weights, for the manifest.")
 @click.option("--attribution", help="Credits that the training data ask for, for the manifest.")

@@ -27,7 +27,8 @@ def describe(bundle: Bundle) -> None:
         "model": f"{model.network}, {model.bands} bands, tiles of {model.tile} pixels, 4 x",
         "sensor": f"{sensor.name}, full scale {sensor.full_scale:g}",
         "bands": ", ".join(sensor.bands),
-        "sampler": f"{sampler.name}, timesteps {', '.join(map(str, sampler.timesteps))}",
+        "sampler": f"{sampler.name}, timesteps {', '.join(map(str, sampler.timesteps))}, "
+        f"back-projection {sampler.back_projection:g}",
         "weights": f"{source.weights}, sha256 {source.weights_sha256}",
         "trained on": source.training_data,
         "licence": source.licence,

@@ -210,6 +210,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "timesteps": {"callback": integers, "metavar": "T,T,..."},
     "sampler": {"type": click.Choice(groups.SAMPLERS)},
     "tile_overlap": {"type": int, "metavar": "N"},
+    "back_projection": {"type": float, "metavar": "SHARE"},
     "backend": {"type": click.Choice(groups.BACKENDS)},
     "precision": {"type": click.Choice(groups.PRECISIONS)},
     "device": {"type": int, "metavar": "N"},
