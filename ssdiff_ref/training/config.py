@@ -105,6 +105,8 @@ class Config(_Strict):
     """Fraction of the samples at timestep 999, where sampling begins; the others are uniform."""
     pan_correlation: float = Field(default=0, ge=0)
     """Weight of D_rho in the loss: one minus the local correlation of the image with PAN."""
+    back_projection: float = Field(default=0, ge=0, le=1)
+    """Share of back-projection in the loss; state the same when the weights are exported."""
     alternate: int = Field(default=0, ge=0)
     """L-BAF: iterations after which training switches to the other branch; 0 trains both."""
     validate_every: int = Field(default=500, ge=1)

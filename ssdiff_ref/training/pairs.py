@@ -16,7 +16,7 @@ from ssdiff_ref.training.config import Source
 from ssdiff_ref.training.imagery import Crops, TrainingImage
 from ssdiff_ref.training.synthesis import Batch, Synthesizer, crop_size
 from ssdiff_trt.runtime.errors import InputError
-from ssdiff_trt.runtime.interpolator import RATIO
+from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION, RATIO
 
 _ROLES = ("gt", "lms", "ms", "pan")
 """Arrays of a training file of PanCollection."""
@@ -160,7 +160,7 @@ class PanCollectionPairs:
         pan, lms, ms, truth = (
             torch.stack(layer).to(self._device) for layer in zip(*samples, strict=True)
         )
-        return Batch(pan, lms, ms, truth - lms)
+        return Batch(pan, lms, ms, truth - lms, of_protocol(count))
 
     def _read(self, file: Any, index: int, row: int, col: int, patch: int) -> list[Tensor]:
         fine = np.s_[:, row : row + patch, col : col + patch]
@@ -208,6 +208,11 @@ class MixedPairs:
                 if source_count
             ]
         )
+
+
+def of_protocol(count: int) -> Tensor:
+    """Positions of MS in simulated data sets, see :class:`Batch`."""
+    return torch.full((count, 2), PROTOCOL_POSITION)
 
 
 def concatenate(batches: Iterable[Batch]) -> Batch:

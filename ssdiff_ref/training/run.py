@@ -150,7 +150,8 @@ def _run(
     fixed = Generator().manual_seed(_VALIDATION_SEED)
     held_out = _pair_source(settings, images, folder, True, fixed, torch_device)
     validation = Validation(
-        concatenate(draw_batches(held_out, PATCH, settings.validation_patches, 8))
+        concatenate(draw_batches(held_out, PATCH, settings.validation_patches, 8)),
+        share=settings.back_projection,
     )
     trainer = Trainer(settings, net, pairs, validation, generator, torch_device, target)
     target.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from ssdiff_ref.protocol.simulation import degrade
 from ssdiff_ref.quality.checks import Image, Mask
 from ssdiff_ref.quality.filters import decimate, mtf_filter
+from ssdiff_ref.training.pairs import of_protocol
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.validation import Scores, score
 from ssdiff_trt.runtime.errors import InputError
@@ -149,7 +150,7 @@ class ScenePairs:
             row, col = corners[int(torch.randint(len(corners), (), generator=self._random))]
             samples.append(cut(self._layers[turn], int(row), int(col), patch))
         pan, lms, ms, truth = (torch.stack(layer) for layer in zip(*samples, strict=True))
-        return Batch(pan, lms, ms, truth - lms)
+        return Batch(pan, lms, ms, truth - lms, of_protocol(count))
 
 
 def cut(layers: Sequence[Tensor], row: int, col: int, size: int) -> list[Tensor]:
@@ -207,7 +208,7 @@ class Blocks:
             inside = slice(row - top, row - top + BLOCK), slice(col - left, col - left + BLOCK)
             self._inner.append((..., *inside))
         pan, lms, ms_tiles, truth = (torch.stack(layer) for layer in zip(*tiles, strict=True))
-        self.batch = Batch(pan, lms, ms_tiles, truth - lms)
+        self.batch = Batch(pan, lms, ms_tiles, truth - lms, of_protocol(len(pan)))
 
     def score(self, images: Tensor, truth: Tensor) -> Scores:
         """Score the blocks only; ``images`` and ``truth`` are whole tiles ``[N, C, H, W]``."""

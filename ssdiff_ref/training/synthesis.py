@@ -43,6 +43,8 @@ class Batch(NamedTuple):
     """``[N, C, H/4, W/4]``."""
     residual: Tensor
     """``[N, C, H, W]``, ground truth minus ``lms``."""
+    position: Tensor
+    """Row and column of ``pan`` at the centre of the first pixel of ``ms``, ``[N, 2]``."""
 
 
 def kernels(gain: Tensor, shift: Tensor, step: int, reach: int) -> Tensor:
@@ -337,8 +339,10 @@ class Synthesizer:
         noise = (noise * self._bernoulli(0.5, count, 1, 1, 1)).to(device) * relative
         sides = (size // RATIO for size in truth.shape[-2:])
         noise = noise * self._normal(count, self.bands, *sides).to(device)
-        ms, lms = observe(truth, gain.to(device), self._position(), noise)
-        return Batch(pan, lms, ms, truth[..., inner, inner] - lms)
+        position = self._position()
+        ms, lms = observe(truth, gain.to(device), position, noise)
+        positions = torch.tensor(position).expand(count, 2)
+        return Batch(pan, lms, ms, truth[..., inner, inner] - lms, positions)
 
     def _position(self) -> tuple[float, float]:
         """Random position of MS: the protocol's (60 %), of aligned grids (25 %), or any in 1..2."""

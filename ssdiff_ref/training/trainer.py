@@ -19,19 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ssdiff_ref.network.checkpoint import save_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.network.state_dict import DAMAGED, read_file
 from ssdiff_ref.training.config import Config
+from ssdiff_ref.training.losses import back_project, local_decorrelation
 from ssdiff_ref.training.pairs import PairSource
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.validation import Scores, Validation
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write
-from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import T, alphas_cumprod
 
@@ -43,9 +42,6 @@ _LOG_EVERY = 50
 """Iterations between rows of the loss file."""
 _BRIGHTNESS_OFFSET = 0.03
 """Added to a patch's mean, as a fraction of full scale; limits the loss weight of dark patches."""
-
-_NOISE = 1e-3
-"""Standard deviation of noise in the local correlation, as a fraction of full scale."""
 
 
 class Trainer:
@@ -121,12 +117,16 @@ class Trainer:
         x_t = alpha_bar.sqrt() * batch.residual + (1 - alpha_bar).sqrt() * noise
         with self._precision():
             predicted = self._forward(x_t, batch.pan, batch.lms, batch.ms, times.float())
-        error = (predicted.float() - batch.residual).abs()
+        image = batch.lms + predicted.float()
+        truth = batch.lms + batch.residual
+        corrected = back_project(image, batch.ms, batch.position, self.config.back_projection)
+        # Later steps sample from the image before it is corrected.
+        error = ((image - truth).abs() + (corrected - truth).abs()) / 2
         if self.config.relative:
             error = error * (0.2 / (batch.lms.mean((1, 2, 3), keepdim=True) + _BRIGHTNESS_OFFSET))
         loss = error.mean()
         if weight := self.config.pan_correlation:
-            loss = loss + weight * local_decorrelation(batch.lms + predicted.float(), batch.pan)
+            loss = loss + weight * local_decorrelation(corrected, batch.pan)
         return loss
 
     def step(self) -> Tensor:
@@ -280,26 +280,6 @@ class Trainer:
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
-
-
-def local_decorrelation(image: Tensor, pan: Tensor) -> Tensor:
-    """D_rho as a loss: the mean of one minus the correlation with PAN in windows of 4 x 4 pixels.
-
-    After Scarpa & Ciotola (2022). Variances are increased by that of noise, so that windows
-    without contrast do not count.
-
-    Args:
-        image: ``[N, C, H, W]``, 0..1 of full scale.
-        pan: ``[N, 1, H, W]``, likewise.
-    """
-
-    def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, RATIO, stride=1)
-
-    image, pan = (x - x.mean((2, 3), keepdim=True) for x in (image, pan))
-    covariance = mean(image * pan) - mean(image) * mean(pan)
-    first, second = (mean(x * x) - mean(x) ** 2 + _NOISE**2 for x in (image, pan))
-    return 1 - (covariance / (first * second).sqrt()).mean()
 
 
 def _append(path: Path, fields: tuple[str, ...], row: tuple[float, ...]) -> None:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.metrics import ergas, q2n, sam
+from ssdiff_ref.training.losses import back_project
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_trt.runtime.schedule import make_schedule, sample
 
@@ -63,6 +64,7 @@ class Validation:
         batch: validation patches.
         timesteps: timesteps of the sampler.
         measure: function that scores images against the ground truth.
+        share: of back-projection.
 
     Attributes:
         interpolation: scores of interpolated MS, the baseline.
@@ -73,8 +75,9 @@ class Validation:
         batch: Batch,
         timesteps: Sequence[int] = (999,),
         measure: Callable[[Tensor, Tensor], Scores] = score,
+        share: float = 0,
     ) -> None:
-        self._measure = measure
+        self._measure, self._share = measure, share
         self._batches = list(zip(*(layer.split(_BATCH) for layer in batch), strict=True))
         self._truth = batch.lms + batch.residual
         self._schedule = make_schedule(timesteps)
@@ -86,12 +89,13 @@ class Validation:
         training = net.training
         net.eval()
         images = []
-        for number, (pan, lms, ms, _) in enumerate(self._batches):
+        for number, (pan, lms, ms, _, position) in enumerate(self._batches):
             noise = torch.randn(lms.shape, generator=Generator().manual_seed(number)).to(lms.device)
 
             def denoise(x: Tensor, t: float, inputs: Sequence[Tensor] = (pan, lms, ms)) -> Tensor:
                 return net(x, *inputs, torch.full((len(x),), t, device=x.device))
 
-            images.append(sample(denoise, lms, noise, self._schedule))
+            image = sample(denoise, lms, noise, self._schedule)
+            images.append(back_project(image, ms, position, self._share))
         net.train(training)
         return self._measure(torch.cat(images), self._truth)
