@@ -75,9 +75,10 @@ def table(scenes: dict[str, Scene], resolution: Resolution) -> str:
     return "\n".join(lines)
 
 
-def _null_for_nan(content: Any) -> Any:
+def null_for_nan(content: Any) -> Any:
+    """The same for JSON, which has no NaN."""
     if isinstance(content, dict):
-        return {key: _null_for_nan(value) for key, value in content.items()}
+        return {key: null_for_nan(value) for key, value in content.items()}
     return None if isinstance(content, float) and math.isnan(content) else content
 
 
@@ -87,15 +88,18 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}".replace("0.", ".", 1)
 
 
-@click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
-@click.option(
+scene_option = click.option(
     "--scene",
     "given",
     type=(str, str, int, str),
     multiple=True,
     metavar="NAME SENSOR CROP PAN,MS",
 )
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@scene_option
 @click.option("--aligned", is_flag=True, help="Align the pair for all methods.")
 @click.option("--bundle", "bundles", multiple=True, default=[SHIPPED], help="Bundle to judge.")
 @click.option("--name", default="quality", help="Name of the file to write, without its suffix.")
@@ -114,7 +118,7 @@ def main(
     shift = "auto" if aligned else "none"
     content = {"version": version("ssdiff-trt"), "shift": shift, "scenes": scenes}
     path = output / f"{name}.json"
-    path.write_text(json.dumps(_null_for_nan(content), indent=1) + "\n")
+    path.write_text(json.dumps(null_for_nan(content), indent=1) + "\n")
     for resolution in COLUMNS:
         click.echo(table(scenes, resolution) + "\n")
 
