@@ -59,3 +59,97 @@ def test_most_samples_have_the_bands_of_the_source_in_order_and_a_little_contras
     assert in_order.mean() == pytest.approx(0.972, abs=0.01)
     # 0.3 of -0.15 to 0.15, in each direction alike.
     assert in_order.std() == pytest.approx(0.3 * 0.15 / 3**0.5, rel=0.1)
+
+
+def draw(bands, count, step=2, **options):
+    """Samples of one image, ``[bands, ...]`` of random values."""
+    generator = torch.Generator().manual_seed(4)
+    synthesizer = Synthesizer(bands, generator, torch.device("cpu"), **options)
+    size = crop_size(16, step)
+    crops = 1 + torch.rand(1, bands, size, size, generator=generator).expand(count, -1, -1, -1)
+    return synthesizer.draw(crops, crops.mean((0, 2, 3)), step, spectral=True)
+
+
+def test_haze_takes_contrast_from_short_wavelengths_most_and_all_of_it_from_flat_samples():
+    synthesizer = Synthesizer(4, torch.Generator().manual_seed(4), torch.device("cpu"))
+    veil = synthesizer._veil(4000)[..., 0, 0]
+    flat = (veil == 1).all(1)
+    assert flat.float().mean() == pytest.approx(0.03, abs=0.01)
+    veil = veil[~flat]
+    assert (veil > 0).any(1).float().mean() == pytest.approx(0.6, abs=0.03)
+    assert veil.max() == pytest.approx(0.95)
+    means = veil.mean(0)
+    assert (means.diff() < 0).all()
+    # A strength of 0.45 in the mean of 60 %; at the last band times the mean of exp(-3 u).
+    assert means[0] == pytest.approx(0.6 * 0.45 * 0.95, rel=0.05)
+    assert means[-1] == pytest.approx(0.6 * 0.45 * 0.95 * 0.3167, rel=0.1)
+
+
+def test_samples_with_all_their_contrast_taken_are_flat_but_for_their_noise(monkeypatch):
+    monkeypatch.setattr(Synthesizer, "_veil", lambda self, count: torch.ones(count, 4, 1, 1))
+    batch = draw(4, 100)
+    truth = batch.lms + batch.residual
+    assert truth.std((2, 3)).max() < 0.006
+    assert truth.mean((2, 3)).std() > 0.05
+
+
+def test_bands_of_an_array_are_displaced_together_and_by_up_to_some_pixels():
+    arrays = [[1, 3], [2, 4]]
+    generator = torch.Generator().manual_seed(4)
+    synthesizer = Synthesizer(4, generator, torch.device("cpu"), arrays=arrays)
+    shifts = synthesizer._array_shifts(4000)
+    assert torch.equal(shifts[..., 0], shifts[..., 2])
+    assert torch.equal(shifts[..., 1], shifts[..., 3])
+    first, second = shifts[..., 0], shifts[..., 1]
+    assert (first != 0).all(0).float().mean() == pytest.approx(0.6, abs=0.03)
+    assert abs(torch.corrcoef(torch.stack((first.flatten(), second.flatten())))[0, 1]) < 0.05
+    assert first.abs().max() == pytest.approx(1.5)
+    assert first[first != 0].std() == pytest.approx(0.6, rel=0.05)
+    without = Synthesizer(4, generator, torch.device("cpu"))
+    assert not without._array_shifts(10).any()
+
+
+def test_ms_has_noise_of_its_own_in_half_of_the_samples(monkeypatch):
+    given = []
+    observe = synthesis.observe
+
+    def record(truth, gain, position, noise):
+        given.append(noise)
+        return observe(truth, gain, position, noise)
+
+    monkeypatch.setattr(synthesis, "observe", record)
+    batch = draw(4, 400)
+    (noise,) = given
+    spread = noise.std((1, 2, 3))
+    assert (spread > 0).float().mean() == pytest.approx(0.5, abs=0.07)
+    assert 0.3 * 0.0003 <= spread[spread > 0].min() < 0.0006
+    assert 0.003 < spread.max() <= 0.0065
+    assert noise.shape[-2] >= batch.ms.shape[-2] + 8
+
+
+def test_a_quarter_of_the_samples_has_8_bits_and_the_others_11():
+    batch = draw(4, 200)
+    truth = batch.lms + batch.residual
+
+    def whole(levels):
+        values = truth * levels
+        return ((values - values.round()).abs() < 2e-3).flatten(1).all(1)
+
+    assert whole(255).float().mean() == pytest.approx(0.25, abs=0.1)
+    assert (whole(255) | whole(2047)).all()
+
+
+@pytest.mark.parametrize(("step", "softest"), [(1, 0.35), (2, 0.2)])
+def test_the_truth_is_of_any_sharpness(step, softest, monkeypatch):
+    gains, kernels = [], synthesis.kernels
+
+    def record(gain, *others):
+        gains.append(gain)
+        return kernels(gain, *others)
+
+    monkeypatch.setattr(synthesis, "kernels", record)
+    draw(2, 300, step)
+    of_samples = gains[0].mean(1)
+    assert of_samples.min() == pytest.approx(softest, abs=0.05)
+    assert of_samples.max() == pytest.approx(1, abs=0.03)
+    assert of_samples.mean() == pytest.approx((1 + softest) / 2, abs=0.04)
