@@ -53,6 +53,10 @@ _LEAST_TRAINING = 2.0
 """Seconds below which training is not worth it."""
 
 
+_TIMED_TILE = 64
+"""Pixels of the tile that a reserve of time is counted in."""
+
+
 @dataclass(frozen=True)
 class Adaptation:
     """What training on a scene came to."""
@@ -106,7 +110,7 @@ def adapt_weights(
         sensor: sensor whose MTF blurs MS, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
         minutes: longest time for all of it.
         reserve: of that time, what is kept for the caller: so many evaluations of the network on
-            one tile.
+            one tile of 64 pixels.
         seed: seed of everything random.
         progress: receives progress updates.
         pair: fields of :class:`ssdiff_trt.runtime.options.PairOptions`.
@@ -130,9 +134,9 @@ def adapt_weights(
     generator = Generator()
     split = split_blocks(reduced.valid)
     supply = ScenePairs(reduced, split, optics, generator, _PATCH)
-    timesteps = opened.manifest.sampler.timesteps
+    sampler = opened.manifest.sampler
     validation, test = (
-        Validation(blocks.batch, timesteps, blocks.score)
+        Validation(blocks.batch, sampler.timesteps, blocks.score, sampler.back_projection)
         for blocks in (Blocks(reduced, part, optics) for part in (split.validation, split.test))
     )
     progress.note(
@@ -142,7 +146,7 @@ def adapt_weights(
     )
     before = test(net)
     evaluation = time.monotonic() - began  # once more at the end
-    kept = evaluation + reserve * _seconds_of_a_tile(net, opened.manifest.model.tile)
+    kept = evaluation + reserve * _seconds_of_a_tile(net, _TIMED_TILE)
     left = 60 * minutes - (time.monotonic() - began) - kept
     if left < _LEAST_TRAINING:
         needed = (60 * minutes - left + _LEAST_TRAINING) / 60
@@ -160,6 +164,7 @@ def adapt_weights(
         final_rate=1,
         warmup=20,
         ema=0.98,
+        back_projection=sampler.back_projection,
         validate_every=_VALIDATE_EVERY,
         save_every=100_000,
         patience=_PATIENCE,
