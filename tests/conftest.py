@@ -6,7 +6,8 @@ import sys
 import pytest
 from filelock import FileLock
 
-from ssdiff_trt.runtime.bundle.store import bundle_for, open_bundle
+from ssdiff_trt.runtime.bundle.manifest import SamplerDefaults
+from ssdiff_trt.runtime.bundle.store import MANIFEST, bundle_for, open_bundle
 from ssdiff_trt.runtime.pansharpener import pansharpen
 from tests.support.backends import StandIn
 from tests.support.progress import RecordingProgress
@@ -151,10 +152,24 @@ def make_pair(tmp_path):
     return PairMaker(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def standin4(tmp_path_factory, bundle4):
+    """A bundle for stand-ins: generic4 without graphs, with tiles of 64 pixels and two steps."""
+    sampler = SamplerDefaults(name="consistent", timesteps=(999, 68))
+    model = bundle4.manifest.model.model_copy(update={"tile": 64})
+    changes = {"model": model, "sampler": sampler, "graphs": (), "files": {}}
+    folder = tmp_path_factory.mktemp("standin") / "generic4.ssdiff"
+    folder.mkdir()
+    manifest = bundle4.manifest.model_copy(update=changes)
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+    return open_bundle(folder)
+
+
 @pytest.fixture
-def run(tmp_path, bundle4):
+def run(tmp_path, bundle4, standin4):
     def run(pair, backend=None, name="out.tif", **options):
-        given = {"bundle": bundle4, "progress": RecordingProgress()}
+        bundle = bundle4 if isinstance(backend, str) else standin4
+        given = {"bundle": bundle, "progress": RecordingProgress()}
         options = given | {"backend": backend or StandIn()} | options
         return pansharpen(*pair, tmp_path / name, **options)
 

@@ -33,7 +33,7 @@ def test_run_says_what_it_assumed_and_where_the_result_is(make_pair, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "Full scale: PAN 2047 (that of the bundle's sensor, generic)" in done.stderr
-    assert "consistent sampler, 2 steps at t = 999, 68" in done.stderr
+    assert "consistent sampler, 1 step at t = 999" in done.stderr
     assert "(100 %), 0 s left" in done.stderr
     with rasterio.open(tmp_path / "ms_pansharpened.tif") as file:
         assert (file.height, file.width) == (100, 120)
@@ -338,7 +338,7 @@ def test_a_run_gives_its_result_as_json(make_pair, tmp_path):
     assert result["output"] == "deep/er/o.tif"
     assert result["size"] == {"height": 64, "width": 64}
     assert result["full_scale"] == {"pan": 2047, "ms": 2047}
-    assert result["counts"]["tiles"] == 4
+    assert result["counts"]["tiles"] == 9
     assert result["tags"]["SSDIFF_SEED"] == "0"
     assert (tmp_path / "deep/er/o.tif").exists()
 

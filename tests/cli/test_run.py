@@ -27,7 +27,7 @@ def scenes(tmp_path, monkeypatch):
         _, ms = PairMaker(folder)(80, 80)
         if name == "b":
             ms.write_bytes(ms.read_bytes()[:3000])
-    given = {"a": ",", "b": ",", "c": "1,12"}
+    given = {"a": ",", "b": ",", "c": "2,12"}
     rows = [f"{n}/pan.tif,{n}/ms.tif,out/{n}.tif,{words}" for n, words in given.items()]
     columns = "pan,ms,output,steps,tile-overlap"
     (tmp_path / "scenes.csv").write_text("\n".join([columns, *rows]))
@@ -47,9 +47,9 @@ def test_a_scene_that_fails_does_not_stop_the_others(scenes, capsys):
     first, second, third = report["scenes"]
     assert (first["status"], second["status"], third["status"]) == ("done", "failed", "done")
     tags = [scene["summary"]["tags"] for scene in (first, third)]
-    assert [tag["SSDIFF_STEPS"] for tag in tags] == ["2", "1"]
+    assert [tag["SSDIFF_STEPS"] for tag in tags] == ["1", "2"]
     assert [tag["SSDIFF_SEED"] for tag in tags] == ["5", "5"]
-    assert [tag["SSDIFF_TILE_OVERLAP"] for tag in tags] == ["16", "12"]
+    assert [tag["SSDIFF_TILE_OVERLAP"] for tag in tags] == ["8", "12"]
     assert "damaged" in second["error"]
     assert sorted(os.listdir(scenes / "out")) == ["a.tif", "c.tif"]
 
@@ -82,7 +82,7 @@ def test_a_pattern_of_scenes(scenes):
     invoke(*words, "--dry-run", "--json", "r.json", "--overwrite")
     report = json.loads((scenes / "r.json").read_text())
     assert report["counts"] == {"planned": 2, "failed": 1}
-    assert report["scenes"][0]["summary"]["estimate"]["tiles"] == 1
+    assert report["scenes"][0]["summary"]["estimate"]["tiles"] == 2
     assert not (scenes / "other").exists()
 
 
@@ -114,10 +114,10 @@ def test_a_dry_run_prints_assumptions_and_cost_and_writes_nothing(make_pair, tmp
     )
     printed = capsys.readouterr()
     summary = json.loads(printed.out)
-    assert summary["estimate"]["tiles"] == 9
+    assert summary["estimate"]["tiles"] == 25
     assert summary["full_scale"] == {"pan": 2047, "ms": 2047}
     assert summary["size"] == {"height": 100, "width": 120}
-    for text in ("Full scale: PAN 2047", "9 tiles in 1 block: up to ", "Memory: up to ", "Disk: "):
+    for text in ("Full scale: PAN 2047", "25 tiles in 1 block: up to ", "Memory: up to ", "Disk: "):
         assert text in printed.err
     assert not leftovers(tmp_path)
 
@@ -129,8 +129,8 @@ def test_progress_for_programs_is_one_object_a_line(make_pair, tmp_path):
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert all(set(line) == {"stage", "done", "total", "eta", "message", "level"} for line in lines)
     work = [line for line in lines if line["message"] is None]
-    assert work[0] == {**work[0], "stage": "Tiles", "done": 0, "total": 9, "eta": None}
-    assert work[-1]["done"] == 9
+    assert work[0] == {**work[0], "stage": "Tiles", "done": 0, "total": 25, "eta": None}
+    assert work[-1]["done"] == 25
     assert work[-1]["eta"] == 0
     warnings = [line["message"] for line in lines if line["level"] == "warning"]
     assert any("did not fit into the data type" in text for text in warnings)

@@ -22,8 +22,10 @@ def arrays():
 
 
 @pytest.fixture
-def sharpen(bundle4):
-    return Pansharpener(bundle4, backend=StandIn(pan=0.2, noise=0.01), progress=RecordingProgress())
+def sharpen(standin4):
+    return Pansharpener(
+        standin4, backend=StandIn(pan=0.2, noise=0.01), progress=RecordingProgress()
+    )
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32", "uint8"])

@@ -80,7 +80,8 @@ def test_options_that_do_not_work_are_refused(make_pair, run, tmp_path, options,
 
 
 def test_the_shipped_bundle_is_found_by_the_number_of_bands(make_pair, run):
-    assert run(make_pair(), bundle=None).plan.bundle.manifest.name == "generic4"
+    result = run(make_pair(), "onnxruntime", bundle=None)
+    assert result.plan.bundle.manifest.name == "generic4"
     with pytest.raises(SSDiffError, match="gives 3 bands and the bundle generic4 is for 4"):
         run(make_pair(bands=3), bundle=None, name="other.tif")
 

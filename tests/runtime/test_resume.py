@@ -85,12 +85,12 @@ def test_a_stopped_run_is_continued_with_the_same_result(make_pair, run, tmp_pat
     assert WORK not in leftovers(tmp_path)
 
 
-def test_what_is_finished_is_not_done_again(make_pair, run, bundle4):
+def test_what_is_finished_is_not_done_again(make_pair, run, standin4):
     pair = make_pair()
     every = sum(continued(run, pair, name="whole.tif")[0].batches)
     stopped(run, pair, tiles=30)
     with (
-        Pansharpener(bundle4, backend=StandIn()) as sharpener,
+        Pansharpener(standin4, backend=StandIn()) as sharpener,
         sharpener.plan(*pair, pair[0].parent / "out.tif", block=48, shift="none") as plan,
     ):
         estimate = sharpener.estimate(plan)
