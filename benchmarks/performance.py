@@ -34,8 +34,8 @@ from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.interpolator import HALO, interpolate_with_halo
 from ssdiff_trt.runtime.parity.ladder import real_tiles
 
-GFLOP = 6.48
-"""10^9 operations in matrix products and convolutions, for a 64 x 64 tile and one step."""
+GFLOP = {32: 0.71, 64: 6.48}
+"""10^9 operations in matrix products and convolutions for a step, by pixels of a tile."""
 FORMS: tuple[Form, ...] = ("contrib", "fused", "portable")
 OPERATOR_KINDS = {
     "MultiHeadAttention": "attention between pixels",
@@ -63,7 +63,7 @@ def times(call: Callable[[], object], runs: int) -> list[float]:
 def step_times(bundle: Bundle, threads: int) -> dict[str, float]:
     """Median milliseconds for one tile and step, by computation."""
     bands = bundle.manifest.model.bands
-    tiles = real_tiles(bands, 64)
+    tiles = real_tiles(bands, bundle.manifest.model.tile)
     reference = SSNet(bands, fmim="fft", attention="materialised").eval()
     reference.load_state_dict(load_checkpoint(bundle.path).net.state_dict())
     released = torch_denoiser(reference)
@@ -92,7 +92,7 @@ def operators(bundle: Bundle, threads: int) -> dict[str, float]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.enable_profiling = True
-    tiles = real_tiles(bundle.manifest.model.bands, 64)
+    tiles = real_tiles(bundle.manifest.model.bands, bundle.manifest.model.tile)
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"
         path = bundle.path / bundle.graph("denoiser", "fp32", "contrib").file
@@ -171,7 +171,7 @@ def main(name: str, threads: int | None, output: Path) -> None:
             form: round(milliseconds["released"] / milliseconds[form], 2) for form in FORMS
         },
         "GFLOP/s": {precision: round(rate) for precision, rate in products.items()},
-        "floor_ms": round(1000 * GFLOP / products["fp32"], 1),
+        "floor_ms": round(1000 * GFLOP[bundle.manifest.model.tile] / products["fp32"], 1),
         "operators_ms": operators(bundle, threads),
         "lms_mpixel_bands_per_s": lms_rate(),
     }

@@ -91,7 +91,7 @@ def bundle8(shared_folder, golden8_weights):
 
 @pytest.fixture(scope="session")
 def low4(shared_folder):
-    """generic4 in every precision, with small tiles."""
+    """generic4 in every precision, with two steps."""
     pytest.importorskip("torch")
     from ssdiff_trt.export.bundle import defaults_of, export_bundle
 
@@ -99,7 +99,7 @@ def low4(shared_folder):
     with FileLock(f"{path}.lock"):
         if path.exists():
             return open_bundle(path)
-        given = defaults_of(open_bundle("generic4").manifest) | {"tile": 32}
+        given = defaults_of(open_bundle("generic4").manifest) | {"timesteps": (999, 68)}
         return export_bundle("generic4", "generic", path, precisions=("fp16", "bf16"), **given)
 
 

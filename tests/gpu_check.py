@@ -32,8 +32,8 @@ from ssdiff_trt.runtime.progress import Lines
 from ssdiff_trt.runtime.schedule import make_schedule
 
 GPU_BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
-GFLOP = 6.48
-"""GFLOP per tile of 64 pixels and step (matrix products and convolutions)."""
+GFLOP = {32: 0.71, 64: 6.48}
+"""GFLOP per tile and step, by pixels of a tile (matrix products and convolutions)."""
 REFERENCE = "ssdiff_ref.network.backend:open_torch"
 ONE = make_schedule((999,))
 EAGER = {
@@ -84,7 +84,8 @@ def check_backend(bundle, name, precision):
     }
     backend = open_backend(name, bundle, precision=precision, batch=8, progress=Lines())
     if isinstance(backend, TensorRT):
-        tiles = real_tiles(bundle.manifest.model.bands, 64, 8)
+        model = bundle.manifest.model
+        tiles = real_tiles(model.bands, model.tile, 8)
         ten = make_schedule(range(0, 1000, 100))
         result["graph and loop agree"] = same_bytes(backend, tiles, ten)
         result["keeps what is not finite"] = keeps_nan(backend, tiles)
@@ -112,7 +113,7 @@ def keeps_nan(backend, tiles):
     return bool(np.isnan(image[0]).any() and np.isfinite(image[1:]).all())
 
 
-def floors():
+def floors(tile):
     """Rate of matrix products and memory bandwidth of the GPU, and lower bounds of a step."""
     import torch
 
@@ -132,7 +133,7 @@ def floors():
         a = torch.randn(8192, 8192, device="cuda", dtype=dtype)
         rate = 2 * 8192**3 / best(lambda a=a: a @ a)
         rates[f"{name} TFLOP/s"] = rate / 1e12
-        rates[f"floor of a patch-step in {name}, us"] = GFLOP * 1e9 / rate * 1e6
+        rates[f"floor of a patch-step in {name}, us"] = GFLOP[tile] * 1e9 / rate * 1e6
     block = torch.empty(1 << 28, device="cuda")
     copy = torch.empty_like(block)
     rates["GB/s"] = 2 * block.nbytes / best(lambda: copy.copy_(block)) / 1e9
@@ -173,7 +174,7 @@ def main(bundle: str, output: str) -> None:
         return vars(cuda.device) | {"by": cuda.package, "memory": cuda.memory()}
 
     report["device"] = attempt("device", device)
-    report["floors"] = attempt("floors", floors)
+    report["floors"] = attempt("floors", lambda: floors(opened.manifest.model.tile))
     report["backends"] = {
         name: {
             precision: attempt(

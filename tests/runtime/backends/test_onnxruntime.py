@@ -107,7 +107,7 @@ def on_the_host(monkeypatch):
 @pytest.mark.parametrize("sampler", ["consistent", "released"])
 def test_the_bound_loop_agrees_with_the_plain_loop(bundle4, on_the_host, sampler):
     schedule = make_schedule((900, 300, 10), sampler)
-    batches = [random_tiles(4, 64, count=count) for count in (2, 1)]
+    batches = [random_tiles(4, 32, count=count) for count in (2, 1)]
     bound = list(OnnxRuntimeCuda(bundle4, precision="fp32").sample(batches, schedule))
     plain = list(OnnxRuntime(bundle4).sample(batches, schedule))
     assert [len(images) for images in bound] == [2, 1]
@@ -116,7 +116,7 @@ def test_the_bound_loop_agrees_with_the_plain_loop(bundle4, on_the_host, sampler
 
 
 def test_the_bound_denoiser_gives_the_clamped_residual(bundle4, on_the_host):
-    tiles = random_tiles(4, 64)
+    tiles = random_tiles(4, 32)
     bound = OnnxRuntimeCuda(bundle4, precision="fp32").denoise(tiles, tiles.noise, 999.0)
     plain = OnnxRuntime(bundle4).denoise(tiles, tiles.noise, 999.0)
     clamped = (plain + tiles.lms).clip(0, 1) - tiles.lms

@@ -241,7 +241,7 @@ def test_the_network_is_measured_and_printed(tmp_path, make_pair, capsys):
     (run,) = scene.runs
     assert case.processes[0].samples[1].tiles == 1
     assert 1 < case.latencies(1)[0][0] < 60_000
-    assert (run.pixels, run.steps, run.tiles) == (64 * 64, 2, 4)
+    assert (run.pixels, run.steps, run.tiles) == (64 * 64, 2, 9)
     assert 0 < run.network_seconds < run.seconds
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(os.listdir(tmp_path)) == ["a.json", "a.png", "ms.tif", "pan.tif"]
@@ -252,7 +252,7 @@ def test_the_reference_can_be_a_candidate(bundle4):
     from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 
     reference = open_torch("reference", bundle4)
-    tiles = worker.real_tiles(4, 64, 2)
+    tiles = worker.real_tiles(4, 32, 2)
     session = OnnxRuntime(bundle4)
     (expected,) = reference.sample([tiles], STEPS)
     (actual,) = session.sample([tiles], STEPS)

@@ -80,7 +80,7 @@ def future(manifest):
 
 
 def retile(manifest):
-    manifest["model"]["tile"] = 32
+    manifest["model"]["tile"] = 64
 
 
 def rename_bands(manifest):

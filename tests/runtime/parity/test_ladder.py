@@ -25,12 +25,12 @@ def test_a_deviation_has_the_largest_and_the_mean_difference_and_decibels():
 def test_int8_is_compared_on_real_tiles_at_its_timesteps_alone(bundle4):
     manifest = bundle4.manifest
     ((kind, tiles, schedule),) = trajectories(manifest.model, manifest.sampler, "int8")
-    assert (kind, tiles.pan.shape) == ("real", (1, 1, 64, 64))
+    assert (kind, tiles.pan.shape) == ("real", (1, 1, 32, 32))
     assert schedule.timesteps == manifest.sampler.timesteps
     both = list(trajectories(manifest.model, manifest.sampler))
     assert [(kind, tiles.lms.shape) for kind, tiles, _ in both] == [
-        ("random", (1, 4, 64, 64)),
-        ("real", (1, 4, 64, 64)),
+        ("random", (1, 4, 32, 32)),
+        ("real", (1, 4, 32, 32)),
     ]
     assert all(set(manifest.sampler.timesteps) < set(s.timesteps) for _, _, s in both)
 
