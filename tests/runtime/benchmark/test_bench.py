@@ -241,7 +241,7 @@ def test_the_network_is_measured_and_printed(tmp_path, make_pair, capsys):
     (run,) = scene.runs
     assert case.processes[0].samples[1].tiles == 1
     assert 1 < case.latencies(1)[0][0] < 60_000
-    assert (run.pixels, run.steps, run.tiles) == (64 * 64, 2, 9)
+    assert (run.pixels, run.steps, run.tiles) == (64 * 64, 1, 9)
     assert 0 < run.network_seconds < run.seconds
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(os.listdir(tmp_path)) == ["a.json", "a.png", "ms.tif", "pan.tif"]
