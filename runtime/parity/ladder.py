@@ -75,18 +75,22 @@ def real_truth(bands: int, tile: int, count: int) -> Array:
 
 
 def _sample(name: str, size: int, count: int) -> list[Array]:
-    """The first squares of an image of the scene, in 0..1 of full scale."""
+    """The first squares of an image of the scene, row by row, in 0..1 of full scale."""
     with (
         (files("ssdiff_trt.runtime.parity") / "sample.npz").open("rb") as file,
         np.load(file) as arrays,
     ):
         image = arrays[name] / np.float32(arrays["full_scale"])
     height, width = (range(extent) for extent in image.shape[-2:])
-    rows = np.take(height, range(size), mode="wrap")[:, None]
-    return [
-        image[..., rows, np.take(width, range(k * size, (k + 1) * size), mode="wrap")]
-        for k in range(count)
-    ]
+    across = max(1, len(width) // size)
+
+    def square(row: int, col: int) -> Array:
+        rows = np.take(height, range(row * size, (row + 1) * size), mode="wrap")
+        cols = np.take(width, range(col * size, (col + 1) * size), mode="wrap")
+        part: Array = image[..., rows[:, None], cols]
+        return part
+
+    return [square(*divmod(k, across)) for k in range(count)]
 
 
 def trajectories(

@@ -361,6 +361,9 @@ class RasterOutput:
             with rasterio.Env():  # without it, GDAL prints on standard error in other threads
                 yield
         except (*GDAL_ERRORS, OSError) as error:
-            gone = not self.path.parent.is_dir()
-            cause = f"{self.path.parent} was removed" if gone else "is the disk full?"
+            folder, cause = self.path.parent, "is the disk full?"
+            if not folder.is_dir():
+                cause = f"{folder} was removed"
+            elif isinstance(error, FileNotFoundError):
+                cause = f"something in {folder} was removed"
             raise OutputError(f"{self.path} cannot be written ({error}); {cause}") from error

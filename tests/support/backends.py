@@ -29,9 +29,10 @@ class StandIn:
 
     def images(self, noise, pan, lms, ms):
         self.batches.append(len(lms))
-        assert lms.shape == noise.shape == (len(lms), lms.shape[1], 64, 64)
-        assert pan.shape == (len(lms), 1, 64, 64)
-        assert ms.shape == (*lms.shape[:2], 16, 16)
+        tile = lms.shape[-1]
+        assert lms.shape == noise.shape == (len(lms), lms.shape[1], tile, tile)
+        assert pan.shape == (len(lms), 1, tile, tile)
+        assert ms.shape == (*lms.shape[:2], tile // 4, tile // 4)
         image = lms + self.pan * pan + self.noise * noise
         return image.clip(0, 1).astype(np.float32)
 

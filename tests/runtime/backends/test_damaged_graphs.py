@@ -76,7 +76,7 @@ def test_weights_that_end_early_are_refused(damaged):
     ("change", "kind"),
     [
         (lambda graph: graph.input.add().CopyFrom(renamed(graph.input[0], "more")), "inputs"),
-        (lambda graph: set_size(graph.input[1], 3, 32), "inputs"),
+        (lambda graph: set_size(graph.input[1], 3, 64), "inputs"),
         (lambda graph: graph.output.add().CopyFrom(graph.output[0]), "outputs"),
     ],
 )

@@ -55,7 +55,7 @@ def test_fp32_is_allowed_twice_what_an_export_allows_for_rounding(bundle4, round
 
 def test_a_verification_has_the_limits_of_its_precision(bundle4, monkeypatch):
     schedule = make_schedule([999], "consistent")
-    only = [("random", random_tiles(4, 64), schedule)]
+    only = [("random", random_tiles(4, 32), schedule)]
     monkeypatch.setattr(verification, "trajectories", lambda *_: only)
     monkeypatch.setattr(
         verification, "OnnxRuntime", lambda bundle, **_: Described(bundle, form="contrib")

@@ -60,7 +60,7 @@ def test_a_product_gives_what_its_two_images_give_with_the_right_options(name, r
         assert second.crs == first.crs
         assert second.nodata == first.nodata == options.get("nodata")
         np.testing.assert_array_equal(second.read(), first.read())
-    plain = run((product, None), StandIn(), name="plain.tif", **given).output
+    plain = run((product, None), StandIn(), name="plain.tif", back_projection=0, **given).output
     image = read_raster(plain)
     whole = np.s_[:, :, 128:]  # beyond the reach of the hole
     ordered = MS[[band - 1 for band in options["bands"]]]
