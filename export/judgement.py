@@ -35,17 +35,14 @@ def judge(bundle: Bundle) -> Judgement:
     batches = (tiles.part(slice(k, k + 1)) for k in range(count))
     images = list(OnnxRuntime(bundle).sample(batches, sampler.schedule()))
     at = PROTOCOL_POSITION, PROTOCOL_POSITION
-    gains, share = (
-        optics_of(bundle.manifest.sensor.name, model.bands).mtf_ms,
-        sampler.back_projection,
-    )
+    gains = optics_of(bundle.manifest.sensor.name, model.bands).mtf_ms
 
     def score(images: Array) -> float:
         as_image = (np.concatenate(list(tiles), axis=1) for tiles in (images, truth))
         return ergas(*as_image)
 
     corrected = [
-        back_project(image, ms, at, gains, share)
+        back_project(image, ms, at, gains, sampler.back_projection)
         for image, ms in zip(np.concatenate(images), tiles.ms, strict=True)
     ]
     image = np.stack(corrected)

@@ -24,16 +24,16 @@ Array = NDArray[np.float32]
 
 
 @cache
-def blur(tile: int, position: float, gain: float) -> Array:
-    """Weight ``[tile / 4, tile]`` of each pixel of PAN in each of MS, along one axis of a tile.
+def blur(tile: int, position: float, gains: tuple[float, ...]) -> Array:
+    """Weight ``[C, tile / 4, tile]`` of each pixel of PAN in each of MS, along an axis of a tile.
 
     Args:
         tile: pixels of PAN.
         position: of PAN at the centre of the first pixel of MS, -0.5 to 3.5.
-        gain: MTF at the Nyquist frequency of MS, above 0 and below 1.
+        gains: MTF of each band at the Nyquist frequency of MS, above 0 and below 1.
     """
     axis = MSAxis(position - GROUND_POSITION)
-    return seen_weights(axis, range(tile // RATIO), tile, gain)
+    return np.stack([seen_weights(axis, range(tile // RATIO), tile, gain) for gain in gains])
 
 
 @cache
@@ -64,7 +64,7 @@ def back_project(
     if not share:
         return image
     tile = image.shape[-1]
-    rows, cols = (np.stack([blur(tile, at, gain) for gain in gains]) for at in position)
+    rows, cols = (blur(tile, at, gains) for at in position)
     down, across = (spread(tile, at) for at in position)
     difference = ms - rows @ image @ cols.swapaxes(-2, -1)
     corrected = image + np.float32(share) * (down @ difference @ across.T)

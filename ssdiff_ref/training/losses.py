@@ -10,8 +10,8 @@ from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.sensors import SENSORS
 from ssdiff_trt.runtime.tiles.backprojection import blur, spread
 
-_GAIN = SENSORS["generic"].mtf_ms[0]
-"""MTF that back-projection assumes; it is not known what sensor will be seen."""
+_GAINS = SENSORS["generic"].mtf_ms[:1]
+"""MTF of any band that back-projection assumes; it is not known what sensor will be seen."""
 _NOISE = 1e-3
 """Standard deviation of noise in the local correlation, as a fraction of full scale."""
 
@@ -31,7 +31,7 @@ def back_project(image: Tensor, ms: Tensor, position: Tensor, share: float) -> T
     def along(axis: int) -> tuple[Tensor, Tensor]:
         """Matrices that blur and spread, ``[N, 1, ...]``."""
         size, places = image.shape[2 + axis], position[:, axis].tolist()
-        blurs = [torch.from_numpy(blur(size, place, _GAIN)) for place in places]
+        blurs = [torch.from_numpy(blur(size, place, _GAINS)[0]) for place in places]
         spreads = [torch.from_numpy(spread(size, place)) for place in places]
         of_blur, of_spread = (torch.stack(each)[:, None] for each in (blurs, spreads))
         return of_blur.to(image.device), of_spread.to(image.device)

@@ -132,3 +132,11 @@ def test_nothing_is_written(sharpen, arrays, tmp_path, monkeypatch):
     monkeypatch.setattr(rasterio, "open", lambda *words, **options: pytest.fail("a file"))
     sharpen(*arrays, full_scale=2047)
     assert not list(tmp_path.iterdir())
+
+
+def test_flat_ground_stays_flat():
+    """Within half a percent, with the shipped weights."""
+    pan, ms = np.full((96, 96), 1000, np.float32), np.full((4, 24, 24), 1000, np.float32)
+    with Pansharpener() as sharpen:
+        image = sharpen(pan, ms, full_scale=2047, shift="none")
+    np.testing.assert_allclose(image, 1000, atol=5)
