@@ -63,6 +63,31 @@ class Source(_Strict):
         return self
 
 
+Range = tuple[PositiveFloat, PositiveFloat]
+"""Smallest and largest value."""
+
+
+class Simulation(_Strict):
+    """How much simulated samples differ; standard deviations as fractions of full scale."""
+
+    level: Range = (0.03, 0.4)
+    """Mean brightness of the source image, as a fraction of full scale."""
+    ms_gain: Range = (0.2, 0.4)
+    """MTF of the multispectral sensor at its Nyquist frequency."""
+    noise: Range = (0.0003, 0.004)
+    """Noise of the truth and of PAN, in three samples of five."""
+    ms_noise: Range = (0.0003, 0.006)
+    """Noise of MS, in half of the samples."""
+    haze: float = Field(default=0.9, ge=0, le=0.95)
+    """Largest share of the contrast of a band that haze takes, in three samples of five."""
+    rare_colours: float = Field(default=0, ge=0, le=1)
+    """Share of the samples in which 1/64 to 1/8 of the area has other colours than the rest."""
+
+
+SIMULATION = Simulation()
+"""The defaults."""
+
+
 class Stage(_Strict):
     """Consecutive iterations with one patch size and batch size."""
 
@@ -84,6 +109,7 @@ class Config(_Strict):
     By default the weights are random, to train for arbitrary sensors."""
     arrays: tuple[tuple[int, ...], ...] = ()
     """Bands, counted from 1, of each detector array of a sensor whose arrays are displaced."""
+    simulation: Simulation = SIMULATION
     seed: int = Field(default=0, ge=0, lt=2**64)
     start: str | None = None
     """Initial weights: a file, a bundle, or the name of a shipped bundle; random by default.
@@ -101,6 +127,8 @@ class Config(_Strict):
     """Decay of the exponential moving average of the weights."""
     relative: bool = True
     """Whether the loss is relative to the mean of each patch, like ERGAS."""
+    error: Literal["absolute", "rms"] = "absolute"
+    """Error in the loss: mean of the magnitudes (L1), or root of the mean square of each patch."""
     first_timestep: float = Field(default=0, ge=0, le=1)
     """Fraction of the samples at timestep 999, where sampling begins; the others are uniform."""
     pan_correlation: float = Field(default=0, ge=0)

@@ -12,7 +12,7 @@ from ssdiff_trt.runtime.tiles.backprojection import blur, spread
 
 _GAINS = SENSORS["generic"].mtf_ms[:1]
 """MTF of any band that back-projection assumes; it is not known what sensor will be seen."""
-_NOISE = 1e-3
+_NOISE = 4e-3
 """Standard deviation of noise in the local correlation, as a fraction of full scale."""
 
 

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from ssdiff_ref.protocol.array_files import check_shapes
 from ssdiff_ref.protocol.hdf5 import numbers_in, open_hdf5
-from ssdiff_ref.training.config import Source
+from ssdiff_ref.training.config import SIMULATION, Simulation, Source
 from ssdiff_ref.training.imagery import Crops, TrainingImage
 from ssdiff_ref.training.synthesis import Batch, Synthesizer, crop_size
 from ssdiff_trt.runtime.errors import InputError
@@ -51,6 +51,7 @@ class SimulatedPairs:
         group: samples that share image and decimation; larger groups are faster on a GPU.
         response: typical weight of each band in PAN; random weights if None.
         arrays: bands of each detector array, see :class:`Synthesizer`.
+        simulation: how strongly samples vary.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class SimulatedPairs:
         group: int = 1,
         response: Sequence[float] | None = None,
         arrays: Sequence[Sequence[int]] = (),
+        simulation: Simulation = SIMULATION,
     ) -> None:
         self._random, self._group = generator, group
         scales = [scale for image in images for scale in image.scales()]
         self._crops = Crops(scales, generator, device)
-        self._synthesizer = Synthesizer(bands, generator, device, response, arrays)
+        self._synthesizer = Synthesizer(bands, generator, device, response, arrays, simulation)
         self._choices: dict[int, tuple[list[tuple[int, int]], Tensor]] = {}
 
     def _choices_for(self, patch: int) -> tuple[list[tuple[int, int]], Tensor]:

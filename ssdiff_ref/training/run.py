@@ -233,6 +233,7 @@ def _pair_source(
             group,
             config.pan_response,
             config.arrays,
+            config.simulation,
         )
         weights = {image.source.name: image.source.weight for image in images}
         pair_sources.append((simulated, sum(weights.values())))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from ssdiff_ref.training.config import SIMULATION, Simulation
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, HALO, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.interpolator import interpolation_matrix as exact_matrix
 
@@ -130,20 +130,6 @@ def observe(
     return padded_ms[..., inner, inner].contiguous(), along_rows @ padded_ms @ along_cols.T
 
 
-@dataclass(frozen=True)
-class Ranges:
-    """Ranges of the random sensor parameters."""
-
-    ms_gain: tuple[float, float] = (0.2, 0.4)
-    """MTF of the multispectral sensor at its Nyquist frequency."""
-    level: tuple[float, float] = (0.03, 0.4)
-    """Mean brightness of the source image, as a fraction of full scale."""
-    noise: tuple[float, float] = (0.0003, 0.004)
-    """Standard deviation of noise of the truth and of PAN, as a fraction of full scale."""
-    ms_noise: tuple[float, float] = (0.0003, 0.006)
-    """Likewise, of MS."""
-
-
 def reach_of(step: int) -> int:
     """Radius in taps of the kernels that decimate a source by ``step``."""
     return 5 + 3 * step
@@ -164,6 +150,7 @@ class Synthesizer:
         device: device to compute images on.
         response: typical weight of each band in PAN; arbitrary random weights if None.
         arrays: bands, counted from 1, of each detector array, if arrays are displaced.
+        simulation: how strongly samples vary.
     """
 
     def __init__(
@@ -173,8 +160,9 @@ class Synthesizer:
         device: torch.device,
         response: Sequence[float] | None = None,
         arrays: Sequence[Sequence[int]] = (),
+        simulation: Simulation = SIMULATION,
     ) -> None:
-        self.bands, self.ranges = bands, Ranges()
+        self.bands, self._simulation = bands, simulation
         self._arrays = [[band - 1 for band in array] for array in arrays]
         self._random, self._device = generator, device
         self._log_response = None if response is None else torch.tensor(response).log()
@@ -214,11 +202,26 @@ class Synthesizer:
 
         Haze is strongest at short wavelengths. A few samples are flat.
         """
-        strength = self._uniform(0, 0.9, count, 1) * self._bernoulli(0.6, count, 1)
+        strength = self._uniform(0, self._simulation.haze, count, 1) * self._bernoulli(
+            0.6, count, 1
+        )
         fall = self._uniform(0, 3, count, 1) * torch.linspace(0, 1, self.bands)
         veil = strength * torch.exp(-fall) * self._uniform(0.8, 1.1, count, self.bands)
         flat = self._bernoulli(0.03, count, 1)
         return torch.where(flat, 1.0, veil.clamp(max=0.95))[..., None, None]
+
+    def _is_rare(self, grey: Tensor) -> Tensor:
+        """Which pixels have other colours, ``[N, 1, H, W]``: those of a narrow range of ``grey``.
+
+        So they are where objects of one brightness are.
+        """
+        count, pixels = len(grey), grey[0].numel()
+        chosen = self._bernoulli(self._simulation.rare_colours, count)
+        share = self._log_uniform((1 / 64, 1 / 8), count) * chosen
+        start = self._uniform(0, 1, count) * (1 - share)
+        rank = grey.flatten(1).argsort(1).argsort(1).reshape(grey.shape) / pixels
+        start, share = (x[:, None, None, None].to(grey.device) for x in (start, share))
+        return (rank >= start) & (rank < start + share)
 
     def _array_shifts(self, count: int) -> Tensor:
         """Random displacement of each band with its detector array, ``[2, N, C]``, in pixels."""
@@ -269,10 +272,13 @@ class Synthesizer:
         ).to(device)
         grey = radiance.mean(1, keepdim=True).clamp(min=1e-3)
         radiance = grey * (radiance / grey) ** saturation
-        level = self._log_uniform(self.ranges.level, count, 1, 1)
+        level = self._log_uniform(self._simulation.level, count, 1, 1)
         gains = torch.exp(0.25 * self._normal(count, self.bands, 1))
         mixing = self._mixing(count, available, spectral) * gains * level
         bands = torch.einsum("ncb,nbhw->nchw", mixing.to(device), radiance)
+        if self._simulation.rare_colours and pan is None:
+            colours = torch.exp(0.7 * self._normal(count, self.bands, 1, 1)).to(device)
+            bands = torch.where(self._is_rare(grey), bands * colours, bands)
         haze = self._uniform(-0.2, 0.2, count, self.bands, 1, 1) * self._bernoulli(
             0.4, count, 1, 1, 1
         )
@@ -281,7 +287,7 @@ class Synthesizer:
         bands = bands + self._veil(count).to(device) * (light - bands)
 
         # Ground truth: the image of the multispectral sensor at PAN's resolution.
-        mean_gain = self._uniform(*self.ranges.ms_gain, count, 1)
+        mean_gain = self._uniform(*self._simulation.ms_gain, count, 1)
         gain = (mean_gain + 0.02 * self._normal(count, self.bands)).clamp(0.12, 0.6)
         # Products differ in sharpness: some keep the blur of the optics, some are restored.
         softest = 0.35 if step == 1 else 0.2  # at 1, already blurred by the source's own sensor
@@ -324,7 +330,7 @@ class Synthesizer:
         pan = (scale * (pan / brightness) ** exponent + offset) * brightness
 
         # Noise and saturation.
-        noise = self._log_uniform(self.ranges.noise, count, 1, 1, 1)
+        noise = self._log_uniform(self._simulation.noise, count, 1, 1, 1)
         noise = (noise * self._bernoulli(0.6, count, 1, 1, 1)).to(device)
         relative = (level[..., None] / 0.2).clamp(0.3, 1).to(device)
         truth = truth + noise * relative * self._normal(*truth.shape).to(device)
@@ -335,7 +341,7 @@ class Synthesizer:
         truth, pan = ((image * levels).round() / levels for image in (truth, pan))
 
         # A sensor's MS has noise of its own, which Wald's protocol nearly averages out.
-        noise = self._log_uniform(self.ranges.ms_noise, count, 1, 1, 1)
+        noise = self._log_uniform(self._simulation.ms_noise, count, 1, 1, 1)
         noise = (noise * self._bernoulli(0.5, count, 1, 1, 1)).to(device) * relative
         sides = (size // RATIO for size in truth.shape[-2:])
         noise = noise * self._normal(count, self.bands, *sides).to(device)

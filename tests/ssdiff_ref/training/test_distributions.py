@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from ssdiff_ref.training import synthesis
+from ssdiff_ref.training.config import Simulation
 from ssdiff_ref.training.synthesis import Synthesizer, crop_size
 
 
@@ -153,3 +156,55 @@ def test_the_truth_is_of_any_sharpness(step, softest, monkeypatch):
     assert of_samples.min() == pytest.approx(softest, abs=0.05)
     assert of_samples.max() == pytest.approx(1, abs=0.03)
     assert of_samples.mean() == pytest.approx((1 + softest) / 2, abs=0.04)
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 1])
+def test_rare_colours_are_on_objects_of_one_brightness(share):
+    simulation = Simulation(rare_colours=share)
+    generator = torch.Generator().manual_seed(4)
+    synthesizer = Synthesizer(4, generator, torch.device("cpu"), simulation=simulation)
+    grey = torch.rand(1000, 1, 32, 32, generator=generator)
+    rare = synthesizer._is_rare(grey)
+    area = rare.float().mean((1, 2, 3))
+    assert (area > 0).float().mean() == pytest.approx(share, abs=0.05)
+    if share:
+        area = area[area > 0]
+        assert 1 / 70 < area.min() < 1 / 50
+        assert 1 / 9 < area.max() < 1 / 7.5
+        # Evenly in the logarithm.
+        assert area.log().mean() == pytest.approx(math.log(1 / 8 / 64) / 2, abs=0.07)
+        first = int((rare.sum((1, 2, 3)) > 0).nonzero()[0])
+        values = grey[first][rare[first]]
+        between = (grey[first] >= values.min()) & (grey[first] <= values.max())
+        assert torch.equal(between, rare[first])
+
+
+def test_rare_colours_are_of_the_bands_and_seen_by_pan(monkeypatch):
+    def rightmost(self, grey):
+        return torch.arange(grey.shape[-1]) >= 3 * grey.shape[-1] // 4 - 16
+
+    monkeypatch.setattr(Synthesizer, "_is_rare", rightmost)
+
+    def ratios(share):
+        """Of the rightmost to the leftmost columns, ``[N, 5]``, in logarithms."""
+        simulation = Simulation(rare_colours=share, haze=0)
+        generator = torch.Generator().manual_seed(4)
+        synthesizer = Synthesizer(4, generator, torch.device("cpu"), simulation=simulation)
+        size = crop_size(64, 2)
+        crops = torch.ones(100, 4, size, size)
+        batch = synthesizer.draw(crops, torch.ones(4), 2, spectral=True)
+        images = torch.cat((batch.lms + batch.residual, batch.pan), 1).clamp(min=0.01)
+        return (images[..., -3:].mean((2, 3)) / images[..., :3].mean((2, 3))).log()
+
+    assert ratios(0).abs().max() < 0.1
+    coloured = ratios(1)
+    assert coloured[:, :4].std() == pytest.approx(0.7, rel=0.2)
+    assert coloured[:, 4].std() > 0.2
+
+
+def test_samples_without_haze_keep_their_contrast():
+    generator = torch.Generator().manual_seed(4)
+    simulation = Simulation(haze=0)
+    synthesizer = Synthesizer(4, generator, torch.device("cpu"), simulation=simulation)
+    veil = synthesizer._veil(1000)
+    assert set(veil.unique().tolist()) == {0, 1}  # 1 where the sample is flat

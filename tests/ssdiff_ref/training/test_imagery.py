@@ -171,7 +171,10 @@ def test_reflectance_trains_like_its_digital_numbers():
         )
         batches.append(pairs.draw(32, 4))
     for one, other in zip(*batches, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+        difference = (one - other).abs()
+        # A value between two digital numbers may be rounded to either.
+        assert difference.max() < 1 / 254
+        assert (difference > 1e-4).float().mean() < 1e-3
 
 
 def test_too_small_imagery_is_rejected():
