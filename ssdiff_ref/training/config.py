@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
@@ -63,8 +63,10 @@ class Source(_Strict):
         return self
 
 
-Range = tuple[PositiveFloat, PositiveFloat]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Range = tuple[Fraction, Fraction]
 """Smallest and largest value."""
+LogRatio = Annotated[float, Field(ge=-2, le=2)]
 
 
 class Simulation(_Strict):
@@ -74,14 +76,18 @@ class Simulation(_Strict):
     """Mean brightness of the source image, as a fraction of full scale."""
     ms_gain: Range = (0.2, 0.4)
     """MTF of the multispectral sensor at its Nyquist frequency."""
+    diffraction: tuple[LogRatio, LogRatio] = (-0.1, 0.5)
+    """Smallest and largest logarithm of the ratio of the MTF at the shortest wavelength to that at
+    the longest."""
+    air: float = Field(default=1.2, ge=0, le=2)
+    """Air blurs short wavelengths most: largest logarithm of the ratio of the truth's response at
+    the Nyquist frequency at the longest wavelength to that at the shortest."""
     noise: Range = (0.0003, 0.004)
     """Noise of the truth and of PAN, in three samples of five."""
     ms_noise: Range = (0.0003, 0.006)
     """Noise of MS, in half of the samples."""
     haze: float = Field(default=0.9, ge=0, le=0.95)
     """Largest share of the contrast of a band that haze takes, in three samples of five."""
-    rare_colours: float = Field(default=0, ge=0, le=1)
-    """Share of the samples in which 1/64 to 1/8 of the area has other colours than the rest."""
 
 
 SIMULATION = Simulation()
@@ -127,8 +133,6 @@ class Config(_Strict):
     """Decay of the exponential moving average of the weights."""
     relative: bool = True
     """Whether the loss is relative to the mean of each patch, like ERGAS."""
-    error: Literal["absolute", "rms"] = "absolute"
-    """Error in the loss: mean of the magnitudes (L1), or root of the mean square of each patch."""
     first_timestep: float = Field(default=0, ge=0, le=1)
     """Fraction of the samples at timestep 999, where sampling begins; the others are uniform."""
     pan_correlation: float = Field(default=0, ge=0)

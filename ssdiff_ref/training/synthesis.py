@@ -210,19 +210,6 @@ class Synthesizer:
         flat = self._bernoulli(0.03, count, 1)
         return torch.where(flat, 1.0, veil.clamp(max=0.95))[..., None, None]
 
-    def _is_rare(self, grey: Tensor) -> Tensor:
-        """Which pixels have other colours, ``[N, 1, H, W]``: those of a narrow range of ``grey``.
-
-        So they are where objects of one brightness are.
-        """
-        count, pixels = len(grey), grey[0].numel()
-        chosen = self._bernoulli(self._simulation.rare_colours, count)
-        share = self._log_uniform((1 / 64, 1 / 8), count) * chosen
-        start = self._uniform(0, 1, count) * (1 - share)
-        rank = grey.flatten(1).argsort(1).argsort(1).reshape(grey.shape) / pixels
-        start, share = (x[:, None, None, None].to(grey.device) for x in (start, share))
-        return (rank >= start) & (rank < start + share)
-
     def _array_shifts(self, count: int) -> Tensor:
         """Random displacement of each band with its detector array, ``[2, N, C]``, in pixels."""
         shifts = torch.zeros(2, count, self.bands)
@@ -276,9 +263,6 @@ class Synthesizer:
         gains = torch.exp(0.25 * self._normal(count, self.bands, 1))
         mixing = self._mixing(count, available, spectral) * gains * level
         bands = torch.einsum("ncb,nbhw->nchw", mixing.to(device), radiance)
-        if self._simulation.rare_colours and pan is None:
-            colours = torch.exp(0.7 * self._normal(count, self.bands, 1, 1)).to(device)
-            bands = torch.where(self._is_rare(grey), bands * colours, bands)
         haze = self._uniform(-0.2, 0.2, count, self.bands, 1, 1) * self._bernoulli(
             0.4, count, 1, 1, 1
         )
@@ -288,11 +272,17 @@ class Synthesizer:
 
         # Ground truth: the image of the multispectral sensor at PAN's resolution.
         mean_gain = self._uniform(*self._simulation.ms_gain, count, 1)
-        gain = (mean_gain + 0.02 * self._normal(count, self.bands)).clamp(0.12, 0.6)
+        gain = mean_gain + 0.02 * self._normal(count, self.bands)
+        # Diffraction grows with the wavelength, and the air blurs short wavelengths most.
+        shortness = torch.linspace(1, 0, self.bands)
+        diffraction = self._uniform(*self._simulation.diffraction, count, 1)
+        air = self._uniform(0, self._simulation.air, count, 1)
+        gain = (gain * torch.exp(diffraction * (shortness - 0.5))).clamp(0.12, 0.6)
         # Products differ in sharpness: some keep the blur of the optics, some are restored.
         softest = 0.35 if step == 1 else 0.2  # at 1, already blurred by the source's own sensor
         truth_gain = self._uniform(softest, 1, count, 1)
-        truth_gain = (truth_gain + 0.02 * self._normal(count, self.bands)).clamp(0.12, 1)
+        truth_gain = truth_gain + 0.02 * self._normal(count, self.bands)
+        truth_gain = (truth_gain * torch.exp(-air * shortness)).clamp(0.12, 1)
         centre = (step - 1) / 2 - (step - 1) // 2
         band_shifts = step * (0.05 * self._normal(2, count, self.bands) + self._array_shifts(count))
         rows, cols = (

@@ -40,8 +40,6 @@ _LOSS_FIELDS = ("iteration", "loss", "learning_rate", "samples_per_s")
 _VALIDATION_FIELDS = ("iteration", "ergas", "sam", "q2n")
 _LOG_EVERY = 50
 """Iterations between rows of the loss file."""
-_SMALLEST_ERROR = 1e-4
-"""Added in squares under the root, which has no gradient at 0; as a fraction of full scale."""
 _BRIGHTNESS_OFFSET = 0.03
 """Added to a patch's mean, as a fraction of full scale; limits the loss weight of dark patches."""
 
@@ -123,19 +121,13 @@ class Trainer:
         truth = batch.lms + batch.residual
         corrected = back_project(image, batch.ms, batch.position, self.config.back_projection)
         # Later steps sample from the image before it is corrected.
-        error = (self._error(image - truth) + self._error(corrected - truth)) / 2
+        error = ((image - truth).abs() + (corrected - truth).abs()) / 2
         if self.config.relative:
-            error = error * (0.2 / (batch.lms.mean((1, 2, 3)) + _BRIGHTNESS_OFFSET))
+            error = error * (0.2 / (batch.lms.mean((1, 2, 3), keepdim=True) + _BRIGHTNESS_OFFSET))
         loss = error.mean()
         if weight := self.config.pan_correlation:
             loss = loss + weight * local_decorrelation(corrected, batch.pan)
         return loss
-
-    def _error(self, difference: Tensor) -> Tensor:
-        """Of each sample, from ``[N, C, H, W]``."""
-        if self.config.error == "absolute":
-            return difference.abs().mean((1, 2, 3))
-        return (difference.square().mean((1, 2, 3)) + _SMALLEST_ERROR**2).sqrt()
 
     def step(self) -> Tensor:
         """Run one iteration and return its loss."""
