@@ -230,6 +230,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "block": {"type": int, "metavar": "N"},
     "resume": {"is_flag": True},
     "live": {"type": FILE, "metavar": "FILE.vrt"},
+    "uncertainty": {"type": FILE, "metavar": "FILE.tif"},
 }
 """What the command line adds to a field of the groups."""
 _NAMES = {

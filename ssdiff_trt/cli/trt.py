@@ -122,7 +122,8 @@ def run_command(
         raise click.UsageError(
             "MS and --ms were both given; give MS, or --ms for each of its bands."
         )
-    check_json(json, options["overwrite"], pan, ms, *ms_bands, output, scenes)
+    written = output, options["uncertainty"]
+    check_json(json, options["overwrite"], pan, ms, *ms_bands, *written, scenes)
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
     options |= {"quicklook": quicklook}
