@@ -88,7 +88,11 @@ def cli() -> None:
     help="Print what would be done, and what it costs, measured on a few tiles; write nothing but "
     "--json.",
 )
-@click.option("--quicklook", is_flag=True, help="Draw PAN, MS and result in a PNG beside it.")
+@click.option(
+    "--quicklook",
+    is_flag=True,
+    help="Draw PAN, MS, result and, with --uncertainty, that in a PNG beside the result.",
+)
 @json_option
 @verbosity_options
 def run_command(
