@@ -3,8 +3,8 @@
     python -m benchmarks.uncertainty -o docs --fit \\
         --scene "GeoEye-1" ge1 21 imgGE1.mat --scene "Rotterdam, tanks" wv2 5 pan.tif,ms.tif
 
-Scenes are those of :mod:`benchmarks.quality`, of four bands, aligned, at reduced resolution, where
-the truth is known. ``--fit`` also fits the constants of
+Scenes are those of :mod:`benchmarks.quality`, rasters of four bands, aligned, at reduced
+resolution, where the truth is known. ``--fit`` also fits the constants of
 :mod:`ssdiff_trt.runtime.tiles.uncertainty` again, on every other scene from the first on, as if
 each error had a Laplace distribution of that mean magnitude. The picture shows the first scene.
 """
@@ -100,11 +100,14 @@ def judge(sensor: str, crop: int, files: list[str]) -> Judged:
 def scores(scene: Judged) -> dict[str, Any]:
     """Rank correlation and calibration of a scene."""
     estimate, error = scene.uncertainty, scene.error
-    order = np.argsort(estimate, axis=None)
-    tenths = np.array_split(order, 10)
     flat = estimate.ravel(), error.ravel()
+    tenths = np.array_split(np.argsort(flat[0]), 10)
     return {
         "rank correlation": float(spearmanr(*flat)[0]),
+        "rank correlation of the parts": {
+            name: float(spearmanr(part.ravel(), flat[1])[0])
+            for name, part in scene.measured._asdict().items()
+        },
         "rank correlation, mean of bands": float(
             np.mean(
                 [spearmanr(*map(np.ravel, bands))[0] for bands in zip(estimate, error, strict=True)]
@@ -162,8 +165,10 @@ def draw(scene: Judged, table: dict[str, dict[str, Any]], path: Path) -> None:
     figure.colorbar(shown, ax=panels[1:3], shrink=0.8, label="digital numbers")
     for panel in panels[:3]:
         panel.set_axis_off()
-    for name, row in table.items():
-        panels[3].loglog(*(100 * np.array(row["tenths"]).T), ".-", label=name, linewidth=0.8)
+    for number, (name, row) in enumerate(table.items()):
+        style = {"marker": ".", "linewidth": 0.8, "color": f"C{number % 10}"}
+        style["linestyle"] = "-" if row["fitted"] else ":"
+        panels[3].loglog(*(100 * np.array(row["tenths"]).T), label=name, **style)
     ends = 100 * np.array([row["tenths"] for row in table.values()])
     line = ends.min(), ends.max()
     panels[3].loglog(line, line, "k--", linewidth=0.8)
@@ -197,9 +202,11 @@ def markdown(table: dict[str, dict[str, Any]]) -> str:
             *(f"{share:.0%}" for share in row["shares within"].values()),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    of_parts = [row["rank correlation of the parts"] for row in table.values()]
+    alone = [f"{name} {np.mean([row[name] for row in of_parts]):.2f}" for name in Parts._fields]
     ideal = [f"{share:.0%}" for share in LAPLACE]
     lines.append(f"| {' | '.join(['*Laplace distribution*', '', '', '', '1.00', *ideal])} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"Mean rank correlation of each part: {', '.join(alone)}"])
 
 
 @click.command()

@@ -1,10 +1,10 @@
 """Uncertainty of the image of a tile: the expected magnitude of its error, without a network run.
 
-It adds up three shares: a noise floor; a share of the detail of the image, that is of what blur by
-the MTF of MS and interpolation would remove; and the part of that detail that PAN does not explain,
-in a local linear fit, since the network had to guess it. What MS itself says against the image, its
-residual, is added as an independent error. The constants were fitted at reduced resolution, where
-the truth is known, on half of the pairs of ``benchmarks/uncertainty.py``; see docs/uncertainty.md.
+It is a floor, plus a share of the local detail of the image, which is what blur by the MTF of MS
+and interpolation would remove, plus a share of the part of it that PAN does not explain in a local
+linear fit, since the network had to guess that. The difference from MS at its resolution counts as
+an independent error. The constants were fitted at reduced resolution, where the truth is known, on
+half of the scenes of ``benchmarks/uncertainty.py``; docs/uncertainty.md has the results.
 
 A tile is estimated from its own pixels alone, like its image, and blended likewise: so the estimate
 does not depend on how the scene is split.
@@ -27,7 +27,7 @@ DETAIL = 0.23
 """Error in shares of the local detail."""
 UNEXPLAINED = 1.25
 """Error in shares of the local detail that PAN does not explain."""
-FORMULA = f"1: {FLOOR:g} + {DETAIL:g} detail + {UNEXPLAINED:g} unexplained, residual"
+FORMULA = f"1: {FLOOR:g} + {DETAIL:g} detail + {UNEXPLAINED:g} unexplained, inconsistency"
 """Identifies the estimate."""
 _NEAR, _WIDE = 0.7, 2.0
 """Standard deviations of the Gaussian windows, pixels of PAN: of local magnitudes, of the fit."""
@@ -53,8 +53,8 @@ class Parts(NamedTuple):
     """Local magnitude of the detail of the image."""
     unexplained: Array
     """That of the detail that PAN does not explain."""
-    residual: Array
-    """That of the difference between MS and the image as the sensor of MS sees it."""
+    inconsistency: Array
+    """That of the difference between MS and the image as the sensor of MS sees it, interpolated."""
 
 
 def parts(
@@ -92,7 +92,7 @@ def combined(
 ) -> Array:
     """The uncertainty, ``[C, h, w]``, of its parts and three constants."""
     error = floor + detail * measured.detail + unexplained * measured.unexplained
-    estimate: Array = np.hypot(error, measured.residual)
+    estimate: Array = np.hypot(error, measured.inconsistency)
     return estimate
 
 
