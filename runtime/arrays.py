@@ -166,6 +166,7 @@ class ArrayOutput:
 
     warnings: tuple[str, ...] = ()
     message = left = ""
+    with_uncertainty = False
 
     def __init__(
         self,

@@ -289,6 +289,11 @@ class BlockOptions:
         None,
         "VRT that shows the finished blocks while the run goes on; it is removed at the end.",
     )
+    uncertainty: str | None = option(
+        None,
+        "GeoTIFF to write beside the result: the expected absolute error of each of its values, "
+        "in digital numbers of MS, as float32.",
+    )
 
     def __post_init__(self) -> None:
         settle(self, block=positive, area=area_of)
@@ -301,6 +306,7 @@ class BlockArguments(TypedDict, total=False):
     block: int | None
     resume: bool
     live: str | None
+    uncertainty: str | None
 
 
 class EvaluateArguments(PairArguments, ExecutionArguments, total=False):

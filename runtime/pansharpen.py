@@ -70,7 +70,7 @@ def run(
             image = canvas.image(inputs.window.write)
             image *= np.float32(ms_scale)
             places = inputs.valid, inputs.ms, inputs.ms_valid, inputs.axes
-            tally.consistency.add(image, *places, gains)
+            tally.consistency.add(image[: len(gains)], *places, gains)
             tally.counts.add_window(inputs)
             block.write(*inputs.place, image, inputs.valid)
         tally.counts.clipped = block.clipped
@@ -106,7 +106,7 @@ def run(
                 redone = network.redone
                 progress.advance(sum(window.empty for window in windows))
 
-            assembly = Assembly(gains, plan.back_projection, finish)
+            assembly = Assembly(gains, plan.back_projection, finish, plan.sink.with_uncertainty)
             batches = assembly.batches(inputs, batch or backend.batch)
             for images in network.sample(batches, plan.schedule):
                 assembly.add(images)

@@ -42,7 +42,9 @@ from ssdiff_trt.runtime.raster.output import RasterOutput
 from ssdiff_trt.runtime.raster.products import read_product
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.raster.spool import SpooledOutput
+from ssdiff_trt.runtime.raster.uncertainty import OutputWithUncertainty, UncertaintyRaster
 from ssdiff_trt.runtime.sources import Rectangle, Sink, Source
+from ssdiff_trt.runtime.tiles.uncertainty import FORMULA
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -234,6 +236,11 @@ class Pansharpener:
                     )
                 if splitting.area is not None or splitting.live is not None:
                     raise InputError("Arrays have no coordinates; leave `area` and `live` out.")
+                if splitting.uncertainty is not None:
+                    raise InputError(
+                        "The uncertainty is written as a raster and PAN and MS are arrays; leave "
+                        "`uncertainty` out, or give rasters."
+                    )
                 source = ArrayPair(pan, ms, pair)
                 sink = ArrayOutput(source, writing.dtype, writing.scale)
             elif ms is None:
@@ -254,6 +261,13 @@ class Pansharpener:
                 if splitting.live is not None:
                     live = LiveView(splitting.live, raster.inputs, writing.overwrite)
                 sink = SpooledOutput(raster, splitting.resume, live)
+                if splitting.uncertainty is not None:
+                    errors = UncertaintyRaster(
+                        splitting.uncertainty, raster, scene, writing, extent
+                    )
+                    beside = SpooledOutput(errors, splitting.resume)
+                    paths = raster.path, errors.path
+                    sink = OutputWithUncertainty(sink, beside, FORMULA, paths)
                 if quicklook:
                     picture = quicklook_path(path, scene, writing.overwrite)
             yield make_plan(
@@ -267,6 +281,7 @@ class Pansharpener:
                 extent=extent,
                 block=splitting.block,
                 precision=self._precision(),
+                uncertainty=Path(splitting.uncertainty) if splitting.uncertainty else None,
             )
 
     def _precision(self) -> Precision | None:

@@ -1,4 +1,4 @@
-"""A picture of a run: PAN, upsampled MS and the result, side by side."""
+"""A picture of a run: PAN, upsampled MS, the result and its uncertainty, side by side."""
 
 from __future__ import annotations
 
@@ -108,9 +108,10 @@ def quicklook_path(output: Path, scene: Scene, overwrite: bool) -> Path:
 
 
 def draw_quicklook(plan: Plan, path: Path) -> None:
-    """Draw PAN, interpolated MS and the result, while the pair is open.
+    """Draw PAN, interpolated MS, the result and its uncertainty, if any, while the pair is open.
 
-    It shows the part of the scene with the most valid pixels among nine, at full resolution.
+    It shows the part of the scene with the most valid pixels among nine, at full resolution. The
+    uncertainty is the mean of the bands, from black for 0 to white for its 98th percentile.
     """
     source, names = plan.source, plan.bundle.manifest.sensor.bands
     assert plan.output is not None
@@ -135,13 +136,19 @@ def draw_quicklook(plan: Plan, path: Path) -> None:
     lms = replace(pixels, ms=pixels.ms[shown]).lms()[cut]
     (pan,) = stretch([pixels.pan[cut][None]], valid)
     lms, image = stretch([lms, image], valid)
-    drawing, panels = figure(3, window.height, window.width)
-    for panel, picture, title in zip(
-        panels,
-        (pan, lms, np.where(valid, image, 1)),
-        ("PAN", "MS, interpolated", f"SSDiff, {counted(len(plan.schedule.steps), 'step')}"),
-        strict=True,
-    ):
+    pictures = {
+        "PAN": pan,
+        "MS, interpolated": lms,
+        f"SSDiff, {counted(len(plan.schedule.steps), 'step')}": np.where(valid, image, 1),
+    }
+    if plan.uncertainty:
+        with rasterio.open(plan.uncertainty) as file:
+            error = file.read(window=window).mean(axis=0, keepdims=True)
+        most = float(np.percentile(error[:, valid], 98)) if valid.any() else 1.0
+        title = f"Uncertainty, white = {most:.3g} or more"
+        pictures[title] = np.where(valid, (error / most).clip(0, 1), 1)
+    drawing, panels = figure(len(pictures), window.height, window.width)
+    for panel, (title, picture) in zip(panels, pictures.items(), strict=True):
         show(panel, picture, title)
     with atomic_write(path) as unfinished:
         drawing.savefig(unfinished)

@@ -19,7 +19,9 @@ from ssdiff_trt.runtime.pansharpener import default_output
 SEPARATOR = "|"
 """Between several values in one cell of a table."""
 _PLACES = ("pan", "ms", "output")
-"""Columns that name files."""
+"""Columns that name files and are no options."""
+_UNCERTAINTY = "uncertainty"
+"""The option that names a file of its own for each scene."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,17 @@ def read_scenes(
         )
         output = values.get("output")
         placed = str(path.parent / output) if output else None
+        if _UNCERTAINTY in options:
+            options[_UNCERTAINTY] = str(path.parent / options[_UNCERTAINTY])
         entries.append(SceneEntry(_found(path.parent, values["pan"]), ms, placed, options))
     return _checked(entries, str(path))
 
 
 def match_scenes(
-    pattern: str, ms: Sequence[str] = (), output: str | None = None
+    pattern: str,
+    ms: Sequence[str] = (),
+    output: str | None = None,
+    uncertainty: str | None = None,
 ) -> list[SceneEntry]:
     """The scenes whose PAN, or product, matches a pattern.
 
@@ -109,6 +116,7 @@ def match_scenes(
         pattern: of paths, with one ``*``.
         ms: pattern of MS, or of the files of its bands, where ``*`` stands for what it matched.
         output: pattern of the results, likewise.
+        uncertainty: pattern of the files of their uncertainty, likewise.
 
     Raises:
         InputError: if there are none, or two have the same output.
@@ -126,7 +134,8 @@ def match_scenes(
             continue
         named = [name.replace("*", match[1]) for name in ms]
         target = output.replace("*", match[1]) if output else None
-        entries.append(SceneEntry(path, tuple(named), target))
+        options = {_UNCERTAINTY: uncertainty.replace("*", match[1])} if uncertainty else {}
+        entries.append(SceneEntry(path, tuple(named), target, options))
     return _checked(entries, pattern)
 
 
@@ -136,7 +145,7 @@ def _found(folder: Path, name: str) -> str:
 
 
 def _checked(entries: list[SceneEntry], where: str) -> list[SceneEntry]:
-    """Scenes that there are, whose outputs are neither those nor inputs of others."""
+    """Scenes that there are, whose files to write are neither those nor inputs of others."""
     if not entries:
         raise InputError(f"{where} has no scenes, expected one or more; check it.")
     taken: dict[str, str] = {}
@@ -144,13 +153,17 @@ def _checked(entries: list[SceneEntry], where: str) -> list[SceneEntry]:
         for name in (entry.pan, *entry.ms):
             taken.setdefault(os.path.realpath(name), f"an input of {entry.pan}")
     for entry in entries:
-        output = entry.output or (default_output(entry.ms[0]) if entry.ms else None)
-        if output is None:
-            continue
-        if (other := taken.get(place := os.path.realpath(output))) is not None:
-            raise InputError(
-                f"The output of {entry.pan}, {output}, is {other}; give each scene its own, such "
-                "as 'results/*.tif' for a pattern."
-            )
-        taken[place] = f"that of {entry.pan} too"
+        written = {
+            "output": entry.output or (default_output(entry.ms[0]) if entry.ms else None),
+            _UNCERTAINTY: entry.options.get(_UNCERTAINTY),
+        }
+        for what, path in written.items():
+            if path is None:
+                continue
+            if (other := taken.get(place := os.path.realpath(path))) is not None:
+                raise InputError(
+                    f"The {what} of {entry.pan}, {path}, is {other}; give each scene its own, such "
+                    "as 'results/*.tif' for a pattern."
+                )
+            taken[place] = f"{'that' if what == 'output' else 'the uncertainty'} of {entry.pan} too"
     return entries

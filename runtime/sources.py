@@ -292,7 +292,7 @@ class BlockWriter(Protocol):
         Args:
             rows: rows of PAN, within the block.
             cols: columns, likewise.
-            values: digital numbers ``[C, rows, cols]``.
+            values: digital numbers ``[C, rows, cols]``; see also :attr:`Sink.with_uncertainty`.
             valid: ``[rows, cols]``.
         """
         ...
@@ -342,6 +342,8 @@ class Sink(Protocol):
 
     warnings: tuple[str, ...]
     """How the result differs from what was asked for; one sentence each."""
+    with_uncertainty: bool
+    """Whether it takes the uncertainty of each band after the bands, ``[2 C, rows, cols]``."""
 
     def disk(self, blocks: Sequence[Rectangle]) -> Disk:
         """Space that writing takes."""

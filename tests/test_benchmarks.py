@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
+from benchmarks.uncertainty import Judged, fit, markdown, scores
 from benchmarks.weights import full, means, reduced
+from ssdiff_trt.runtime.tiles.uncertainty import Parts, combined
 
 SCENES = {
     "one": {
@@ -53,3 +58,31 @@ def test_means_are_relative_to_the_best_of_each_scene():
         "| a | 1.000 | 1.050 | .8500 | 2.000 | .2000 | .9000 |",
         "| b | 1.000 | .5000 | .7000 | 4.000 | .4000 | .9000 |",
     ]
+
+
+def judged(error, estimate, measured=None):
+    """A scene of full scale 100 with such errors and such an uncertainty."""
+    measured = measured or Parts(*(estimate / 100,) * 3)
+    return Judged(estimate, estimate, error, measured, 100, ("red",) * len(error))
+
+
+def test_uncertainty_that_ranks_well_and_is_half_of_the_error():
+    estimate = np.arange(1.0, 201).reshape(2, 10, 10)
+    row = scores(judged(2 * estimate, estimate))
+    assert row["rank correlation"] == pytest.approx(1)
+    assert row["rank correlation, mean of bands"] == pytest.approx(1)
+    assert row["mean error / mean uncertainty"] == pytest.approx(2)
+    assert row["shares within"] == {"0.5": 0, "1": 0, "2": 1, "3": 1}
+    assert row["tenths"][0] == pytest.approx([0.105, 0.21])
+    shown = "| one | yes | 1.00 | 1.00 | 2.00 | 0% | 0% | 100% | 100% |"
+    assert shown in markdown({"one": {"fitted": True, **row}})
+
+
+def test_uncertainty_is_fitted_to_errors_of_known_constants():
+    rng = np.random.default_rng(0)
+    shape = 1, 200, 200
+    measured = Parts(rng.gamma(2, 0.01, shape), rng.gamma(2, 0.003, shape), np.zeros(shape))
+    expected = {"floor": 0.002, "detail": 0.5, "unexplained": 2.0}
+    error = 100 * combined(measured, **expected) * rng.exponential(size=shape)
+    found = fit([judged(error, error, measured)])
+    assert found == pytest.approx(expected, rel=0.1)

@@ -62,6 +62,8 @@ class Plan:
     """Share of the difference from MS that is corrected after sampling, 0 to 1."""
     precision: Precision | None
     """Precision of the network, where it was asked for."""
+    uncertainty: Path | None = None
+    """File of the uncertainty of the result, if any."""
 
     @property
     def source(self) -> Source:
@@ -115,7 +117,8 @@ class Plan:
         it, which is being written, tiles of a window and of the next, and what grows with the
         scene."""
         bands, tile = len(self.source.bands), self.rows.tile
-        block = 4 * bands * max(prod(map(len, block.write)) for block in self.blocks)
+        sums = 4 * bands * (1 + self.sink.with_uncertainty)
+        block = sums * max(prod(map(len, block.write)) for block in self.blocks)
         window = min(WINDOW, max(self.size)) / (tile - self.rows.overlap) + 2
         tiles = 4 * (2 * bands + 1 + bands / RATIO**2) * (window * tile) ** 2
         return 2 * block + 2 * tiles + memory_of(self.rows, self.cols)
@@ -167,6 +170,7 @@ class Plan:
             "warped": self.source.resampled,
             "tags": self.tags(backend),
             "quicklook": str(self.quicklook) if self.quicklook else None,
+            "uncertainty": str(self.uncertainty) if self.uncertainty else None,
             "warnings": list(self.warnings),
         }
 
@@ -195,6 +199,7 @@ def make_plan(
     extent: Rectangle | None = None,
     block: int | None = None,
     precision: Precision | None = None,
+    uncertainty: Path | None = None,
 ) -> Plan:
     """Decide how a pair is pansharpened, and refuse what cannot be.
 
@@ -209,6 +214,7 @@ def make_plan(
         extent: rows and columns of PAN that it has; by default all that the pair gives.
         block: most pixels on a side of a block; by default 2016.
         precision: of the network, where it was asked for.
+        uncertainty: file of the uncertainty of the result.
 
     Raises:
         SSDiffError: when pair, bundle and options do not fit.
@@ -245,6 +251,7 @@ def make_plan(
         block=block or BLOCK,
         back_projection=_back_projection(assumptions.bundle, sampling),
         precision=precision,
+        uncertainty=uncertainty,
     )
 
 

@@ -91,6 +91,11 @@ class Result:
         return self.plan.quicklook
 
     @property
+    def uncertainty(self) -> Path | None:
+        """File of the uncertainty of the result, if one was asked for."""
+        return self.plan.uncertainty
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the result in pixels."""
         return self.plan.size

@@ -82,6 +82,9 @@ class RasterOutput:
         warnings: one sentence each.
     """
 
+    parameter = "output"
+    """What names :attr:`path`, for messages."""
+
     def __init__(
         self,
         path: str | Path,
@@ -96,7 +99,7 @@ class RasterOutput:
         self.inputs = every_file(scene.pan, scene.ms)
         for suffix in ("", *_SIDECARS):
             target = self.path.with_name(self.path.name + suffix)
-            check_target(target, self.inputs, options.overwrite)
+            check_target(target, self.inputs, options.overwrite, self.parameter)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
             raise OutputError(
                 f"The result is a GeoTIFF and {path} is no name for one; end in .tif."
@@ -105,7 +108,7 @@ class RasterOutput:
             str(self.path).encode()
         except UnicodeEncodeError as error:
             raise OutputError(
-                f"The name {path} is not UTF-8, as GDAL expects; give another `output`."
+                f"The name {path} is not UTF-8, as GDAL expects; give another `{self.parameter}`."
             ) from error
         self._scene, self._driver = scene, options.driver
         self.is_copied = self._driver == "COG"
@@ -171,7 +174,7 @@ class RasterOutput:
             tags: provenance, by name.
         """
         with (
-            scratch_folder(self.path, "output") as scratch,
+            scratch_folder(self.path, self.parameter) as scratch,
             self.written_in(scratch, extent, tags),
         ):
             yield self
@@ -200,7 +203,7 @@ class RasterOutput:
                 raise OutputError(f"{self.path} was created by another program; it is kept.")
             beside = list(self._beside(result))
             for _, place in beside:
-                check_target(place, self.inputs, self._overwrite)
+                check_target(place, self.inputs, self._overwrite, self.parameter)
             for suffix in _SIDECARS:  # of the file that is replaced
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             for sidecar, place in beside:

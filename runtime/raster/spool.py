@@ -64,6 +64,8 @@ class SpooledOutput:
         left: what a run that ended with an exception has left; empty if nothing.
     """
 
+    with_uncertainty = False
+
     def __init__(
         self, raster: RasterOutput, resume: bool = True, live: LiveView | None = None
     ) -> None:
@@ -92,7 +94,8 @@ class SpooledOutput:
         known = self._known(work)
         if work:
             tags = {**tags, WORK: self._digest(work)}
-        with work_folder(self._raster.path, lambda: self._keep(len(blocks)), "output") as folder:
+        parameter = self._raster.parameter
+        with work_folder(self._raster.path, lambda: self._keep(len(blocks)), parameter) as folder:
             with self._raster.translated_errors():
                 self._folder, self._journal = folder, Journal(folder, known)
             self._can_continue = self._journal.listed

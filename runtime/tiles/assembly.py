@@ -12,6 +12,7 @@ from ssdiff_trt.runtime.tiles.backprojection import back_project
 from ssdiff_trt.runtime.tiles.batch import Tiles
 from ssdiff_trt.runtime.tiles.canvas import LIMIT, Canvas
 from ssdiff_trt.runtime.tiles.inputs import WindowInputs
+from ssdiff_trt.runtime.tiles.uncertainty import uncertainty
 
 
 class Assembly:
@@ -21,6 +22,8 @@ class Assembly:
         gains: MTF of each band, see :func:`ssdiff_trt.runtime.tiles.backprojection.blur`.
         back_projection: share of the difference from MS that is corrected, 0 to 1.
         finish: receives the windows of each complete block, and the block's pixels.
+        with_uncertainty: whether the uncertainty of each band follows the bands; see
+            :func:`ssdiff_trt.runtime.tiles.uncertainty.uncertainty`.
     """
 
     def __init__(
@@ -28,8 +31,10 @@ class Assembly:
         gains: tuple[float, ...],
         back_projection: float,
         finish: Callable[[list[WindowInputs], Canvas], None],
+        with_uncertainty: bool = False,
     ) -> None:
         self._gains, self._share, self._finish = gains, back_projection, finish
+        self._with_uncertainty = with_uncertainty
         self._sent: deque[tuple[WindowInputs, range | None]] = deque()
         self._windows: list[WindowInputs] = []
         self._canvas: Canvas | None = None
@@ -37,7 +42,7 @@ class Assembly:
     def batches(self, windows: Iterable[WindowInputs], size: int) -> Iterator[Tiles]:
         """The tiles to sample, window after window, so many at a time."""
         for inputs in windows:
-            light = inputs.without_tiles()
+            light = inputs.with_tiles("pan", "ms")
             for indices, tiles in inputs.batches(size):
                 self._sent.append((light, indices))
                 yield tiles
@@ -53,21 +58,26 @@ class Assembly:
             place, position = inputs.places[index], inputs.positions[index]
             if (excess := inputs.excess.get(place)) is not None:
                 image = (image + excess).clip(-LIMIT, LIMIT)
-            image = back_project(image, inputs.tiles.ms[index], position, self._gains, self._share)
+            ms = inputs.tiles.ms[index]
+            image = back_project(image, ms, position, self._gains, self._share)
+            if self._with_uncertainty:
+                pan = inputs.tiles.pan[index]
+                image = np.concatenate([image, uncertainty(image, pan, ms, position, self._gains)])
             canvas.add(*place, image)
         self._close()
 
     def _of(self, inputs: WindowInputs) -> Canvas:
         """The canvas of the block that a window belongs to."""
         if self._canvas is None:
-            self._canvas = Canvas(len(self._gains), inputs.window.block)
+            bands = len(self._gains) * (1 + self._with_uncertainty)
+            self._canvas = Canvas(bands, inputs.window.block)
         return self._canvas
 
     def _close(self) -> None:
         """Finish blocks all of whose images are there."""
         while self._sent and self._sent[0][1] is None:
             inputs, _ = self._sent.popleft()
-            self._windows.append(inputs)
+            self._windows.append(inputs.with_tiles())
             if inputs.window.last:
                 self._finish(self._windows, self._of(inputs))
                 self._windows, self._canvas = [], None

@@ -57,10 +57,11 @@ class WindowInputs:
         """Number of its tiles without a valid pixel."""
         return len(self.window.tiles) - len(self.places)
 
-    def without_tiles(self) -> WindowInputs:
-        """The rest, once the tiles are sent: they are nearly all of its memory. MS is kept."""
+    def with_tiles(self, *kept: str) -> WindowInputs:
+        """The same with some parts of the tiles only; they are nearly all of its memory."""
         nothing = np.empty(0, np.float32)
-        return replace(self, tiles=Tiles(nothing, nothing, nothing, self.tiles.ms))
+        others = dict.fromkeys(set(Tiles._fields).difference(kept), nothing)
+        return replace(self, tiles=self.tiles._replace(**others))
 
     def batches(self, size: int) -> Iterator[tuple[range, Tiles]]:
         """Indices of tiles, and the tiles, so many at a time."""

@@ -21,6 +21,9 @@ from ssdiff_trt.runtime.pansharpener import Pansharpener
 from ssdiff_trt.runtime.plan.plan import make_plan
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.registration import measure_arrays, offset
+from ssdiff_trt.runtime.raster.uncertainty import OutputWithUncertainty
+from ssdiff_trt.runtime.sources import Sink
+from ssdiff_trt.runtime.tiles.uncertainty import FORMULA
 
 SHIPPED = "default"
 """Stands for the shipped bundle for the number of bands."""
@@ -63,21 +66,32 @@ class BundleMethod:
         self._sharpener.network(bundle)  # fails now, not after other candidates have been judged
 
     def __call__(self, pair: Pair) -> Image:
-        pan, ms = _wrapped(self._aligned(pair), RATIO * _EDGE), _wrapped(pair.ms, _EDGE)
+        (image,) = self._images(pair)
+        return image
+
+    def with_uncertainty(self, pair: Pair) -> tuple[Image, Image]:
+        """The image and its uncertainty, both ``[C, H, W]`` in digital numbers."""
+        image, uncertainty = self._images(pair, with_uncertainty=True)
+        return image, uncertainty
+
+    def _images(self, pair: Pair, with_uncertainty: bool = False) -> list[Image]:
+        pan, ms = _wrapped(self.aligned(pair), RATIO * _EDGE), _wrapped(pair.ms, _EDGE)
         # In the protocol's data, as in all that networks are trained on, pixel n of MS lies on
         # pixel 4 n + 2 of PAN, half a pixel further than in grids that fit.
         position = PROTOCOL_POSITION, PROTOCOL_POSITION
         source = ArrayPair(pan.astype(np.float32), ms.astype(np.float32), position=position)
-        sink = ArrayOutput(source)
+        bands, errors = ArrayOutput(source), ArrayOutput(source)
+        sink: Sink = OutputWithUncertainty(bands, errors, FORMULA) if with_uncertainty else bands
         plan = make_plan(source, self.bundle, self._pair, self._sampling, sink=sink)
         result = self._sharpener.run(plan, Progress())
         for warning in result.warnings:
             self._progress.warn(f"{self._name}: {warning}")
         fine = RATIO * _EDGE
-        image: Image = sink.image[:, fine:-fine, fine:-fine].astype(np.float64)
-        return image
+        inner = np.s_[:, fine:-fine, fine:-fine]
+        written = (bands, errors) if with_uncertainty else (bands,)
+        return [output.image[inner].astype(np.float64) for output in written]
 
-    def _aligned(self, pair: Pair) -> Image:
+    def aligned(self, pair: Pair) -> Image:
         """PAN where the truth is."""
         if not pair.has_truth:
             return pair.pan

@@ -147,5 +147,7 @@ def print_result(result: Result, progress: Progress) -> None:
             f"{rmse:.3g} RMS, {rmse / scale:.2%} of full scale"
         )
     progress.note(f"{result.output}: {width} x {height}{holes}")
+    if result.uncertainty:
+        progress.note(f"{result.uncertainty}: expected absolute error of each value")
     if result.quicklook:
         progress.note(f"{result.quicklook}: quicklook")

@@ -223,13 +223,11 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     },
     "creation_options": {"callback": key_values, "multiple": True, "metavar": "KEY=VALUE"},
     "scale": {"callback": interval, "metavar": "MIN,MAX"},
-    "trust_engines": {"is_flag": True},
-    "overviews": {"is_flag": True},
-    "overwrite": {"is_flag": True},
     "area": {"callback": area_of, "metavar": "MINX,MINY,MAXX,MAXY|FILE"},
     "block": {"type": int, "metavar": "N"},
-    "resume": {"is_flag": True},
+    **{name: {"is_flag": True} for name in ("trust_engines", "overviews", "overwrite", "resume")},
     "live": {"type": FILE, "metavar": "FILE.vrt"},
+    "uncertainty": {"type": FILE, "metavar": "FILE.tif"},
 }
 """What the command line adds to a field of the groups."""
 _NAMES = {

@@ -45,14 +45,17 @@ def run_one(
     overwrite = options.pop("overwrite")
     with sharpener.plan(overwrite=overwrite or keep_complete, progress=progress, **options) as plan:
         backend = sharpener.network(plan.bundle).describe()
-        if keep_complete and plan.output and plan.output.exists():
+        written = {"output": plan.output, "uncertainty": plan.uncertainty}
+        there = {name: path for name, path in written.items() if path and path.exists()}
+        if keep_complete and there:
             if plan.sink.is_complete(plan.work(backend)):
                 progress.note(f"{plan.output} is complete")
                 return None
             if not overwrite:
+                name, path = next(iter(there.items()))
                 raise OutputError(
-                    f"{plan.output} exists, and not as this command would make it; give another "
-                    "`output` or pass `overwrite`."
+                    f"{path} exists, and not as this command would make it; give another "
+                    f"`{name}` or pass `overwrite`."
                 )
         print_plan(plan, progress)
         progress.note(f"Backend: {backend}")
@@ -95,9 +98,11 @@ def run_scenes(
     if Path(scenes).suffix.lower() == ".csv":
         if ms or output:
             raise click.UsageError("--ms and -o are columns of the table; leave them out.")
+        if options["uncertainty"]:
+            raise click.UsageError("--uncertainty is a column of the table; leave it out.")
         entries = read_scenes(scenes, _converter(click.get_current_context()))
     else:
-        entries = match_scenes(scenes, ms, output)
+        entries = match_scenes(scenes, ms, output, options["uncertainty"])
     reports: list[dict[str, Any]] = []
     for number, entry in enumerate(entries, start=1):
         progress.note(f"Scene {number} of {len(entries)}: {entry.pan}")

@@ -88,7 +88,11 @@ def cli() -> None:
     help="Print what would be done, and what it costs, measured on a few tiles; write nothing but "
     "--json.",
 )
-@click.option("--quicklook", is_flag=True, help="Draw PAN, MS and result in a PNG beside it.")
+@click.option(
+    "--quicklook",
+    is_flag=True,
+    help="Draw PAN, MS, result and, with --uncertainty, that in a PNG beside the result.",
+)
 @json_option
 @verbosity_options
 def run_command(
@@ -122,7 +126,8 @@ def run_command(
         raise click.UsageError(
             "MS and --ms were both given; give MS, or --ms for each of its bands."
         )
-    check_json(json, options["overwrite"], pan, ms, *ms_bands, output, scenes)
+    written = output, options["uncertainty"]
+    check_json(json, options["overwrite"], pan, ms, *ms_bands, *written, scenes)
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
     options |= {"quicklook": quicklook}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -92,6 +93,19 @@ def test_a_pattern_of_scenes(scenes):
         ([], "PAN or --scenes is needed; give one of them."),
         (["a/pan.tif", "--scenes", "scenes.csv"], "PAN or --scenes is needed"),
         (["--scenes", "scenes.csv", "-o", "x.tif"], "--ms and -o are columns of the table"),
+        (["--scenes", "scenes.csv", "--uncertainty", "u.tif"], "--uncertainty is a column of the"),
+        (
+            ["--scenes", "*/pan.tif", "--ms", "*/ms.tif", "-o", "*.tif", "--uncertainty", "u.tif"],
+            "u.tif, is the uncertainty of a/pan.tif too; give each scene its own",
+        ),
+        (
+            ["a/pan.tif", "a/ms.tif", "--uncertainty", "ms_pansharpened.tif"],
+            "Invalid value for '--uncertainty': ms_pansharpened.tif is the result itself",
+        ),
+        (
+            ["a/pan.tif", "a/ms.tif", "--uncertainty", "u.tif", "--json", "u.tif"],
+            "--json u.tif is another file of this command",
+        ),
         (["--scenes", "nothing.csv"], "nothing.csv cannot be read as a table of scenes"),
         (["--scenes", "odd.csv"], "line 2: There is no option 'json' of a scene"),
         (["--scenes", "bad.csv"], "line 2: Invalid value for '--steps': 'x' is not a valid"),
@@ -104,6 +118,27 @@ def test_mistakes_about_scenes_are_one_sentence(scenes, words, sentence):
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_scenes_with_uncertainty_are_complete_where_both_files_are(scenes, capsys):
+    words = ["run", "--scenes", "*/pan.tif", "--ms", "*/ms.tif", "-o", "o/*.tif", "-q"]
+    shutil.rmtree(scenes / "b")
+    words += ["--area", "500000,5699980,500010,5700000", "--uncertainty", "u/*.tif"]
+    assert invoke(*words, "--json", "r.json") == 0
+    report = json.loads((scenes / "r.json").read_text())
+    names = [scene["summary"]["uncertainty"] for scene in report["scenes"]]
+    assert names == ["u/a.tif", "u/c.tif"]
+    before = [(scenes / name).stat().st_mtime_ns for name in names]
+    assert invoke(*words) == 0
+    assert [(scenes / name).stat().st_mtime_ns for name in names] == before
+    (scenes / "u" / "a.tif").unlink()
+    (scenes / "o" / "c.tif").unlink()
+    capsys.readouterr()
+    assert invoke(*words) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "o/a.tif exists, and not as this command would make it; give another --output" in error
+    assert "u/c.tif exists, and not as this command would make it; give another --unc" in error
+    assert (scenes / "u" / "c.tif").stat().st_mtime_ns == before[1]
 
 
 def test_a_dry_run_prints_assumptions_and_cost_and_writes_nothing(make_pair, tmp_path, capsys):
