@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from ssdiff_trt.cli.messages import print_estimate, print_plan, print_result, print_total, sentence
 from ssdiff_trt.cli.options import scene_options, write_json_of
 from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError, counted
+from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.scenes import SEPARATOR, SceneEntry, match_scenes, read_scenes
 
@@ -95,7 +97,7 @@ def run_scenes(
     if Path(scenes).suffix.lower() == ".csv":
         if ms or output:
             raise click.UsageError("--ms and -o are columns of the table; leave them out.")
-        entries = read_scenes(scenes, _converter(click.get_current_context()))
+        entries = read_scenes(scenes, converter(click.get_current_context()))
     else:
         entries = match_scenes(scenes, ms, output)
     reports: list[dict[str, Any]] = []
@@ -138,7 +140,30 @@ def _attempt(
     return (COMPLETE if summary is None else PLANNED if dry_run else DONE), None, summary
 
 
-def _converter(context: click.Context) -> Callable[[str, str], tuple[str, Any]]:
+def scenes_to_adapt(
+    pan: str | None, ms: str | None, also: tuple[tuple[str, str], ...], table: str | None
+) -> list[SceneEntry]:
+    """The scenes that weights are adapted to: a pair and others, or those of a table.
+
+    A table is one of ``ssdiff-trt run``; of its options only those that say how pixels are
+    understood are kept.
+    """
+    from ssdiff_trt.cli.trt import run_command
+
+    if (pan is None) == (table is None) or (pan is None) != (ms is None):
+        raise click.UsageError("PAN and MS, or --scenes, are needed; give one of them.")
+    if table is None:
+        return [SceneEntry(str(a), (str(b),)) for a, b in ((pan, ms), *also)]
+    if also:
+        raise click.UsageError("--also adds to PAN and MS; write further scenes into the table.")
+    kept = {field.name for field in fields(PairOptions)}
+    return [
+        replace(entry, options={k: v for k, v in entry.options.items() if k in kept})
+        for entry in read_scenes(table, converter(click.Context(run_command)), results=False)
+    ]
+
+
+def converter(context: click.Context) -> Callable[[str, str], tuple[str, Any]]:
     """Makes arguments of the options in a table, as the command line would."""
     known = {
         flag.lstrip("-").replace("-", "_"): param
