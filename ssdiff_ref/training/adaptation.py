@@ -57,7 +57,7 @@ _HEAD = ("head.", "ms_skip.")
 _PATCH = 32
 _BATCH, _FULL_BATCH = 6, 3
 """Samples of an iteration at reduced and at full resolution."""
-_RATE = 2e-4
+_RATE = 4e-4
 _VALIDATE_EVERY = 50
 _PATIENCE = 8
 _LEAST_TRAINING = 2.0

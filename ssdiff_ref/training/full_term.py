@@ -1,7 +1,9 @@
 """The loss of adaptation at full resolution, where there is no truth.
 
-Three terms stand for it: what the sensor of MS would see of the image is MS, its local correlation
-with PAN is high, and it stays near the image of the weights that adaptation began with.
+The image of the weights that adaptation began with stands for the truth. The new image stays near
+it, and is no worse in what can be measured: what the sensor of MS would see of it is MS, and it
+correlates with PAN, locally and in its detail. Better than before gains nothing, so that reduced
+resolution alone decides how the weights change otherwise.
 """
 
 from __future__ import annotations
@@ -32,21 +34,25 @@ _POOL, _POOL_BATCH = 384, 16
 """Samples, all drawn before training, so that the former weights process each only once."""
 _EDGE = 2
 """MS pixels at the edge of a sample whose blur would reach beyond it."""
+_TERMS = ("consistency", 1e-4), ("decorrelation", 2e-3), ("detail", 2e-3)
+"""Terms that count where they are higher than those of the former image, less a margin."""
+_BRIGHTNESS, _BRIGHTNESS_OFFSET = 0.2, 0.03
+"""Differences are relative to the mean of a sample, as at reduced resolution."""
 _SMALLEST = 1e-4
 """Added in squares under roots, which have no gradient at 0; as a fraction of full scale."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the terms. Differences are relative to the mean of the sample, times 0.2."""
+    """Weights of the terms."""
 
-    consistency: float = 0.5
-    """Of the difference between MS and what its sensor sees of the image."""
-    decorrelation: float = 0.01
-    """Of one minus the local correlation with PAN, D_rho."""
-    detail: float = 0.03
-    """Of one minus the correlation of the detail with PAN's."""
-    anchor: float = 0.25
+    consistency: float = 0.3
+    """Of the excess of the difference between MS and what its sensor sees of the image."""
+    decorrelation: float = 0.006
+    """Of the excess of one minus the local correlation with PAN, D_rho."""
+    detail: float = 0.02
+    """Of the excess of one minus the correlation of the detail with PAN's."""
+    anchor: float = 0.6
     """Of the difference from the image of the former weights."""
 
 
@@ -118,16 +124,27 @@ class FullTerm:
         """
         chosen = torch.randint(len(self.pool.pan), (self._count,), generator=self._random)
         batch = Batch(*(layer[chosen] for layer in self.pool))
-        image = back_project(predict(batch), batch.ms, batch.position, self._share)
-        former = back_project(batch.lms + batch.residual, batch.ms, batch.position, self._share)
+        image, former = (
+            back_project(each, batch.ms, batch.position, self._share)
+            for each in (predict(batch), batch.lms + batch.residual)
+        )
+        scale = _BRIGHTNESS / (batch.ms.mean((1, 2, 3)) + _BRIGHTNESS_OFFSET)
+        loss = self._weights.anchor * (_rms(image - former) * scale).mean()
+        values, limits = (self._terms(each, batch, scale) for each in (image, former))
+        for (name, margin), value, limit in zip(_TERMS, values, limits, strict=True):
+            weight: float = getattr(self._weights, name)
+            loss = loss + weight * (value - limit + margin).relu()
+        return loss
+
+    def _terms(self, image: Tensor, batch: Batch, scale: Tensor) -> tuple[Tensor, ...]:
+        """What the image lacks, in the order of ``_TERMS``."""
         inner = slice(_EDGE, -_EDGE)
         difference = (seen(image, batch.position, self._gains) - batch.ms)[..., inner, inner]
-        scale = 0.2 / (batch.ms.mean((1, 2, 3)) + 0.03)
-        weights = self._weights
-        error = weights.consistency * _rms(difference) + weights.anchor * _rms(image - former)
-        loss = (error * scale).mean()
-        loss = loss + weights.decorrelation * local_decorrelation(image, batch.pan)
-        return loss + weights.detail * detail_decorrelation(image, batch.pan, batch.position)
+        return (
+            (_rms(difference) * scale).mean(),
+            local_decorrelation(image, batch.pan),
+            detail_decorrelation(image, batch.pan, batch.position),
+        )
 
 
 def _rms(difference: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ import click
 from ssdiff_trt.cli.messages import print_estimate, print_plan, print_result, print_total, sentence
 from ssdiff_trt.cli.options import scene_options, write_json_of
 from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError, counted
-from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.scenes import SEPARATOR, SceneEntry, match_scenes, read_scenes
 
@@ -138,29 +136,6 @@ def _attempt(
     except Exception as error:  # the other scenes go on, whatever is wrong with this one
         return FAILED, f"{type(error).__name__}: {error}", None
     return (COMPLETE if summary is None else PLANNED if dry_run else DONE), None, summary
-
-
-def scenes_to_adapt(
-    pan: str | None, ms: str | None, also: tuple[tuple[str, str], ...], table: str | None
-) -> list[SceneEntry]:
-    """The scenes that weights are adapted to: a pair and others, or those of a table.
-
-    A table is one of ``ssdiff-trt run``; of its options only those that say how pixels are
-    understood are kept.
-    """
-    from ssdiff_trt.cli.trt import run_command
-
-    if (pan is None) == (table is None) or (pan is None) != (ms is None):
-        raise click.UsageError("PAN and MS, or --scenes, are needed; give one of them.")
-    if table is None:
-        return [SceneEntry(str(a), (str(b),)) for a, b in ((pan, ms), *also)]
-    if also:
-        raise click.UsageError("--also adds to PAN and MS; write further scenes into the table.")
-    kept = {field.name for field in fields(PairOptions)}
-    return [
-        replace(entry, options={k: v for k, v in entry.options.items() if k in kept})
-        for entry in read_scenes(table, converter(click.Context(run_command)), results=False)
-    ]
 
 
 def converter(context: click.Context) -> Callable[[str, str], tuple[str, Any]]:

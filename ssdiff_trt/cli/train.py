@@ -196,7 +196,7 @@ def adapt_command(
     They are trained on the scenes at a quarter of their resolution and at full resolution, and
     measured at both on blocks that are held out. A bundle is written only if no measure is worse.
     """
-    from ssdiff_trt.cli.scenes import scenes_to_adapt
+    from ssdiff_trt.cli.adaptation import scenes_to_adapt
 
     entries = scenes_to_adapt(pan, ms, also, scenes)
     limit_threads(threads)
