@@ -141,9 +141,10 @@ def adapt_weights(
     generator = Generator().manual_seed(seed)
     supply = ScenePairs(prepared, trained, optics, generator, _PATCH)
     share, schedule = sampler.back_projection, sampler.schedule()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     term = FullTerm(
         *(prepared, trained, optics, net, schedule, share),
-        *(generator, _PATCH, _FULL_BATCH, Weights()),
+        *(generator, _PATCH, _FULL_BATCH, Weights(), device),
     )
     validation, test = (
         HeldOut(prepared, blocks, optics, opened) for blocks in (split.validation, split.test)
@@ -188,7 +189,6 @@ def adapt_weights(
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(name.startswith(_HEAD))
     with tempfile.TemporaryDirectory() as folder:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         trainer = Trainer(
             *(config, net, supply, Stopping(validation), generator, device, Path(folder)), term
         )

@@ -63,13 +63,14 @@ class FullTerm:
         scenes: scenes to cut samples from.
         trained: ``[H, W]`` of each scene, true where it may be used.
         sensor: sensor that acquired MS.
-        net: network with the former weights.
+        net: network with the former weights, on the CPU.
         schedule: of the sampler.
         share: of back-projection.
         generator: random generator on the CPU.
         patch: side of the samples in pixels of PAN.
         count: samples in each iteration.
         weights: weights of the terms.
+        device: device that is trained on.
     """
 
     def __init__(
@@ -84,24 +85,22 @@ class FullTerm:
         patch: int,
         count: int,
         weights: Weights,
+        device: torch.device,
     ) -> None:
         self._gains, self._share, self._weights = sensor.mtf_ms, share, weights
         self._random, self._count = generator, count
-        corners = [
-            (index, row, col)
-            for index, mask in enumerate(trained)
-            for row, col in usable_corners(mask, patch // RATIO).tolist()
-        ]
-        chosen = torch.randint(len(corners), (_POOL,), generator=generator).tolist()
-        samples = [
-            self._cut(scenes[k], row, col, patch) for k, row, col in (corners[i] for i in chosen)
-        ]
+        corners = [usable_corners(mask, patch // RATIO) for mask in trained]
+        numbers = np.repeat(np.arange(len(scenes)), [len(each) for each in corners])
+        places = np.column_stack((numbers, np.concatenate(corners)))
+        chosen = torch.randint(len(places), (_POOL,), generator=generator).numpy()
+        samples = [self._cut(scenes[k], row, col, patch) for k, row, col in places[chosen].tolist()]
         pan, lms, ms, position = (torch.stack(layer) for layer in zip(*samples, strict=True))
         images = []
         for first in range(0, len(pan), _POOL_BATCH):
             inputs = [layer[first : first + _POOL_BATCH] for layer in (pan, lms, ms)]
             images.append(sample_batch(net, inputs, schedule, first))
-        self.pool = Batch(pan, lms, ms, torch.cat(images) - lms, position)
+        pool = pan, lms, ms, torch.cat(images) - lms, position
+        self.pool = Batch(*(layer.to(device) for layer in pool))
 
     @staticmethod
     def _cut(scene: AdaptationScene, row: int, col: int, patch: int) -> list[Tensor]:

@@ -158,7 +158,8 @@ class Trainer:
             )
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate(self.iteration)
-        loss = self._loss(self._pairs.draw(stage.patch, stage.batch))
+        batch = self._pairs.draw(stage.patch, stage.batch)
+        loss = self._loss(Batch(*(layer.to(self._device) for layer in batch)))
         self._optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)

@@ -169,7 +169,8 @@ def term_of(scene, weights: Weights, trained=None, net=None) -> FullTerm:
     net = net or load_checkpoint(bundle.path).net.eval()
     masks = split_of(scene).trained([scene]) if trained is None else trained
     schedule = bundle.manifest.sampler.schedule()
-    return FullTerm([scene], masks, SENSOR, net, schedule, 0.5, generator, 32, 4, weights)
+    device = torch.device("cpu")
+    return FullTerm([scene], masks, SENSOR, net, schedule, 0.5, generator, 32, 4, weights, device)
 
 
 @pytest.fixture(scope="module")
