@@ -21,7 +21,7 @@ import numpy as np
 
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights, open_scenes
-from ssdiff_ref.training.held_out import MEASURES, HeldOut
+from ssdiff_ref.training.held_out import MEASURES, HeldOut, means
 from ssdiff_ref.training.scene_pairs import split_blocks
 from ssdiff_trt.export.adaptation import EXPORT_TILES, export_adaptation
 from ssdiff_trt.runtime.progress import Printed, Progress
@@ -49,8 +49,10 @@ def measure(
     verdict = result.verdict
     names = [measure.name for measure in MEASURES]
 
-    def by_name(values: Any) -> dict[str, float]:
-        return dict(zip(names, map(float, values), strict=True))
+    def by_name(values: Any) -> dict[str, float | None]:
+        """JSON has no NaN."""
+        numbers = (None if np.isnan(value) else float(value) for value in values)
+        return dict(zip(names, numbers, strict=True))
 
     return result, {
         "sensor": sensor,
@@ -60,8 +62,8 @@ def measure(
         "minutes given": minutes,
         "minutes taken": (time.monotonic() - began) / 60,
         "of which export": (time.monotonic() - trained) / 60,
-        "before": by_name(verdict.before.mean(axis=0)),
-        "after": by_name(verdict.after.mean(axis=0)),
+        "before": by_name(means(verdict.before)),
+        "after": by_name(means(verdict.after)),
         "standard error of the gain": by_name(verdict.errors),
         "worse": list(verdict.worse),
         "verdict": verdict.certainty,
@@ -101,20 +103,16 @@ def draw(entry: SceneEntry, sensor: str, weights: Path, number: int, path: Path)
     red_green_blue = [2, 1, 0] if len(images[0][0]) == 4 else [4, 2, 1]
     colours = [np.moveaxis(image[red_green_blue], 0, -1) for image, _ in images]
     low, high = np.percentile(colours[0], (1, 99), axis=(0, 1))
+    limits = dict(zip(("vmin", "vmax"), np.percentile(pan, (1, 99)), strict=True))
     figure = Figure(figsize=(12, 4.3), layout="constrained")
+    axes = figure.subplots(1, 3)
+    axes[0].imshow(pan, cmap="gray", interpolation="nearest", **limits)
+    for panel, image in zip(axes[1:], colours, strict=True):
+        panel.imshow(((image - low) / (high - low)).clip(0, 1), interpolation="nearest")
     titles = "PAN", f"before: {opened.manifest.name}", "after adaptation"
-    for axes, title, image in zip(
-        figure.subplots(1, 3), titles, (pan, *(((c - low) / (high - low)) for c in colours)),
-        strict=True,
-    ):  # fmt: skip
-        grey = image.ndim == 2
-        limits = dict(zip(("vmin", "vmax"), np.percentile(pan, (1, 99)), strict=True))
-        if grey:
-            axes.imshow(image, cmap="gray", interpolation="nearest", **limits)
-        else:
-            axes.imshow(image.clip(0, 1), interpolation="nearest")
-        axes.set_title(title)
-        axes.set_axis_off()
+    for panel, title in zip(axes, titles, strict=True):
+        panel.set_title(title)
+        panel.set_axis_off()
     figure.savefig(path, dpi=90)
 
 

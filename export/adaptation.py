@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssdiff_ref.training.adaptation import Adaptation, Part, adapt_weights
-from ssdiff_ref.training.held_out import MEASURES, REDUCED
+from ssdiff_ref.training.held_out import MEASURES, REDUCED, means
 from ssdiff_trt.export.bundle import check_bundle_target, defaults_of, export_bundle
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import counted
@@ -123,7 +123,7 @@ def export_adaptation(
     scores = {
         f"{measure.name} of held-out blocks at {resolution} resolution, {when}": float(value)
         for when, values in (("before", verdict.before), ("after", verdict.after))
-        for measure, value in zip(MEASURES, values.mean(axis=0), strict=True)
+        for measure, value in zip(MEASURES, means(values), strict=True)
         for resolution in ["reduced" if measure in REDUCED else "full"]
     }
     given = defaults_of(manifest) | {

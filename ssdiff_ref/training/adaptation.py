@@ -155,7 +155,7 @@ def adapt_weights(
         f"stopping, {len(split.test)} for the verdict"
     )
     measuring = time.monotonic()
-    before = test.measure(net)
+    before = test.measure(net, progress=progress)
     now = time.monotonic()
     # Once more at the end, and a validation that began in time.
     evaluation = (now - measuring) * (1 + len(split.validation) / len(split.test))
@@ -199,7 +199,7 @@ def adapt_weights(
         trainer.run(progress, left)
         best = load_checkpoint(Path(folder) / BEST)
         Path(weights).write_bytes((Path(folder) / BEST).read_bytes())
-    verdict = Verdict(before, test.measure(best.net))
+    verdict = Verdict(before, test.measure(best.net, progress=progress))
     return Adaptation(Path(weights), opened, optics, verdict, iterations=trainer.iteration)
 
 

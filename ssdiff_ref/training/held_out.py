@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -91,8 +92,7 @@ class Verdict:
     def gains(self) -> Values:
         """``[6]``, changes of the means for the better."""
         signs = np.array([1 if measure.higher else -1 for measure in MEASURES])
-        gains: Values = signs * (self.after - self.before).mean(axis=0)
-        return gains
+        return signs * means(self.after - self.before)
 
     @property
     def errors(self) -> Values:
@@ -100,7 +100,7 @@ class Verdict:
         count = len(self.before)
         if count < 2:
             return np.full(len(MEASURES), np.nan)
-        errors: Values = (self.after - self.before).std(axis=0, ddof=1) / np.sqrt(count)
+        errors: Values = np.nanstd(self.after - self.before, axis=0, ddof=1) / np.sqrt(count)
         return errors
 
     @property
@@ -110,7 +110,7 @@ class Verdict:
         At reduced resolution those that are not better, at full resolution those that are worse by
         more than their tolerance.
         """
-        rows = zip(MEASURES, self.gains, self.before.mean(axis=0), strict=True)
+        rows = zip(MEASURES, self.gains, means(self.before), strict=True)
         return tuple(
             measure.name
             for measure, gain, before in rows
@@ -133,9 +133,10 @@ class Verdict:
         """Lines of a table of the means, with a heading; as wide as its contents."""
         rows = [("", *(measure.name for measure in MEASURES))]
         for name, values in zip(names, (self.before, self.after), strict=True):
-            rows.append((name, *(f"{value:.4f}" for value in values.mean(axis=0))))
+            rows.append((name, *(f"{value:.4f}" for value in means(values))))
         rows.append(("gain", *(f"{gain:+.4f}" for gain in self.gains)))
-        rows.append(("±", *(f"{error:.4f}" for error in self.errors)))
+        errors = ("-" if np.isnan(error) else f"{error:.4f}" for error in self.errors)
+        rows.append(("±", *errors))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         head = "reduced resolution".center(sum(widths[1:4]) + 4)
         lines = [f"{'':{widths[0]}}  {head}  full resolution".rstrip()]
@@ -143,6 +144,14 @@ class Verdict:
             cells = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
             lines.append(f"{first:<{widths[0]}}  {'  '.join(cells)}".rstrip())
         return lines
+
+
+def means(values: Values) -> Values:
+    """``[6]``, over blocks; those that lack a measure, as SAM of a black block, do not count."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where all lack it, the mean is NaN
+        result: Values = np.nanmean(values, axis=0)
+    return result
 
 
 class HeldOut:
@@ -167,16 +176,25 @@ class HeldOut:
     ) -> None:
         self._scenes, self.blocks, self._sensor, self._bundle = scenes, blocks, sensor, bundle
 
-    def measure(self, net: SSNet, sampling: SamplingOptions | None = None) -> Values:
+    def measure(
+        self,
+        net: SSNet,
+        sampling: SamplingOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Values:
         """``[n, 6]``: :data:`MEASURES` of each block.
 
         Args:
             net: network to measure.
             sampling: how it samples; default: as the bundle does.
+            progress: receives progress updates.
         """
         rows = []
-        for block, fuse in self._fusions(net, sampling):
-            rows.append([*self._reduced(fuse, block), *self._full(fuse, block)])
+        with progress or Progress() as shown, np.errstate(invalid="ignore", divide="ignore"):
+            shown.start("Held-out blocks", len(self.blocks))
+            for block, fuse in self._fusions(net, sampling):
+                rows.append([*self._reduced(fuse, block), *self._full(fuse, block)])
+                shown.advance(1)
         return np.array(rows)
 
     def images(self, net: SSNet, number: int) -> tuple[Image, Image]:
@@ -307,5 +325,5 @@ class Stopping:
             self._before = values
         worse = Verdict(self._before, values).worse
         sound = not any(measure.name in worse for measure in FULL)
-        means = map(float, values.mean(axis=0))
-        return SceneScores(*means, sound=sound)  # type: ignore[misc, arg-type]
+        scores = map(float, means(values))
+        return SceneScores(*scores, sound=sound)  # type: ignore[misc, arg-type]
