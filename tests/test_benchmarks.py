@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.adaptation import table
 from benchmarks.weights import full, means, reduced
 
 SCENES = {
@@ -53,3 +54,13 @@ def test_means_are_relative_to_the_best_of_each_scene():
         "| a | 1.000 | 1.050 | .8500 | 2.000 | .2000 | .9000 |",
         "| b | 1.000 | .5000 | .7000 | 4.000 | .4000 | .9000 |",
     ]
+
+
+def test_the_table_of_adaptation_has_the_change_and_what_was_not_written():
+    names = ("ERGAS", "SAM", "Q2n", "R-ERGAS", "D_rho", "detail")
+    before = dict(zip(names, (2.0, 3.0, 0.9, 0.5, 0.1, 0.85), strict=True))
+    scene = {"blocks": 12, "before": before, "after": {**before, "ERGAS": 1.5}, "worse": []}
+    lines = table({"one": scene, "two": {**scene, "worse": ["SAM", "detail"]}}).splitlines()
+    assert lines[2].startswith("| one | 12 | 2.000 → 1.500 | 3.000 → 3.000 | .9000 → .9000 |")
+    assert lines[2].endswith("| .8500 → .8500 | -25.0% |")
+    assert lines[3].endswith("| -25.0%; not written: SAM, detail |")

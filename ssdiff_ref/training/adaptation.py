@@ -58,6 +58,7 @@ _PATCH = 32
 _BATCH, _FULL_BATCH = 6, 3
 """Samples of an iteration at reduced and at full resolution."""
 _RATE = 4e-4
+_MOST_ITERATIONS = 100_000
 _VALIDATE_EVERY = 50
 _PATIENCE = 8
 _LEAST_TRAINING = 2.0
@@ -171,7 +172,7 @@ def adapt_weights(
     progress.note(f"Training for {left / 60:.1f} minutes at most; about {kept / 60:.1f} follow")
     config = Config(
         bands=net.bands,
-        stages=(Stage(iterations=100_000, patch=_PATCH, batch=_BATCH),),
+        stages=(Stage(iterations=_MOST_ITERATIONS, patch=_PATCH, batch=_BATCH),),
         seed=seed,
         learning_rate=_RATE,
         final_rate=1,
@@ -182,7 +183,7 @@ def adapt_weights(
         first_timestep=float(sampler.timesteps == (T - 1,)),
         back_projection=share,
         validate_every=_VALIDATE_EVERY,
-        save_every=100_000,
+        save_every=_MOST_ITERATIONS,  # nothing is resumed
         patience=_PATIENCE,
     )
     if part == "head":

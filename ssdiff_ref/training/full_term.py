@@ -34,8 +34,8 @@ _POOL, _POOL_BATCH = 384, 16
 """Samples, all drawn before training, so that the former weights process each only once."""
 _EDGE = 2
 """MS pixels at the edge of a sample whose blur would reach beyond it."""
-_TERMS = ("consistency", 1e-4), ("decorrelation", 2e-3), ("detail", 2e-3)
-"""Terms that count where they are higher than those of the former image, less a margin."""
+_TERMS = "consistency", "decorrelation", "detail"
+"""Terms that count where they are higher than those of the former image."""
 _BRIGHTNESS, _BRIGHTNESS_OFFSET = 0.2, 0.03
 """Differences are relative to the mean of a sample, as at reduced resolution."""
 _SMALLEST = 1e-4
@@ -46,11 +46,11 @@ _SMALLEST = 1e-4
 class Weights:
     """Weights of the terms."""
 
-    consistency: float = 0.3
+    consistency: float = 0.2
     """Of the excess of the difference between MS and what its sensor sees of the image."""
-    decorrelation: float = 0.006
+    decorrelation: float = 0.003
     """Of the excess of one minus the local correlation with PAN, D_rho."""
-    detail: float = 0.02
+    detail: float = 0.014
     """Of the excess of one minus the correlation of the detail with PAN's."""
     anchor: float = 0.6
     """Of the difference from the image of the former weights."""
@@ -130,9 +130,9 @@ class FullTerm:
         scale = _BRIGHTNESS / (batch.ms.mean((1, 2, 3)) + _BRIGHTNESS_OFFSET)
         loss = self._weights.anchor * (_rms(image - former) * scale).mean()
         values, limits = (self._terms(each, batch, scale) for each in (image, former))
-        for (name, margin), value, limit in zip(_TERMS, values, limits, strict=True):
+        for name, value, limit in zip(_TERMS, values, limits, strict=True):
             weight: float = getattr(self._weights, name)
-            loss = loss + weight * (value - limit + margin).relu()
+            loss = loss + weight * (value - limit).relu()
         return loss
 
     def _terms(self, image: Tensor, batch: Batch, scale: Tensor) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.checks import Image, Mask
 from ssdiff_ref.quality.full_resolution import d_rho, detail_correlation
 from ssdiff_ref.quality.metrics import ergas, q2n, sam
+from ssdiff_ref.quality.quality_index import BLOCK as Q2N_BLOCK
 from ssdiff_ref.training.scene_pairs import AdaptationScene, Block
 from ssdiff_ref.training.validation import Scores
 from ssdiff_trt.runtime.arrays import ArrayOutput, ArrayPair
@@ -218,7 +219,9 @@ class HeldOut:
         scene = fuse.scene
         image, inner, _ = fuse(scene.reduced_pan, scene.reduced_ms, block, 1, PROTOCOL_POSITION)
         fused, truth = image[inner], scene.ms[(..., *block.place)].astype(np.float64)
-        scaled = _Q2N_SCALE * fused, _Q2N_SCALE * truth
+        # Q2n is of blocks of 32 x 32 pixels; smaller ones are mirrored, as at an edge of an image.
+        mirrored = [(0, 0), *[(0, max(Q2N_BLOCK - block.size, 0))] * 2]
+        scaled = (np.pad(_Q2N_SCALE * each, mirrored, "symmetric") for each in (fused, truth))
         return ergas(fused, truth), sam(fused, truth), q2n(*scaled)
 
     def _full(self, fuse: _Fusion, block: Block) -> tuple[float, float, float]:

@@ -17,6 +17,7 @@ import ssdiff_trt.export.adaptation
 from ssdiff_ref.network.checkpoint import load_checkpoint, save_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.filters import bicubic_quarter
+from ssdiff_ref.training import adaptation
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
 from ssdiff_ref.training.full_term import FullTerm, Weights
 from ssdiff_ref.training.held_out import MEASURES, HeldOut, SceneScores, Stopping, Verdict
@@ -334,16 +335,29 @@ def test_scenes_with_other_bands_or_full_scale_and_a_scene_twice_are_refused(pai
 
 
 @pytest.mark.parametrize("part", ["all", "head"])
-def test_adaptation_returns_weights_and_a_verdict(tmp_path, part):
+def test_adaptation_trains_all_weights_or_the_last_layers_and_measures_them(
+    tmp_path, monkeypatch, part
+):
+    monkeypatch.setattr(adaptation, "_MOST_ITERATIONS", 2)
+    monkeypatch.setattr(Stopping, "__call__", lambda self, net: SceneScores(*next(scores), True))
+    scores = iter([[1, 1, 1, 1, 1, 1], [0.5, 1, 1, 1, 1, 1]])
     entries = [write_pair(tmp_path / name, 3, 48) for name in "ab"]
     progress = RecordingProgress()
-    result = adapt_weights(
-        entries, tmp_path / "w.safetensors", minutes=0.3, part=part, progress=progress
-    )
-    assert load_checkpoint(result.weights).net.bands == 4
+    path = tmp_path / "w.safetensors"
+    result = adapt_weights(entries, path, minutes=600, part=part, progress=progress)
+    assert result.iterations == 2
+    assert not result.validated
     assert result.bundle.manifest.name == bundle_for(4).manifest.name
     assert result.verdict.before.shape == result.verdict.after.shape == (2, 6)
     assert any("of 16 x 16 pixels of MS" in note for note in progress.notes)
+    old, new = (load_checkpoint(place).net for place in (result.bundle.path, path))
+    changed = {
+        name.split(".")[0]
+        for (name, before), after in zip(old.named_parameters(), new.parameters(), strict=True)
+        if not torch.equal(before, after)
+    }
+    assert (changed == {"head", "ms_skip"}) == (part == "head")
+    assert {"head", "ms_skip"} <= changed
 
 
 def test_minutes_that_evaluation_and_export_would_use_up_are_refused(pair, tmp_path):
