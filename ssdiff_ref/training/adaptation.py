@@ -158,7 +158,7 @@ def adapt_weights(
     measuring = time.monotonic()
     before = test.measure(net, progress=progress)
     now = time.monotonic()
-    # Once more at the end, and a validation that began in time.
+    # Once more at the end, and the first and the last validation, which have half as many tiles.
     evaluation = (now - measuring) * (1 + len(split.validation) / len(split.test))
     kept = evaluation + reserve * _seconds_of_a_tile(net, _TIMED_TILE)
     left = 60 * minutes - (time.monotonic() - began) - kept
