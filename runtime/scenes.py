@@ -39,7 +39,7 @@ class SceneEntry:
 
 
 def read_scenes(
-    path: str | Path, convert: Callable[[str, str], tuple[str, Any]]
+    path: str | Path, convert: Callable[[str, str], tuple[str, Any]], *, results: bool = True
 ) -> list[SceneEntry]:
     """The scenes of a CSV file, whose first line names the columns.
 
@@ -50,6 +50,7 @@ def read_scenes(
     Args:
         path: of the file, UTF-8, with commas, semicolons or tabs between its columns.
         convert: makes of an option's name and text its name and value in Python; raises InputError.
+        results: whether the scenes are to be pansharpened, so that their outputs must differ.
 
     Raises:
         InputError: if the file cannot be read, or an option does not work; names the line.
@@ -101,7 +102,7 @@ def read_scenes(
         if _UNCERTAINTY in options:
             options[_UNCERTAINTY] = str(path.parent / options[_UNCERTAINTY])
         entries.append(SceneEntry(_found(path.parent, values["pan"]), ms, placed, options))
-    return _checked(entries, str(path))
+    return _checked(entries, str(path), results)
 
 
 def match_scenes(
@@ -144,10 +145,12 @@ def _found(folder: Path, name: str) -> str:
     return str(folder / name) if os.path.exists(folder / name) else name
 
 
-def _checked(entries: list[SceneEntry], where: str) -> list[SceneEntry]:
+def _checked(entries: list[SceneEntry], where: str, results: bool = True) -> list[SceneEntry]:
     """Scenes that there are, whose files to write are neither those nor inputs of others."""
     if not entries:
         raise InputError(f"{where} has no scenes, expected one or more; check it.")
+    if not results:
+        return entries
     taken: dict[str, str] = {}
     for entry in entries:
         for name in (entry.pan, *entry.ms):

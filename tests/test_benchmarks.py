@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.adaptation import table
 from benchmarks.uncertainty import Judged, fit, markdown, scores
 from benchmarks.weights import full, means, reduced
 from ssdiff_trt.runtime.tiles.uncertainty import Parts, combined
@@ -86,3 +87,13 @@ def test_uncertainty_is_fitted_to_errors_of_known_constants():
     error = 100 * combined(measured, **expected) * rng.exponential(size=shape)
     found = fit([judged(error, error, measured)])
     assert found == pytest.approx(expected, rel=0.1)
+
+
+def test_the_table_of_adaptation_has_the_change_and_what_was_not_written():
+    names = ("ERGAS", "SAM", "Q2n", "R-ERGAS", "D_rho", "detail")
+    before = dict(zip(names, (2.0, 3.0, 0.9, 0.5, 0.1, 0.85), strict=True))
+    scene = {"blocks": 12, "before": before, "after": {**before, "ERGAS": 1.5}, "worse": []}
+    lines = table({"one": scene, "two": {**scene, "worse": ["SAM", "detail"]}}).splitlines()
+    assert lines[2].startswith("| one | 12 | 2.000 → 1.500 | 3.000 → 3.000 | .9000 → .9000 |")
+    assert lines[2].endswith("| .8500 → .8500 | -25.0% |")
+    assert lines[3].endswith("| -25.0%; not written: SAM, detail |")

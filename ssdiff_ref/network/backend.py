@@ -34,6 +34,7 @@ class TorchBackend:
         compiled: whether to use ``torch.compile``.
         batch: tiles per batch; 1 by default.
         threads: CPU threads; see :func:`ssdiff_trt.runtime.cpus.choose_threads`.
+        weights: network whose weights are used in place of the bundle's; they are copied.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class TorchBackend:
         compiled: bool = False,
         batch: int | None = None,
         threads: int | None = None,
+        weights: SSNet | None = None,
     ) -> None:
         if threads:
             torch.set_num_threads(choose_threads(threads))
@@ -53,7 +55,7 @@ class TorchBackend:
         self.device: Device = "gpu" if torch.cuda.is_available() else "cpu"
         self._torch_device = "cuda" if self.device == "gpu" else "cpu"
         self._dtype = _TYPES[precision]
-        weights = load_checkpoint(bundle.path).net
+        weights = weights or load_checkpoint(bundle.path).net
         net = SSNet(weights.bands, fmim, attention)
         net.load_state_dict(weights.state_dict())
         net = net.eval().to(self._torch_device, self._dtype)

@@ -133,6 +133,8 @@ class Config(_Strict):
     """Decay of the exponential moving average of the weights."""
     relative: bool = True
     """Whether the loss is relative to the mean of each patch, like ERGAS."""
+    error: Literal["absolute", "rms"] = "absolute"
+    """Error in the loss: mean of the magnitudes (L1), or root of the mean square of each patch."""
     first_timestep: float = Field(default=0, ge=0, le=1)
     """Fraction of the samples at timestep 999, where sampling begins; the others are uniform."""
     pan_correlation: float = Field(default=0, ge=0)

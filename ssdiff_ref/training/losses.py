@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,17 +30,35 @@ def back_project(image: Tensor, ms: Tensor, position: Tensor, share: float) -> T
     if not share:
         return image
 
-    def along(axis: int) -> tuple[Tensor, Tensor]:
-        """Matrices that blur and spread, ``[N, 1, ...]``."""
+    spreads = []
+    for axis in (0, 1):
         size, places = image.shape[2 + axis], position[:, axis].tolist()
-        blurs = [torch.from_numpy(blur(size, place, _GAINS)[0]) for place in places]
-        spreads = [torch.from_numpy(spread(size, place)) for place in places]
-        of_blur, of_spread = (torch.stack(each)[:, None] for each in (blurs, spreads))
-        return of_blur.to(image.device), of_spread.to(image.device)
+        matrices = torch.stack([torch.from_numpy(spread(size, place)) for place in places])
+        spreads.append(matrices[:, None].to(image.device))
+    down, across = spreads
+    return image + share * (down @ (ms - seen(image, position, _GAINS)) @ across.mT)
 
-    (rows, down), (cols, across) = along(0), along(1)
-    difference = ms - rows @ image @ cols.mT
-    return image + share * (down @ difference @ across.mT)
+
+def seen(image: Tensor, position: Tensor, gains: Sequence[float]) -> Tensor:
+    """What the sensor of MS would see of images; see :mod:`ssdiff_trt.runtime.consistency`.
+
+    Near the edges the blur is that of the pixels inside.
+
+    Args:
+        image: ``[N, C, H, W]``, any unit.
+        position: row and column of PAN at the centre of the first pixel of MS, ``[N, 2]``.
+        gains: MTF at the Nyquist frequency of MS, of each band or one for all.
+
+    Returns:
+        ``[N, C, H/4, W/4]``.
+    """
+    blurs = []
+    for axis in (0, 1):
+        size, places = image.shape[2 + axis], position[:, axis].tolist()
+        matrices = [torch.from_numpy(blur(size, place, tuple(gains))) for place in places]
+        blurs.append(torch.stack(matrices).to(image.device))
+    rows, cols = blurs
+    return rows @ image @ cols.mT
 
 
 def local_decorrelation(image: Tensor, pan: Tensor) -> Tensor:
@@ -58,4 +78,25 @@ def local_decorrelation(image: Tensor, pan: Tensor) -> Tensor:
     image, pan = (x - x.mean((2, 3), keepdim=True) for x in (image, pan))
     covariance = mean(image * pan) - mean(image) * mean(pan)
     first, second = (mean(x * x) - mean(x) ** 2 + _NOISE**2 for x in (image, pan))
+    return 1 - (covariance / (first * second).sqrt()).mean()
+
+
+def detail_decorrelation(image: Tensor, pan: Tensor, position: Tensor) -> Tensor:
+    """One minus the correlation of the detail of images with PAN's, averaged over the bands.
+
+    The detail is what the sensor of MS does not see; strong edges count most, unlike in
+    :func:`local_decorrelation`.
+
+    Args:
+        image: ``[N, C, H, W]``, any unit.
+        pan: ``[N, 1, H, W]``, any unit.
+        position: row and column of PAN at the centre of the first pixel of MS, ``[N, 2]``.
+    """
+    details = (
+        layer - back_project(torch.zeros_like(layer), seen(layer, position, _GAINS), position, 1)
+        for layer in (image, pan.expand_as(image))
+    )
+    of_image, of_pan = (x - x.mean((0, 2, 3), keepdim=True) for x in details)
+    covariance = (of_image * of_pan).mean((0, 2, 3))
+    first, second = (x.square().mean((0, 2, 3)) + _NOISE**2 for x in (of_image, of_pan))
     return 1 - (covariance / (first * second).sqrt()).mean()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +28,7 @@ from ssdiff_ref.training.config import Config
 from ssdiff_ref.training.losses import back_project, local_decorrelation
 from ssdiff_ref.training.pairs import PairSource
 from ssdiff_ref.training.synthesis import Batch
-from ssdiff_ref.training.validation import Scores, Validation
+from ssdiff_ref.training.validation import Scores
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Progress
@@ -40,6 +40,8 @@ _LOSS_FIELDS = ("iteration", "loss", "learning_rate", "samples_per_s")
 _VALIDATION_FIELDS = ("iteration", "ergas", "sam", "q2n")
 _LOG_EVERY = 50
 """Iterations between rows of the loss file."""
+_SMALLEST_ERROR = 1e-4
+"""Added in squares under the root, which has no gradient at 0; as a fraction of full scale."""
 _BRIGHTNESS_OFFSET = 0.03
 """Added to a patch's mean, as a fraction of full scale; limits the loss weight of dark patches."""
 
@@ -55,6 +57,8 @@ class Trainer:
         generator: random generator on the CPU.
         device: device to train on.
         folder: folder for state, weights and scores; a state found there is resumed.
+        term: adds to the loss of each iteration; receives a function that predicts the images
+            ``[N, C, H, W]`` of a batch.
     """
 
     def __init__(
@@ -62,13 +66,14 @@ class Trainer:
         config: Config,
         net: SSNet,
         pairs: PairSource,
-        validation: Validation,
+        validation: Callable[[SSNet], Scores],
         generator: Generator,
         device: torch.device,
         folder: Path,
+        term: Callable[[Callable[[Batch], Tensor]], Tensor] | None = None,
     ) -> None:
         self.config, self.folder = config, folder
-        self._pairs, self._validation = pairs, validation
+        self._pairs, self._validation, self._term = pairs, validation, term
         self._random, self._device = generator, device
         self._noise = Generator(device)
         cuda = device.type == "cuda"
@@ -105,7 +110,8 @@ class Trainer:
             config.learning_rate * warmup * (config.final_rate + (1 - config.final_rate) * cosine)
         )
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _predict(self, batch: Batch) -> Tensor:
+        """The images that the network makes of a batch, at random timesteps."""
         count = len(batch.residual)
         times = torch.randint(T, (count,), generator=self._random)
         if self.config.first_timestep:
@@ -117,17 +123,28 @@ class Trainer:
         x_t = alpha_bar.sqrt() * batch.residual + (1 - alpha_bar).sqrt() * noise
         with self._precision():
             predicted = self._forward(x_t, batch.pan, batch.lms, batch.ms, times.float())
-        image = batch.lms + predicted.float()
+        return batch.lms + predicted.float()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        image = self._predict(batch)
         truth = batch.lms + batch.residual
         corrected = back_project(image, batch.ms, batch.position, self.config.back_projection)
         # Later steps sample from the image before it is corrected.
-        error = ((image - truth).abs() + (corrected - truth).abs()) / 2
+        error = (self._error(image - truth) + self._error(corrected - truth)) / 2
         if self.config.relative:
-            error = error * (0.2 / (batch.lms.mean((1, 2, 3), keepdim=True) + _BRIGHTNESS_OFFSET))
+            error = error * (0.2 / (batch.lms.mean((1, 2, 3)) + _BRIGHTNESS_OFFSET))
         loss = error.mean()
         if weight := self.config.pan_correlation:
             loss = loss + weight * local_decorrelation(corrected, batch.pan)
+        if self._term is not None:
+            loss = loss + self._term(self._predict)
         return loss
+
+    def _error(self, difference: Tensor) -> Tensor:
+        """Of each sample, from ``[N, C, H, W]``."""
+        if self.config.error == "absolute":
+            return difference.abs().mean((1, 2, 3))
+        return (difference.square().mean((1, 2, 3)) + _SMALLEST_ERROR**2).sqrt()
 
     def step(self) -> Tensor:
         """Run one iteration and return its loss."""
@@ -141,7 +158,8 @@ class Trainer:
             )
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate(self.iteration)
-        loss = self._loss(self._pairs.draw(stage.patch, stage.batch))
+        batch = self._pairs.draw(stage.patch, stage.batch)
+        loss = self._loss(Batch(*(layer.to(self._device) for layer in batch)))
         self._optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)

@@ -13,7 +13,7 @@ from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.metrics import ergas, q2n, sam
 from ssdiff_ref.training.losses import back_project
 from ssdiff_ref.training.synthesis import Batch
-from ssdiff_trt.runtime.schedule import make_schedule, sample
+from ssdiff_trt.runtime.schedule import Schedule, make_schedule, sample
 
 PATCH = 64
 """Side of a validation patch in pixels."""
@@ -57,6 +57,25 @@ def score(images: Tensor, truth: Tensor) -> Scores:
     return Scores(*np.nanmean(np.array(rows), axis=0).tolist())
 
 
+@torch.inference_mode()
+def sample_batch(net: SSNet, inputs: Sequence[Tensor], schedule: Schedule, seed: int) -> Tensor:
+    """Images ``[N, C, H, W]`` that the network samples, without back-projection.
+
+    Args:
+        net: in evaluation mode.
+        inputs: PAN, LMS and MS, as for :meth:`ssdiff_ref.network.ssnet.SSNet.forward`.
+        schedule: of the sampler.
+        seed: of the noise.
+    """
+    lms = inputs[1]
+    noise = torch.randn(lms.shape, generator=Generator().manual_seed(seed)).to(lms.device)
+
+    def denoise(x: Tensor, t: float) -> Tensor:
+        return net(x, *inputs, torch.full((len(x),), t, device=x.device))
+
+    return sample(denoise, lms, noise, schedule)
+
+
 class Validation:
     """Scores weights on a fixed set of held-out patches.
 
@@ -90,12 +109,7 @@ class Validation:
         net.eval()
         images = []
         for number, (pan, lms, ms, _, position) in enumerate(self._batches):
-            noise = torch.randn(lms.shape, generator=Generator().manual_seed(number)).to(lms.device)
-
-            def denoise(x: Tensor, t: float, inputs: Sequence[Tensor] = (pan, lms, ms)) -> Tensor:
-                return net(x, *inputs, torch.full((len(x),), t, device=x.device))
-
-            image = sample(denoise, lms, noise, self._schedule)
+            image = sample_batch(net, (pan, lms, ms), self._schedule, number)
             images.append(back_project(image, ms, position, self._share))
         net.train(training)
         return self._measure(torch.cat(images), self._truth)

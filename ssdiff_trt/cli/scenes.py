@@ -100,7 +100,7 @@ def run_scenes(
             raise click.UsageError("--ms and -o are columns of the table; leave them out.")
         if options["uncertainty"]:
             raise click.UsageError("--uncertainty is a column of the table; leave it out.")
-        entries = read_scenes(scenes, _converter(click.get_current_context()))
+        entries = read_scenes(scenes, converter(click.get_current_context()))
     else:
         entries = match_scenes(scenes, ms, output, options["uncertainty"])
     reports: list[dict[str, Any]] = []
@@ -143,7 +143,7 @@ def _attempt(
     return (COMPLETE if summary is None else PLANNED if dry_run else DONE), None, summary
 
 
-def _converter(context: click.Context) -> Callable[[str, str], tuple[str, Any]]:
+def converter(context: click.Context) -> Callable[[str, str], tuple[str, Any]]:
     """Makes arguments of the options in a table, as the command line would."""
     known = {
         flag.lstrip("-").replace("-", "_"): param

@@ -15,7 +15,6 @@ from ssdiff_trt.cli.options import (
     examples,
     one_option,
     overwrite_option,
-    pair_arguments,
     pair_options,
     sensor_option,
     together,
@@ -138,9 +137,25 @@ def pack_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     epilog=examples(
         "ssdiff-ref adapt pan.tif ms.tif -o mine.ssdiff",
         "ssdiff-ref adapt pan.tif ms.tif --sensor ge1 --minutes 20 -o mine.ssdiff",
+        "ssdiff-ref adapt pan.tif ms.tif --also pan2.tif ms2.tif -o mine.ssdiff",
+        "ssdiff-ref adapt --scenes scenes.csv -o mine.ssdiff",
     ),
 )
-@pair_arguments
+@click.argument("pan", type=FILE, required=False)
+@click.argument("ms", type=FILE, required=False)
+@click.option(
+    "--also",
+    type=(FILE, FILE),
+    multiple=True,
+    metavar="PAN MS",
+    help="Another scene of the same sensor; repeat.",
+)
+@click.option(
+    "--scenes",
+    type=FILE,
+    metavar="TABLE.csv",
+    help="In place of PAN and MS, the scenes of a table, as for ssdiff-trt run.",
+)
 @click.option(
     "-o", "--output", type=FOLDER, required=True, metavar="BUNDLE", help="Bundle to write."
 )
@@ -153,22 +168,42 @@ def pack_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     default=8,
     show_default=True,
     metavar="MIN",
-    help="Longest training time in minutes; the export takes some more.",
+    help="Longest time for all of it in minutes, export included.",
+)
+@click.option(
+    "--part",
+    type=click.Choice(["all", "head"]),
+    default="all",
+    show_default=True,
+    help="Weights that are trained: all, or those of the last layers only.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @one_option(ExecutionOptions, "threads")
 @overwrite_option
 @verbosity_options
-def adapt_command(quiet: bool, verbose: bool, threads: int | None, **parameters: Any) -> int:
-    """Adapt weights to one scene; the exit status is 1 if they are not better there.
+def adapt_command(
+    pan: str | None,
+    ms: str | None,
+    also: tuple[tuple[str, str], ...],
+    scenes: str | None,
+    quiet: bool,
+    verbose: bool,
+    threads: int | None,
+    **parameters: Any,
+) -> int:
+    """Adapt weights to scenes of one sensor; the exit status is 1 if they are not better there.
 
-    They are trained on the scene at a quarter of its resolution and evaluated on blocks of it
-    that are held out.
+    They are trained on the scenes at a quarter of their resolution and at full resolution, and
+    measured at both on blocks that are held out. A bundle is written only if no measure is worse.
     """
+    from ssdiff_trt.cli.adaptation import scenes_to_adapt
+
+    entries = scenes_to_adapt(pan, ms, also, scenes)
     limit_threads(threads)
     from ssdiff_trt.export.adaptation import adapt
 
-    return 0 if adapt(progress=progress_for(quiet, verbose), **parameters) else 1
+    done = adapt(entries, progress=progress_for(quiet, verbose), **parameters)
+    return 0 if done else 1
 
 
 COMMANDS = (train_command, finetune_command, pack_command, adapt_command)

@@ -51,6 +51,7 @@ def cli() -> None:
         "ssdiff-trt run pan.tif --ms b.tif --ms g.tif --ms r.tif --ms nir.tif -o sharp.tif",
         "ssdiff-trt run --scenes 'in/*_pan.tif' --ms 'in/*_ms.tif' -o 'out/*.tif'",
         "ssdiff-trt run pan.tif ms.tif --driver COG --co COMPRESS=ZSTD --full-scale 10000",
+        "ssdiff-trt run pan.tif ms.tif -o sharp.tif --adapt 10",
     ),
 )
 @click.argument("pan", type=FILE, required=False)
@@ -93,6 +94,13 @@ def cli() -> None:
     is_flag=True,
     help="Draw PAN, MS, result and, with --uncertainty, that in a PNG beside the result.",
 )
+@click.option(
+    "--adapt",
+    type=float,
+    metavar="MIN",
+    help="First adapt the weights to the scene, for so many minutes at most, as ssdiff-ref adapt "
+    "does; the bundle is kept beside the result, and used if it is there already.",
+)
 @json_option
 @verbosity_options
 def run_command(
@@ -104,6 +112,7 @@ def run_command(
     bundle: str | None,
     quicklook: bool,
     dry_run: bool,
+    adapt: float | None,
     json: str | None,
     quiet: bool,
     verbose: bool,
@@ -131,6 +140,16 @@ def run_command(
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
     options |= {"quicklook": quicklook}
+    if adapt is not None:
+        if scenes is not None or dry_run:
+            raise click.UsageError(
+                "--adapt is for one scene that is run; for many, give --bundle what ssdiff-ref "
+                "adapt --scenes writes."
+            )
+        from ssdiff_trt.cli.adaptation import adapted_bundle
+
+        files = (ms,) if ms else ms_bands
+        bundle = adapted_bundle(adapt, str(pan), files, output, bundle, options, progress)
     with Pansharpener(bundle, progress=progress, **execution) as sharpener:
         if scenes is not None:
             return run_scenes(

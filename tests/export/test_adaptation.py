@@ -1,55 +1,75 @@
-"""Adaptation of weights to a scene: held-out blocks, and export only of improved weights."""
+"""Adaptation of weights to scenes: held-out blocks, measures, and export of better weights only."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from torch import Generator
 
+import ssdiff_ref.training.full_term
 import ssdiff_trt.export.adaptation
 from ssdiff_ref.network.checkpoint import load_checkpoint, save_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.filters import bicubic_quarter
+from ssdiff_ref.training import adaptation
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
+from ssdiff_ref.training.full_term import FullTerm, Weights
+from ssdiff_ref.training.held_out import MEASURES, HeldOut, SceneScores, Stopping, Verdict
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_ref.training.scene_pairs import (
-    BLOCK,
-    Blocks,
-    ReducedScene,
+    AdaptationScene,
+    Block,
     ScenePairs,
-    reduce_scene,
+    largest_side,
+    prepare_scene,
     split_blocks,
 )
-from ssdiff_ref.training.validation import Scores
 from ssdiff_trt.cli.ref import cli
+from ssdiff_trt.cli.trt import cli as trt
 from ssdiff_trt.export.adaptation import adapt
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.raster.affine import product
-from ssdiff_trt.runtime.raster.radiometry import Scale
+from ssdiff_trt.runtime.scenes import SceneEntry
 from ssdiff_trt.runtime.sensors import SENSORS
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import PAN_GRID, write_raster
 
 SENSOR = SENSORS["generic"]
-GOOD, BAD = Scores(1.0, 2.0, 0.9), Scores(2.0, 3.0, 0.8)
+GOOD = np.array([[1.0, 2.0, 0.9, 0.5, 0.1, 0.9]])
+"""Measures of one block."""
+BAD = np.array([[2.0, 3.0, 0.8, 0.6, 0.2, 0.8]])
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """A pair of 128 x 128 pixels of MS."""
-    folder = tmp_path_factory.mktemp("pair")
-    scene = dead_leaves(5, 4, 512) * 300
+def write_pair(folder: Path, seed: int, size: int, bands: int = 4) -> SceneEntry:
+    """A pair of ``size`` x ``size`` pixels of MS."""
+    folder.mkdir(exist_ok=True)
+    scene = dead_leaves(seed, bands, 4 * size) * 300
     ms = bicubic_quarter(scene).clip(1, 2047)
     pan = scene.mean(axis=0, keepdims=True).clip(1, 2047)
     write_raster(folder / "pan.tif", pan.astype(np.uint16), PAN_GRID)
-    grid = product(PAN_GRID, PAN_GRID.scale(4))
-    write_raster(folder / "ms.tif", ms.astype(np.uint16), grid)
-    return folder / "pan.tif", folder / "ms.tif"
+    write_raster(folder / "ms.tif", ms.astype(np.uint16), product(PAN_GRID, PAN_GRID.scale(4)))
+    return SceneEntry(str(folder / "pan.tif"), (str(folder / "ms.tif"),))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pool():
+    """Few samples at full resolution, as the network processes each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssdiff_ref.training.full_term, "_POOL", 24)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> SceneEntry:
+    """A pair of 128 x 128 pixels of MS."""
+    return write_pair(tmp_path_factory.mktemp("pair"), 5, 128)
 
 
 @pytest.fixture
@@ -58,133 +78,365 @@ def weights(tmp_path) -> Path:
     return tmp_path / "w.safetensors"
 
 
-def reduced(size=128, hole=None) -> ReducedScene:
-    truth = dead_leaves(1, 4, size).clip(0, 5) / 10
+def scene_of(size=128, hole=None, position=(1.5, 1.5), seed=1) -> AdaptationScene:
+    fine = dead_leaves(seed, 4, 4 * size).clip(0, 5) / 10
     valid = np.ones((size, size), bool)
     if hole:
         valid[hole] = False
-    return ReducedScene(truth.mean(axis=0), truth, valid)
+    return prepare_scene(fine.mean(axis=0), bicubic_quarter(fine), valid, SENSOR, position)
 
 
-def test_held_out_blocks_are_valid_distinct_and_spread_over_the_scene():
-    scene = reduced(256, hole=np.s_[:40, :40])
-    split = split_blocks(scene.valid)
-    both = {tuple(corner) for corner in np.concatenate((split.validation, split.test)).tolist()}
+def split_of(scene: AdaptationScene):
+    return split_blocks([scene.valid])
+
+
+def pairs_of(scene: AdaptationScene) -> ScenePairs:
+    trained = split_of(scene).trained([scene])
+    return ScenePairs([scene], trained, SENSOR, Generator().manual_seed(0), 32)
+
+
+def corners(blocks: tuple[Block, ...]) -> set[tuple[int, int, int]]:
+    return {(block.scene, block.row, block.col) for block in blocks}
+
+
+def test_held_out_blocks_are_valid_distinct_and_spread_over_the_scenes():
+    holed = np.ones((256, 256), bool)
+    holed[:40, :40] = False
+    masks = [holed, np.ones((128, 128), bool)]
+    split = split_blocks(masks)
+    both = corners(split.validation) | corners(split.test)
     assert len(both) == len(split.validation) + len(split.test)
-    assert 0.15 < len(both) / 60 < 0.35
-    for row, col in both:
-        assert scene.valid[row : row + BLOCK, col : col + BLOCK].all()
-    assert {row // 128 for row, _ in both} == {col // 128 for _, col in both} == {0, 1}
+    assert 0.15 < len(both) / 76 < 0.35
+    for block in (*split.validation, *split.test):
+        assert block.size == 32
+        assert masks[block.scene][block.place].all()
+    assert {scene for scene, _, _ in both} == {0, 1}
+    assert {row // 128 for scene, row, _ in both if scene == 0} == {0, 1}
+
+
+def test_of_a_large_scene_only_some_blocks_are_held_out():
+    split = split_blocks([np.ones((1024, 1024), bool)])
+    assert (len(split.validation), len(split.test)) == (8, 16)
+    assert {block.row // 512 for block in split.test} == {0, 1}
+
+
+def test_a_small_scene_has_smaller_blocks():
+    split = split_blocks([np.ones((64, 64), bool)])
+    assert {block.size for block in (*split.validation, *split.test)} == {16}
+    assert (len(split.validation), len(split.test)) == (2, 2)
+    trained = split.trained([scene_of(64)])
+    assert trained[0].sum() == 64**2 - 4 * 16**2
 
 
 def test_training_pairs_exclude_the_truth_of_held_out_blocks():
-    scene = reduced()
-    split = split_blocks(scene.valid)
-    for row, col in np.concatenate((split.validation, split.test)):
-        scene.truth[:, row : row + BLOCK, col : col + BLOCK] += 100
-    pairs = ScenePairs(scene, split, SENSOR, Generator().manual_seed(0), 32)
-    batch = pairs.draw(32, 256)
+    scene = scene_of()
+    for block in (*split_of(scene).validation, *split_of(scene).test):
+        scene.ms[(slice(None), *block.place)] += 100
+    batch = pairs_of(scene).draw(32, 256)
     assert batch.pan.shape == (256, 1, 32, 32)
     assert float((batch.lms + batch.residual).max()) < 50
 
 
 def test_training_pairs_exclude_missing_data():
-    scene = reduced(hole=np.s_[50:60, 50:60])
-    scene.truth[:, 50:60, 50:60] = 100
-    pairs = ScenePairs(scene, split_blocks(scene.valid), SENSOR, Generator().manual_seed(0), 32)
-    batch = pairs.draw(32, 128)
+    scene = scene_of(hole=np.s_[50:60, 50:60])
+    scene.ms[:, 50:60, 50:60] = 100
+    batch = pairs_of(scene).draw(32, 128)
     assert float((batch.lms + batch.residual).max()) < 50
+
+
+def test_training_pairs_are_of_every_scene():
+    scenes = [scene_of(64), scene_of(64, seed=2)]
+    scenes[1].ms[:] += 10
+    trained = [scene.valid for scene in scenes]
+    pairs = ScenePairs(scenes, trained, SENSOR, Generator().manual_seed(0), 32)
+    batch = pairs.draw(32, 200)
+    bright = ((batch.lms + batch.residual).mean((1, 2, 3)) > 5).float().mean()
+    assert 0.35 < float(bright) < 0.65
 
 
 def test_every_orientation_is_degraded_by_the_protocol():
     """Rotating or flipping an interpolated lms would misplace it, and increase the residual."""
-    scene = reduced()
-    pairs = ScenePairs(scene, split_blocks(scene.valid), SENSOR, Generator().manual_seed(0), 32)
     errors = [
         float((layers[1][:, 8:-8, 8:-8] - layers[3][:, 8:-8, 8:-8]).abs().mean())
-        for layers in pairs._layers
+        for layers in pairs_of(scene_of())._layers
     ]
     assert len(errors) == 8
     assert max(errors) < 1.1 * min(errors)
 
 
-def test_scores_of_blocks_ignore_pixels_outside():
-    scene = reduced()
-    split = split_blocks(scene.valid)
-    blocks = Blocks(scene, split.test, SENSOR)
-    truth = blocks.batch.lms + blocks.batch.residual
-    assert blocks.score(truth, truth).ergas == pytest.approx(0, abs=1e-3)
-    images = torch.rand(truth.shape)
-    for image, reference, inner in zip(images, truth, blocks._inner, strict=True):
-        image[inner] = reference[inner]
-    assert blocks.score(images, truth).ergas == pytest.approx(0, abs=1e-3)
+def term_of(scene, weights: Weights, trained=None, net=None) -> FullTerm:
+    generator = Generator().manual_seed(0)
+    bundle = bundle_for(4)
+    net = net or load_checkpoint(bundle.path).net.eval()
+    masks = split_of(scene).trained([scene]) if trained is None else trained
+    schedule = bundle.manifest.sampler.schedule()
+    device = torch.device("cpu")
+    return FullTerm([scene], masks, SENSOR, net, schedule, 0.5, generator, 32, 4, weights, device)
 
 
-def test_a_large_scene_is_cropped_to_its_centre():
-    ms = np.zeros((1, 1100, 70))
-    scene = reduce_scene(
-        np.zeros((4400, 280)), ms, np.ones((1100, 70), bool), SENSOR_ONE, (1.5, 1.5)
+@pytest.fixture(scope="module")
+def term() -> FullTerm:
+    """Of a scene whose held-out blocks would show."""
+    scene = scene_of()
+    for block in (*split_of(scene).validation, *split_of(scene).test):
+        scene.ms[(slice(None), *block.place)] = 90
+        rows, cols = (slice(4 * part.start, 4 * part.stop) for part in block.place)
+        scene.pan[rows, cols] = 90
+    return term_of(scene, Weights(0, 0, 0, 1))
+
+
+def test_samples_at_full_resolution_exclude_held_out_blocks(term):
+    assert float(term.pool.ms.max()) < 50
+    assert float(term.pool.pan.max()) < 50
+
+
+def test_the_anchor_is_least_for_the_images_of_the_former_weights(term):
+    same = float(term(lambda batch: batch.lms + batch.residual))
+    brighter = float(term(lambda batch: batch.lms + batch.residual + 0.05))
+    assert same < 1e-3
+    assert brighter > 20 * same
+
+
+def test_at_full_resolution_ms_is_interpolated_to_where_it_lies():
+    scene = scene_of(position=(0.5, 2.25))
+    yy, xx = np.mgrid[:128, :128]
+    scene.ms[:] = (0.2 + 0.002 * yy + 0.001 * xx)[None]
+    far_from_edges = np.zeros((128, 128), bool)
+    far_from_edges[20:-20, 20:-20] = True
+    term = term_of(scene, Weights(1, 0, 0, 0), trained=[far_from_edges])
+    lms, ms = term.pool.lms, term.pool.ms
+    for step, axis in ((0.002, 2), (0.001, 3)):
+        assert float((lms.diff(dim=axis) - step / 4).abs().max()) < 1e-5
+    # The centre of the first pixel of MS lies that far from the first pixel of PAN.
+    first = ms[:, :, 0, 0] - (0.002 * 0.5 + 0.001 * 2.25) / 4
+    assert float((lms[:, :, 0, 0] - first).abs().max()) < 1e-5
+    assert set(map(tuple, term.pool.position.tolist())) == {(0.5, 2.25)}
+
+
+@pytest.mark.parametrize("which", ["consistency", "decorrelation", "detail"])
+def test_each_term_prefers_what_it_is_for(which):
+    scene = scene_of(64)
+    weights = Weights(**{name: float(name == which) for name in vars(Weights())})
+    term = term_of(scene, weights, trained=[scene.valid])
+
+    def loss(predict) -> float:
+        return float(torch.stack([term(predict) for _ in range(8)]).mean())
+
+    def detailed(batch):
+        """PAN's detail on the interpolated MS."""
+        blurred = torch.nn.functional.avg_pool2d(batch.pan, 5, 1, 2, count_include_pad=False)
+        return batch.lms + batch.pan - blurred
+
+    brighter = loss(lambda batch: 1.2 * batch.lms)
+    soft = loss(lambda batch: batch.lms)
+    sharp = loss(detailed)
+    assert (soft < brighter) if which == "consistency" else (sharp < 0.6 * soft)
+
+
+def test_held_out_blocks_are_measured_as_the_run_fuses_them():
+    """A copy of PAN at both resolutions has PAN's detail; the margin must not count."""
+    scene = scene_of()
+    bundle = bundle_for(4)
+    net = load_checkpoint(bundle.path).net
+    blocks = split_of(scene).test[:1]
+    values = HeldOut([scene], blocks, SENSOR, bundle).measure(net)
+    assert values.shape == (1, 6)
+    assert np.isfinite(values).all()
+    named = dict(zip([measure.name for measure in MEASURES], values[0], strict=True))
+    assert 0 < named["ERGAS"] < 20
+    assert named["detail"] > 0.5
+    (block,) = blocks
+    untouched = np.ones((128, 128), bool)
+    untouched[block.row - 12 : block.row + 44, block.col - 12 : block.col + 44] = False
+    scene.ms[:, untouched] = 0
+    scene.pan[np.kron(untouched, np.ones((4, 4), bool))] = 0
+    np.testing.assert_allclose(
+        HeldOut([scene], blocks, SENSOR, bundle).measure(net)[:, 3:], values[:, 3:], rtol=1e-6
     )
-    assert scene.truth.shape == (1, 1024, 68)
-    assert scene.pan.shape == (1024, 68)
 
 
-SENSOR_ONE = type(SENSOR)("one", "one band", ("red",), 11, (0.3,), 0.15, "none")
+def test_weights_that_soften_stop_nothing_but_are_never_the_best():
+    before = SceneScores(1, 1, 0.9, 0.5, 0.1, 0.9, sound=True)
+    soft = SceneScores(0.5, 0.5, 0.95, 0.5, 0.3, 0.6, sound=False)
+    better = SceneScores(0.8, 0.9, 0.92, 0.5, 0.1, 0.9, sound=True)
+    assert before.better_than(None)
+    assert not soft.better_than(before)
+    assert better.better_than(before)
+    assert str(soft).endswith("worse than before")
+
+
+def test_early_stopping_compares_with_the_first_weights_at_full_resolution():
+    rows = iter(
+        (
+            GOOD,
+            GOOD * [0.5, 1, 1, 1.001, 1.004, 0.9998],  # within the tolerance
+            GOOD * [0.4, 1, 1, 1, 1.02, 1],
+            GOOD * [0.4, 1, 1, 1.02, 1, 1],
+            GOOD * [0.4, 1, 1, 1, 1, 0.99],
+        )
+    )
+
+    class Fake:
+        def measure(self, net, sampling):
+            return next(rows)
+
+    stopping = Stopping(Fake())
+    assert [stopping(SSNet(4)).sound for _ in range(5)] == [True, True, False, False, False]
+
+
+def test_a_verdict_states_gains_their_errors_and_what_is_worse():
+    before = np.repeat(GOOD, 4, axis=0)
+    after = before.copy()
+    after[:, 0] -= [0.1, 0.3, 0.2, 0.2]
+    after[:, 1] -= 0.5
+    after[:, 2] += 0.01
+    after[:, 5] -= 0.1
+    verdict = Verdict(before, after)
+    np.testing.assert_allclose(verdict.gains, [0.2, 0.5, 0.01, 0, 0, -0.1], atol=1e-12)
+    expected = np.std([0.1, 0.3, 0.2, 0.2], ddof=1) / 2
+    assert verdict.errors[0] == pytest.approx(expected)
+    assert verdict.worse == ("detail",)
+    assert "lower in 4 of them, on average by 0.200 ± 0.041" in verdict.certainty
+    lines = verdict.table(("generic4", "mine"))
+    assert lines[1].split() == [measure.name for measure in MEASURES]
+    assert lines[3].split() == ["mine", "0.8000", "1.5000", "0.9100", "0.5000", "0.1000", "0.8000"]
+
+
+def test_a_verdict_says_where_it_is_not_sure():
+    assert "too few to say" in Verdict(BAD, GOOD).certainty
+    spread = Verdict(np.repeat(GOOD, 2, axis=0), GOOD * np.array([[0.5], [1.4]]))
+    assert spread.certainty.endswith("less than two standard errors, so not certain")
+
+
+def test_a_large_scene_is_cropped_to_its_centre_and_many_scenes_to_less():
+    one = type(SENSOR)("one", "one band", ("red",), 11, (0.3,), 0.15, "none")
+    pan, ms, valid = np.zeros((4400, 280)), np.zeros((1, 1100, 70)), np.ones((1100, 70), bool)
+    scene = prepare_scene(pan, ms, valid, one, (1.5, 1.5))
+    assert scene.ms.shape == (1, 1024, 68)
+    assert scene.reduced_pan.shape == (1024, 68)
+    assert scene.pan.shape == (4096, 272)
+    assert [largest_side(n) for n in (1, 4, 9, 10_000)] == [1024, 512, 340, 128]
 
 
 def test_a_scene_that_is_too_small_is_refused(tmp_path):
-    image = np.full((1, 256, 256), 500, np.uint16)
-    write_raster(tmp_path / "pan.tif", image, PAN_GRID)
-    small = np.full((4, 64, 64), 500, np.uint16)
-    write_raster(tmp_path / "ms.tif", small, product(PAN_GRID, PAN_GRID.scale(4)))
-    with pytest.raises(SSDiffError, match=r"has 4 blocks of 32 x 32 pixels .* expected 7 or more"):
-        adapt_weights(tmp_path / "pan.tif", tmp_path / "ms.tif", tmp_path / "w.safetensors")
+    with pytest.raises(SSDiffError, match=r"has 4 blocks of 16 x 16 pixels .* expected 7 or more"):
+        adapt_weights([write_pair(tmp_path / "a", 1, 32)], tmp_path / "w.safetensors")
 
 
-def test_adaptation_returns_weights_and_scores_before_and_after(pair, tmp_path):
-    result = adapt_weights(*pair, tmp_path / "w.safetensors", minutes=0.4)
-    net = load_checkpoint(result.weights).net
-    assert net.bands == 4
+def test_scenes_with_other_bands_or_full_scale_and_a_scene_twice_are_refused(pair, tmp_path):
+    three = write_pair(tmp_path / "three", 1, 64, bands=3)
+    with pytest.raises(InputError, match=r"has 3 bands of MS and .* has 4, expected scenes of one"):
+        adapt_weights([pair, three], tmp_path / "w.safetensors")
+    bright = replace(write_pair(tmp_path / "b", 1, 64), options={"full_scale": 4095})
+    with pytest.raises(InputError, match=r"has the full scale 4095 .* expected scenes of one"):
+        adapt_weights([pair, bright], tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match="is in two scenes"):
+        adapt_weights([pair, pair], tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("part", ["all", "head"])
+def test_adaptation_trains_all_weights_or_the_last_layers_and_measures_them(
+    tmp_path, monkeypatch, part
+):
+    monkeypatch.setattr(adaptation, "_MOST_ITERATIONS", 2)
+    monkeypatch.setattr(Stopping, "__call__", lambda self, net: SceneScores(*next(scores), True))
+    scores = iter([[1, 1, 1, 1, 1, 1], [0.5, 1, 1, 1, 1, 1]])
+    entries = [write_pair(tmp_path / name, 3, 48) for name in "ab"]
+    progress = RecordingProgress()
+    path = tmp_path / "w.safetensors"
+    result = adapt_weights(entries, path, minutes=600, part=part, progress=progress)
+    assert result.iterations == 2
+    assert not result.validated
     assert result.bundle.manifest.name == bundle_for(4).manifest.name
-    assert np.isfinite([result.before.ergas, result.after.ergas]).all()
+    assert result.verdict.before.shape == result.verdict.after.shape == (2, 6)
+    assert any("of 16 x 16 pixels of MS" in note for note in progress.notes)
+    old, new = (load_checkpoint(place).net for place in (result.bundle.path, path))
+    changed = {
+        name.split(".")[0]
+        for (name, before), after in zip(old.named_parameters(), new.parameters(), strict=True)
+        if not torch.equal(before, after)
+    }
+    assert (changed == {"head", "ms_skip"}) == (part == "head")
+    assert {"head", "ms_skip"} <= changed
 
 
 def test_minutes_that_evaluation_and_export_would_use_up_are_refused(pair, tmp_path):
     with pytest.raises(
         InputError, match=r"evaluation and export take .* give \d+ or more"
     ) as refused:
-        adapt_weights(*pair, tmp_path / "w.safetensors", minutes=0.5, reserve=100_000)
+        adapt_weights([pair], tmp_path / "w.safetensors", minutes=0.5, reserve=100_000)
     assert refused.value.parameter == "minutes"
     assert not (tmp_path / "w.safetensors").exists()
 
 
-def fake_adaptation(weights: Path, before: Scores, after: Scores, iterations: int = 40):
-    """A replacement for ``adapt_weights`` that returns the given weights and scores."""
+def fake_adaptation(weights: Path, before, after, iterations: int = 50):
+    """A replacement for ``adapt_weights`` that returns the given weights and measures."""
 
     def adapt_weights(*args: object, **options: object) -> Adaptation:
-        scale = Scale(2047, "test")
-        return Adaptation(weights, bundle_for(4), SENSOR, scale, before, after, iterations)
+        return Adaptation(weights, bundle_for(4), SENSOR, Verdict(before, after), iterations)
 
     return adapt_weights
 
 
-@pytest.mark.parametrize(
-    "after", [BAD, GOOD, Scores(0.5, 1.0, 0.89), Scores(0.5, 2.1, 0.95), Scores(1.1, 1.0, 0.95)]
-)
-def test_weights_that_do_not_improve_every_metric_are_not_exported(
-    pair, tmp_path, weights, monkeypatch, after
+@pytest.mark.parametrize("worse", range(6))
+def test_weights_that_are_worse_in_any_measure_are_not_exported(
+    pair, tmp_path, weights, monkeypatch, worse
 ):
-    monkeypatch.setattr(
-        ssdiff_trt.export.adaptation, "adapt_weights", fake_adaptation(weights, GOOD, after)
-    )
+    after = GOOD.copy()
+    after[0, worse] = BAD[0, worse]
+    fake = fake_adaptation(weights, (GOOD + BAD) / 2, after)
+    monkeypatch.setattr(ssdiff_trt.export.adaptation, "adapt_weights", fake)
     progress = RecordingProgress()
-    assert adapt(*pair, tmp_path / "new.ssdiff", progress=progress) is None
-    assert "did not improve" in progress.warnings[0]
+    assert adapt([pair], tmp_path / "new.ssdiff", progress=progress) is None
+    assert f"did not improve {MEASURES[worse].name}, so nothing" in progress.warnings[0]
     assert not (tmp_path / "new.ssdiff").exists()
-    result = CliRunner().invoke(
-        cli, ["adapt", *map(str, pair), "-o", str(tmp_path / "new.ssdiff")], standalone_mode=False
-    )
+
+
+def test_the_command_exits_with_1_if_nothing_is_written(pair, tmp_path, weights, monkeypatch):
+    fake = fake_adaptation(weights, GOOD, GOOD)
+    monkeypatch.setattr(ssdiff_trt.export.adaptation, "adapt_weights", fake)
+    line = ["adapt", pair.pan, *pair.ms, "-o", str(tmp_path / "new.ssdiff")]
+    result = CliRunner().invoke(cli, line, standalone_mode=False)
     assert result.return_value == 1
+
+
+def test_the_command_takes_several_scenes_and_tables(pair, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        ssdiff_trt.export.adaptation, "adapt", lambda scenes, **options: given.append(scenes)
+    )
+    also = ["--also", "p2.tif", "m2.tif", "--also", "p3.tif", "m3.tif"]
+    CliRunner().invoke(cli, ["adapt", pair.pan, *pair.ms, *also, "-o", "new.ssdiff"])
+    assert [(entry.pan, entry.ms) for entry in given[0]] == [
+        (pair.pan, pair.ms),
+        ("p2.tif", ("m2.tif",)),
+        ("p3.tif", ("m3.tif",)),
+    ]
+    table = tmp_path / "scenes.csv"
+    table.write_text("pan,ms,output,nodata,steps\na.tif,b.tif|c.tif,o.tif,0,3\nd.tif,b.tif,,,\n")
+    CliRunner().invoke(cli, ["adapt", "--scenes", str(table), "-o", "new.ssdiff"])
+    first, second = given[1]
+    assert (first.pan, first.ms, first.options) == ("a.tif", ("b.tif", "c.tif"), {"nodata": 0.0})
+    assert (second.pan, second.options) == ("d.tif", {})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ([], "PAN and MS, or --scenes, are needed"),
+        (["pan.tif"], "PAN and MS, or --scenes, are needed"),
+        (["pan.tif", "ms.tif", "--scenes", "s.csv"], "PAN and MS, or --scenes, are needed"),
+        (["--scenes", "s.csv", "--also", "p.tif", "m.tif"], "into the table"),
+        (["--scenes", "s.csv"], "s.csv"),
+        (["pan.tif", "ms.tif"], "pan.tif"),
+    ],
+)
+def test_mistakes_in_the_scenes_are_refused(tmp_path, monkeypatch, line, message):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["adapt", "-o", "b.ssdiff", *line]
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert isinstance(result.exception, click.UsageError | SSDiffError)
+    assert message in str(result.exception)
 
 
 @pytest.mark.parametrize(("iterations", "said"), [(0, "0 iterations"), (1, "1 iteration of")])
@@ -194,7 +446,7 @@ def test_too_little_training_to_compare_weights_is_told(
     fake = fake_adaptation(weights, GOOD, GOOD, iterations)
     monkeypatch.setattr(ssdiff_trt.export.adaptation, "adapt_weights", fake)
     progress = RecordingProgress()
-    assert adapt(*pair, tmp_path / "new.ssdiff", minutes=0.5, progress=progress) is None
+    assert adapt([pair], tmp_path / "new.ssdiff", minutes=0.5, progress=progress) is None
     (warning,) = progress.warnings
     assert warning.startswith(f"0.5 minutes were enough for {said}")
     assert warning.endswith("so nothing was written; give more `minutes`")
@@ -203,7 +455,7 @@ def test_too_little_training_to_compare_weights_is_told(
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
 def test_a_time_that_does_not_work_is_refused(pair, tmp_path, minutes):
     with pytest.raises(InputError, match="does not work; give a number above 0") as refused:
-        adapt(*pair, tmp_path / "new.ssdiff", minutes=minutes)
+        adapt([pair], tmp_path / "new.ssdiff", minutes=minutes)
     assert refused.value.parameter == "minutes"
 
 
@@ -218,7 +470,7 @@ def test_improved_weights_are_exported_with_their_scores(pair, tmp_path, weights
         ssdiff_trt.export.adaptation, "adapt_weights", fake_adaptation(weights, BAD, GOOD)
     )
     monkeypatch.setattr(ssdiff_trt.export.adaptation, "export_bundle", record)
-    assert adapt(*pair, tmp_path / "new.ssdiff") is not None
+    assert adapt([pair], tmp_path / "new.ssdiff") is not None
     old = bundle_for(4).manifest
     assert exported["sensor"] == old.sensor.name
     assert exported["timesteps"] == old.sampler.timesteps
@@ -227,11 +479,62 @@ def test_improved_weights_are_exported_with_their_scores(pair, tmp_path, weights
     assert exported["licence"] == "not stated; adapted from generic4 (Apache-2.0)"
     assert "SpaceNet 2" in exported["attribution"]
     assert exported["attribution"] == old.provenance.attribution
-    assert exported["metrics"]["ergas of the scene's held-out blocks, before"] == 2.0
-    assert exported["metrics"]["ergas of the scene's held-out blocks, after"] == 1.0
+    metrics = exported["metrics"]
+    assert metrics["ERGAS of held-out blocks at reduced resolution, before"] == 2.0
+    assert metrics["D_rho of held-out blocks at full resolution, after"] == 0.1
 
 
 def test_an_existing_bundle_is_refused_before_training(pair, tmp_path):
     (tmp_path / "new.ssdiff").mkdir()
     with pytest.raises(SSDiffError, match="exists"):
-        adapt(*pair, tmp_path / "new.ssdiff")
+        adapt([pair], tmp_path / "new.ssdiff")
+
+
+@pytest.fixture
+def adapted(monkeypatch):
+    """What the command ``run`` passes on to adaptation, which succeeds, and to the run."""
+    given = {}
+
+    def adapt(scenes, target, **options):
+        given.update(options, scenes=scenes, target=target)
+        return given.get("result")
+
+    def run_one(sharpener, progress, dry_run, **options):
+        given["used"] = sharpener._bundle
+
+    monkeypatch.setattr(ssdiff_trt.export.adaptation, "adapt", adapt)
+    monkeypatch.setattr("ssdiff_trt.cli.scenes.run_one", run_one)
+    return given
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_a_run_adapts_first_and_uses_the_bundle_if_it_is_better(adapted, tmp_path, better):
+    adapted["result"] = bundle_for(4) if better else None
+    target = tmp_path / "o.ssdiff"
+    line = ["run", "p.tif", "m.tif", "-o", str(tmp_path / "o.tif"), "--adapt", "3", "--nodata", "0"]
+    assert CliRunner().invoke(trt, line, standalone_mode=False).exception is None
+    assert adapted["target"] == target
+    assert adapted["scenes"] == [SceneEntry("p.tif", ("m.tif",))]
+    assert (adapted["minutes"], adapted["nodata"], adapted["bundle"]) == (3, 0, None)
+    assert adapted["used"] == (str(target) if better else None)
+
+
+def test_a_run_uses_the_bundle_that_it_adapted_before(adapted, tmp_path):
+    (tmp_path / "o.ssdiff").mkdir()
+    line = ["run", "p.tif", "m.tif", "-o", str(tmp_path / "o.tif"), "--adapt", "3"]
+    CliRunner().invoke(trt, line, standalone_mode=False)
+    assert adapted["used"] == str(tmp_path / "o.ssdiff")
+    assert "scenes" not in adapted
+
+
+def test_a_run_cannot_adapt_without_torch_or_to_many_scenes(adapted, monkeypatch):
+    many = ["run", "--scenes", "s.csv", "--adapt", "3"]
+    result = CliRunner().invoke(trt, many, standalone_mode=False)
+    assert isinstance(result.exception, click.UsageError)
+    monkeypatch.setattr("ssdiff_trt.cli.adaptation.find_spec", lambda name: None)
+    result = CliRunner().invoke(
+        trt, ["run", "p.tif", "m.tif", "--adapt", "3"], standalone_mode=False
+    )
+    assert isinstance(result.exception, InputError)
+    assert "needs PyTorch" in str(result.exception)
+    assert adapted == {}

@@ -7,12 +7,21 @@ import pytest
 import torch
 
 from ssdiff_ref.network.ssnet import SSNet
-from ssdiff_ref.quality.full_resolution import d_rho
+from ssdiff_ref.quality.full_resolution import d_rho, detail_correlation
 from ssdiff_ref.training.config import Config
-from ssdiff_ref.training.losses import back_project, local_decorrelation
+from ssdiff_ref.training.losses import (
+    back_project,
+    detail_decorrelation,
+    local_decorrelation,
+    seen,
+)
 from ssdiff_ref.training.pairs import of_protocol
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.trainer import Trainer
+from ssdiff_trt.runtime import consistency
+from ssdiff_trt.runtime.consistency import seen_pixels
+from ssdiff_trt.runtime.sensors import SENSORS
+from ssdiff_trt.runtime.sources import MSAxis
 from ssdiff_trt.runtime.tiles import backprojection
 
 POSITIONS = torch.tensor([[2.0, 2.0], [1.5, 1.5], [1.25, 2.0]])
@@ -49,6 +58,30 @@ def test_noise_without_contrast_does_not_count():
     assert image.grad is not None
     # Against a PAN of that noise alone, it would be about 20.
     assert float(image.grad.abs().max()) < 1e-2
+
+
+def test_what_the_sensor_sees_in_training_is_that_of_the_consistency_of_a_run():
+    image = torch.rand(1, 2, 64, 64, generator=torch.Generator().manual_seed(0))
+    gains = (0.2, 0.35)
+    ours = seen(image, torch.tensor([[1.25, 2.0]]), gains)
+    axes = MSAxis(1.25 - 1.5), MSAxis(2.0 - 1.5)
+    for band, gain, low in zip(image[0].numpy(), gains, ours[0].numpy(), strict=True):
+        rows, cols = (seen_pixels(axis, 64) for axis in axes)
+        inner = low[rows.start : rows.stop, cols.start : cols.stop]
+        np.testing.assert_allclose(inner, consistency.seen(band, axes, gain), atol=1e-6)
+
+
+def test_detail_decorrelation_is_one_minus_the_detail_correlation():
+    generator = torch.Generator().manual_seed(0)
+    pan = torch.rand(1, 1, 128, 128, generator=generator)
+    image = 0.5 * pan + 0.5 * torch.rand(1, 4, 128, 128, generator=generator)
+    arrays = (layer[0].double().numpy() for layer in (image, pan))
+    fused, panchromatic = arrays
+    expected = 1 - detail_correlation(fused, panchromatic[0], SENSORS["generic"])
+    assert float(detail_decorrelation(image, pan, POSITIONS[:1])) == pytest.approx(
+        expected, abs=0.02
+    )
+    assert float(detail_decorrelation(pan.expand(1, 4, 128, 128), pan, POSITIONS[:1])) < 0.01
 
 
 class Same:
@@ -93,3 +126,30 @@ def test_half_of_the_error_is_that_before_back_projection(tmp_path):
     subject = trainer(tmp_path, back_projection=1, relative=False)
     subject.net.forward = lambda x, pan, lms, ms, t: 0 * x + 0.1
     assert float(subject._loss(Same().draw(16, 4))) == pytest.approx(0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize(("error", "expected"), [("absolute", 0.1), ("rms", 0.2)])
+def test_the_error_is_of_the_kind_stated(tmp_path, error, expected):
+    """An error of 0.4 in a quarter of each patch."""
+    subject = trainer(tmp_path, error=error, relative=False)
+    wrong = torch.zeros(1, 1, 16, 16)
+    wrong[..., ::2, ::2] = 0.4
+    subject.net.forward = lambda x, pan, lms, ms, t: 0 * x + wrong
+    assert float(subject._loss(Same().draw(16, 4))) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_error_of_nothing_has_a_gradient(tmp_path):
+    subject = trainer(tmp_path, error="rms")
+    bias = torch.zeros(1, requires_grad=True)
+    subject.net.forward = lambda x, pan, lms, ms, t: 0 * x + bias
+    subject._loss(Same().draw(16, 4)).backward()
+    assert torch.isfinite(bias.grad).all()
+
+
+def test_a_term_adds_to_the_loss_and_predicts_images_of_its_own_batch(tmp_path):
+    """The image of the batch is 0.5 + 0.1."""
+    subject = trainer(tmp_path, relative=False)
+    subject.net.forward = lambda x, pan, lms, ms, t: 0 * x + 0.1
+    without = float(subject._loss(Same().draw(16, 4)))
+    subject._term = lambda predict: 3 * predict(Same().draw(16, 2)).mean()
+    assert float(subject._loss(Same().draw(16, 4))) == pytest.approx(without + 1.8, abs=1e-4)
