@@ -4,10 +4,14 @@ The image of the weights that adaptation began with stands for the truth. The ne
 it, and is no worse in what can be measured: what the sensor of MS would see of it is MS, and it
 correlates with PAN, locally and in its detail. Better than before gains nothing, so that reduced
 resolution alone decides how the weights change otherwise.
+
+How much each of these has to weigh differs between scenes: the weight of a term grows while it is
+too high, and shrinks again when it is not (dual ascent).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +40,10 @@ _EDGE = 2
 """MS pixels at the edge of a sample whose blur would reach beyond it."""
 _TERMS = "consistency", "decorrelation", "detail"
 """Terms that count where they are higher than those of the former image."""
+_MARGIN = 0.01
+"""Share by which they should be lower than those, since held-out blocks differ from samples."""
+_FASTEST, _HIGHEST = 0.1, 100.0
+"""Most that the logarithm of the weight of a term changes at once, and most that it grows by."""
 _BRIGHTNESS, _BRIGHTNESS_OFFSET = 0.2, 0.03
 """Differences are relative to the mean of a sample, as at reduced resolution."""
 _SMALLEST = 1e-4
@@ -44,7 +52,7 @@ _SMALLEST = 1e-4
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the terms."""
+    """Weights of the terms, at first."""
 
     consistency: float = 0.2
     """Of the excess of the difference between MS and what its sensor sees of the image."""
@@ -52,7 +60,7 @@ class Weights:
     """Of the excess of one minus the local correlation with PAN, D_rho."""
     detail: float = 0.014
     """Of the excess of one minus the correlation of the detail with PAN's."""
-    anchor: float = 0.6
+    anchor: float = 0.3
     """Of the difference from the image of the former weights."""
 
 
@@ -89,6 +97,7 @@ class FullTerm:
     ) -> None:
         self._gains, self._share, self._weights = sensor.mtf_ms, share, weights
         self._random, self._count = generator, count
+        self._growth = dict.fromkeys(_TERMS, 1.0)
         corners = [usable_corners(mask, patch // RATIO) for mask in trained]
         numbers = np.repeat(np.arange(len(scenes)), [len(each) for each in corners])
         places = np.column_stack((numbers, np.concatenate(corners)))
@@ -131,8 +140,12 @@ class FullTerm:
         loss = self._weights.anchor * (_rms(image - former) * scale).mean()
         values, limits = (self._terms(each, batch, scale) for each in (image, former))
         for name, value, limit in zip(_TERMS, values, limits, strict=True):
-            weight: float = getattr(self._weights, name)
-            loss = loss + weight * (value - limit).relu()
+            excess = value - (1 - _MARGIN) * limit
+            weight = self._growth[name] * getattr(self._weights, name)
+            loss = loss + weight * excess.relu()
+            change = min(max(float(excess.detach() / limit), -_FASTEST), _FASTEST)
+            grown = self._growth[name] * math.exp(change)
+            self._growth[name] = min(max(grown, 1), _HIGHEST)
         return loss
 
     def _terms(self, image: Tensor, batch: Batch, scale: Tensor) -> tuple[Tensor, ...]:

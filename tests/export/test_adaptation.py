@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ssdiff_ref.training.scene_pairs import (
     prepare_scene,
     split_blocks,
 )
+from ssdiff_ref.training.synthesis import Batch
 from ssdiff_trt.cli.ref import cli
 from ssdiff_trt.cli.trt import cli as trt
 from ssdiff_trt.export.adaptation import adapt
@@ -231,6 +233,24 @@ def test_each_term_prefers_what_it_is_for(which):
     soft = loss(lambda batch: batch.lms)
     sharp = loss(detailed)
     assert (soft < brighter) if which == "consistency" else (sharp < 0.6 * soft)
+
+
+def test_a_term_weighs_more_the_longer_it_is_worse_than_before_and_less_again_when_better():
+    scene = scene_of(64)
+    term = term_of(scene, Weights(0, 1, 0, 0), trained=[scene.valid])
+    term.pool = Batch(*(layer[:1] for layer in term.pool))  # always the same sample
+
+    def soft(batch):
+        return batch.lms
+
+    def sharp(batch):
+        return batch.pan.expand_as(batch.lms)
+
+    losses = [float(term(soft)) for _ in range(5)]
+    growth = [losses[n + 1] / losses[n] for n in range(4)]
+    assert growth == pytest.approx([math.exp(0.1)] * 4)
+    assert [float(term(sharp)) for _ in range(200)] == [0] * 200
+    assert float(term(soft)) == pytest.approx(losses[0])
 
 
 def test_held_out_blocks_are_measured_as_the_run_fuses_them():
