@@ -42,7 +42,7 @@ _TERMS = "consistency", "decorrelation", "detail"
 """Terms that count where they are higher than those of the former image."""
 _MARGIN = 0.01
 """Share by which they should be lower than those, since held-out blocks differ from samples."""
-_FASTEST, _HIGHEST = 0.1, 100.0
+_FASTEST, _HIGHEST = 0.02, 5.0
 """Most that the logarithm of the weight of a term changes at once, and most that it grows by."""
 _BRIGHTNESS, _BRIGHTNESS_OFFSET = 0.2, 0.03
 """Differences are relative to the mean of a sample, as at reduced resolution."""
@@ -56,9 +56,9 @@ class Weights:
 
     consistency: float = 0.2
     """Of the excess of the difference between MS and what its sensor sees of the image."""
-    decorrelation: float = 0.003
+    decorrelation: float = 0.01
     """Of the excess of one minus the local correlation with PAN, D_rho."""
-    detail: float = 0.014
+    detail: float = 0.03
     """Of the excess of one minus the correlation of the detail with PAN's."""
     anchor: float = 0.3
     """Of the difference from the image of the former weights."""

@@ -248,7 +248,7 @@ def test_a_term_weighs_more_the_longer_it_is_worse_than_before_and_less_again_wh
 
     losses = [float(term(soft)) for _ in range(5)]
     growth = [losses[n + 1] / losses[n] for n in range(4)]
-    assert growth == pytest.approx([math.exp(0.1)] * 4)
+    assert growth == pytest.approx([math.exp(0.02)] * 4)
     assert [float(term(sharp)) for _ in range(200)] == [0] * 200
     assert float(term(soft)) == pytest.approx(losses[0])
 
