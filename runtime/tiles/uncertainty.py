@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.tiles.backprojection import blur, spread
 from ssdiff_trt.runtime.tiles.canvas import LIMIT
 
-FLOOR = 0.00055
+FLOOR = 0.00057
 """Error where there is no detail, in units of full scale."""
-DETAIL = 0.23
+DETAIL = 0.21
 """Error in shares of the local detail."""
-UNEXPLAINED = 1.25
+UNEXPLAINED = 1.22
 """Error in shares of the local detail that PAN does not explain."""
 FORMULA = f"1: {FLOOR:g} + {DETAIL:g} detail + {UNEXPLAINED:g} unexplained, inconsistency"
 """Identifies the estimate."""
