@@ -56,11 +56,11 @@ class Weights:
 
     consistency: float = 0.2
     """Of the excess of the difference between MS and what its sensor sees of the image."""
-    decorrelation: float = 0.005
+    decorrelation: float = 0.01
     """Of the excess of one minus the local correlation with PAN, D_rho."""
-    detail: float = 0.015
+    detail: float = 0.03
     """Of the excess of one minus the correlation of the detail with PAN's."""
-    anchor: float = 0.15
+    anchor: float = 0.3
     """Of the difference from the image of the former weights."""
 
 
