@@ -126,6 +126,7 @@ class Trainer:
         return batch.lms + predicted.float()
 
     def _loss(self, batch: Batch) -> Tensor:
+        batch = Batch(*(layer.to(self._device) for layer in batch))
         image = self._predict(batch)
         truth = batch.lms + batch.residual
         corrected = back_project(image, batch.ms, batch.position, self.config.back_projection)
@@ -158,8 +159,7 @@ class Trainer:
             )
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate(self.iteration)
-        batch = self._pairs.draw(stage.patch, stage.batch)
-        loss = self._loss(Batch(*(layer.to(self._device) for layer in batch)))
+        loss = self._loss(self._pairs.draw(stage.patch, stage.batch))
         self._optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
