@@ -42,7 +42,7 @@ _TERMS = "consistency", "decorrelation", "detail"
 """Terms that count where they are higher than those of the former image."""
 _MARGIN = 0.01
 """Share by which they should be lower than those, since held-out blocks differ from samples."""
-_FASTEST, _HIGHEST = 0.02, 30.0
+_FASTEST, _HIGHEST = 0.02, 5.0
 """Most that the logarithm of the weight of a term changes at once, and most that it grows by."""
 _BRIGHTNESS, _BRIGHTNESS_OFFSET = 0.2, 0.03
 """Differences are relative to the mean of a sample, as at reduced resolution."""
