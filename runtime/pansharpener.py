@@ -236,7 +236,7 @@ class Pansharpener:
                     )
                 if splitting.area is not None or splitting.live is not None:
                     raise InputError("Arrays have no coordinates; leave `area` and `live` out.")
-                if splitting.uncertainty is not None:
+                if splitting.uncertainty:
                     raise InputError(
                         "The uncertainty is written as a raster and PAN and MS are arrays; leave "
                         "`uncertainty` out, or give rasters."
@@ -261,7 +261,7 @@ class Pansharpener:
                 if splitting.live is not None:
                     live = LiveView(splitting.live, raster.inputs, writing.overwrite)
                 sink = SpooledOutput(raster, splitting.resume, live)
-                if splitting.uncertainty is not None:
+                if splitting.uncertainty:
                     errors = UncertaintyRaster(
                         splitting.uncertainty, raster, scene, writing, extent
                     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ssdiff_trt.runtime.arguments import above_zero
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.pansharpener import DEFAULT, default_output
@@ -65,8 +66,9 @@ def adapted_bundle(
         The adapted bundle; ``bundle`` if the adapted weights were not better.
 
     Raises:
-        SSDiffError: if PyTorch is missing, or the scene cannot be used.
+        SSDiffError: if the time is not above 0, PyTorch is missing, or the scene cannot be used.
     """
+    above_zero("adapt", minutes)
     if find_spec("torch") is None:
         raise InputError(
             "Adaptation needs PyTorch, which is not installed; install ssdiff-trt[train], or run "

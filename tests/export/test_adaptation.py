@@ -558,3 +558,11 @@ def test_a_run_cannot_adapt_without_torch_or_to_many_scenes(adapted, monkeypatch
     assert isinstance(result.exception, InputError)
     assert "needs PyTorch" in str(result.exception)
     assert adapted == {}
+
+
+def test_a_run_names_its_own_option_if_the_time_to_adapt_is_no_time(adapted):
+    line = ["run", "p.tif", "m.tif", "--adapt", "-1"]
+    result = CliRunner().invoke(trt, line, standalone_mode=False)
+    assert isinstance(result.exception, InputError)
+    assert "`adapt`" in str(result.exception) or result.exception.parameter == "adapt"
+    assert adapted == {}
