@@ -19,6 +19,7 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.weights import number
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights, open_scenes
 from ssdiff_ref.training.held_out import MEASURES, HeldOut, means
@@ -79,18 +80,14 @@ def table(scenes: dict[str, dict[str, Any]]) -> str:
     ]
     for scene, kept in scenes.items():
         before, after = kept["before"], kept["after"]
-        cells = [f"{_number(before[name])} → {_number(after[name])}" for name in names]
+        cells = [f"{number(before[name])} → {number(after[name])}" for name in names]
         change = f"{after['ERGAS'] / before['ERGAS'] - 1:+.1%}"
         written = "" if not kept["worse"] else f"; not written: {', '.join(kept['worse'])}"
         lines.append(f"| {scene} | {kept['blocks']} | {' | '.join(cells)} | {change}{written} |")
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}".replace("0.", ".", 1)
-
-
-def draw(entry: SceneEntry, sensor: str, weights: Path, number: int, path: Path) -> None:
+def draw(entry: SceneEntry, sensor: str, weights: Path, block: int, path: Path) -> None:
     """PAN and the images before and after of a held-out block at full resolution."""
     from matplotlib.figure import Figure
 
@@ -98,7 +95,7 @@ def draw(entry: SceneEntry, sensor: str, weights: Path, number: int, path: Path)
     blocks = split_blocks([scene.valid for scene in scenes]).test
     held_out = HeldOut(scenes, blocks, optics, opened)
     nets = [load_checkpoint(place).net for place in (opened.path, weights)]
-    images = [held_out.images(net, number % len(blocks)) for net in nets]
+    images = [held_out.images(net, block % len(blocks)) for net in nets]
     pan = images[0][1]
     red_green_blue = [2, 1, 0] if len(images[0][0]) == 4 else [4, 2, 1]
     colours = [np.moveaxis(image[red_green_blue], 0, -1) for image, _ in images]
@@ -154,10 +151,10 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
         folder.mkdir(exist_ok=True)
-        for number, (name, (entry, sensor)) in enumerate(entries.items()):
+        for position, (name, (entry, sensor)) in enumerate(entries.items()):
             weights = folder / f"{name.lower().replace(' ', '-')}.safetensors"
             _, scenes[name] = measure(entry, sensor, minutes, weights, threads)
-            if number == 0:
+            if position == 0:
                 draw(entry, sensor, weights, block, output / "adaptation.png")
             content = {"version": version("ssdiff-trt"), "scenes": scenes}
             (output / "adaptation.json").write_text(json.dumps(content, indent=1) + "\n")

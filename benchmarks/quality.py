@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from benchmarks.weights import number
 from ssdiff_ref.evaluation.candidates import SHIPPED
 from ssdiff_ref.evaluation.evaluate import evaluate
 from ssdiff_ref.evaluation.judging import Resolution, Scores
@@ -69,7 +70,7 @@ def table(scenes: dict[str, Scene], resolution: Resolution) -> str:
     lines = [f"| scene | method | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)]
     for name, scene in scenes.items():
         for method, scores in scene[resolution].items():
-            cells = " | ".join(_number(scores[column]) for column in columns)
+            cells = " | ".join(number(scores[column]) for column in columns)
             lines.append(f"| {name} | {method} | {cells} |")
             name = ""
     return "\n".join(lines)
@@ -80,12 +81,6 @@ def null_for_nan(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: null_for_nan(value) for key, value in content.items()}
     return None if isinstance(content, float) and math.isnan(content) else content
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}".replace("0.", ".", 1)
 
 
 scene_option = click.option(

@@ -28,6 +28,7 @@ from ssdiff_ref.evaluation.candidates import BundleMethod
 from ssdiff_ref.protocol.alignment import align
 from ssdiff_ref.protocol.array_files import open_arrays
 from ssdiff_ref.protocol.datasets import open_pair
+from ssdiff_ref.quality.checks import fit_sensor
 from ssdiff_trt.runtime.bundle.store import bundle_for
 from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION
 from ssdiff_trt.runtime.options import PairOptions
@@ -85,7 +86,7 @@ def judge(sensor: str, crop: int, files: list[str]) -> Judged:
     inside = np.s_[:, crop : image.shape[1] - crop, crop : image.shape[2] - crop]
     arrays = image, method.aligned(pair)[None], pair.ms
     fine, sharp, coarse = ((array / scale).astype(np.float32) for array in arrays)
-    gains = (0.3,) * len(image)  # of the sensor generic, which the bundle is for
+    gains = fit_sensor(bundle.manifest.sensor.name, len(image)).mtf_ms
     measured = parts(fine, sharp, coarse, (PROTOCOL_POSITION, PROTOCOL_POSITION), gains)
     return Judged(
         image[inside],

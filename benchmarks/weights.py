@@ -9,6 +9,7 @@ resolution MTF-GLP-FS and GSA beside it; and means over the scenes for every bun
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -31,7 +32,9 @@ def best(scene: Scene, measure: str) -> float:
 
 
 def number(value: float) -> str:
-    """As tables of the field show it."""
+    """As tables of the field show it; a dash for NaN."""
+    if math.isnan(value):
+        return "-"
     return f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}".replace("0.", ".", 1)
 
 

@@ -118,7 +118,7 @@ class OutputWithUncertainty:
         result, uncertainty = self._sinks
         name = self._paths[0].name if self._paths else "the result"
         about = {**tags, TAG: MEANING.format(result=name, formula=self._formula)}
-        placed = False
+        placed = complete = False
         try:
             with result.open(blocks, tags, work) as first:
                 with uncertainty.open(blocks, about, self._depends(work)) as second:
@@ -126,10 +126,10 @@ class OutputWithUncertainty:
                     self.message = self._found(blocks)
                     yield self
                 placed = True
-        except BaseException:
-            if placed and self._paths:
+            complete = True
+        finally:
+            if placed and not complete and self._paths:
                 self._paths[1].unlink(missing_ok=True)
-            raise
 
     def _depends(self, work: Mapping[str, str] | None) -> Mapping[str, str] | None:
         """All that the uncertainty depends on."""

@@ -23,8 +23,10 @@ from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.checks import Mask
 from ssdiff_ref.training.losses import (
     back_project,
+    brightness_weight,
     detail_decorrelation,
     local_decorrelation,
+    rms,
     seen,
 )
 from ssdiff_ref.training.scene_pairs import AdaptationScene, usable_corners
@@ -44,10 +46,6 @@ _MARGIN = 0.01
 """Share by which they should be lower than those, since held-out blocks differ from samples."""
 _FASTEST, _HIGHEST = 0.02, 5.0
 """Most that the logarithm of the weight of a term changes at once, and most that it grows by."""
-_BRIGHTNESS, _BRIGHTNESS_OFFSET = 0.2, 0.03
-"""Differences are relative to the mean of a sample, as at reduced resolution."""
-_SMALLEST = 1e-4
-"""Added in squares under roots, which have no gradient at 0; as a fraction of full scale."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,10 @@ class FullTerm:
         for first in range(0, len(pan), _POOL_BATCH):
             inputs = [layer[first : first + _POOL_BATCH] for layer in (pan, lms, ms)]
             images.append(sample_batch(net, inputs, schedule, first))
-        pool = pan, lms, ms, torch.cat(images) - lms, position
+        former = torch.cat(images)
+        pool = pan, lms, ms, former - lms, position
         self.pool = Batch(*(layer.to(device) for layer in pool))
+        self._former = back_project(former, ms, position, share).to(device)
 
     @staticmethod
     def _cut(scene: AdaptationScene, row: int, col: int, patch: int) -> list[Tensor]:
@@ -132,12 +132,10 @@ class FullTerm:
         """
         chosen = torch.randint(len(self.pool.pan), (self._count,), generator=self._random)
         batch = Batch(*(layer[chosen] for layer in self.pool))
-        image, former = (
-            back_project(each, batch.ms, batch.position, self._share)
-            for each in (predict(batch), batch.lms + batch.residual)
-        )
-        scale = _BRIGHTNESS / (batch.ms.mean((1, 2, 3)) + _BRIGHTNESS_OFFSET)
-        loss = self._weights.anchor * (_rms(image - former) * scale).mean()
+        image = back_project(predict(batch), batch.ms, batch.position, self._share)
+        former = self._former[chosen]
+        scale = brightness_weight(batch.ms)
+        loss = self._weights.anchor * (rms(image - former) * scale).mean()
         values, limits = (self._terms(each, batch, scale) for each in (image, former))
         for name, value, limit in zip(_TERMS, values, limits, strict=True):
             excess = value - (1 - _MARGIN) * limit
@@ -153,12 +151,7 @@ class FullTerm:
         inner = slice(_EDGE, -_EDGE)
         difference = (seen(image, batch.position, self._gains) - batch.ms)[..., inner, inner]
         return (
-            (_rms(difference) * scale).mean(),
+            (rms(difference) * scale).mean(),
             local_decorrelation(image, batch.pan),
             detail_decorrelation(image, batch.pan, batch.position),
         )
-
-
-def _rms(difference: Tensor) -> Tensor:
-    """Of each sample, from ``[N, C, H, W]``."""
-    return (difference.square().mean((1, 2, 3)) + _SMALLEST**2).sqrt()

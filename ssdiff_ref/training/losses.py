@@ -16,6 +16,25 @@ _GAINS = SENSORS["generic"].mtf_ms[:1]
 """MTF of any band that back-projection assumes; it is not known what sensor will be seen."""
 _NOISE = 4e-3
 """Standard deviation of noise in the local correlation, as a fraction of full scale."""
+_SMALLEST_ERROR = 1e-4
+"""Added in squares under the root, which has no gradient at 0; as a fraction of full scale."""
+_BRIGHTNESS, _BRIGHTNESS_OFFSET = 0.2, 0.03
+"""Mean of a sample of weight 1, nearly, and what is added to means, as fractions of full scale; the
+latter limits the weight of dark samples."""
+
+
+def rms(difference: Tensor) -> Tensor:
+    """Root of the mean square of each sample, ``[N]``, of ``[N, C, H, W]``."""
+    return (difference.square().mean((1, 2, 3)) + _SMALLEST_ERROR**2).sqrt()
+
+
+def brightness_weight(image: Tensor) -> Tensor:
+    """Weight of each sample, ``[N]``, that makes errors relative to its mean, as in ERGAS.
+
+    Args:
+        image: ``[N, C, H, W]``, 0..1 of full scale.
+    """
+    return _BRIGHTNESS / (image.mean((1, 2, 3)) + _BRIGHTNESS_OFFSET)
 
 
 def back_project(image: Tensor, ms: Tensor, position: Tensor, share: float) -> Tensor:

@@ -25,7 +25,7 @@ from ssdiff_ref.network.checkpoint import save_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.network.state_dict import DAMAGED, read_file
 from ssdiff_ref.training.config import Config
-from ssdiff_ref.training.losses import back_project, local_decorrelation
+from ssdiff_ref.training.losses import back_project, brightness_weight, local_decorrelation, rms
 from ssdiff_ref.training.pairs import PairSource
 from ssdiff_ref.training.synthesis import Batch
 from ssdiff_ref.training.validation import Scores
@@ -40,10 +40,6 @@ _LOSS_FIELDS = ("iteration", "loss", "learning_rate", "samples_per_s")
 _VALIDATION_FIELDS = ("iteration", "ergas", "sam", "q2n")
 _LOG_EVERY = 50
 """Iterations between rows of the loss file."""
-_SMALLEST_ERROR = 1e-4
-"""Added in squares under the root, which has no gradient at 0; as a fraction of full scale."""
-_BRIGHTNESS_OFFSET = 0.03
-"""Added to a patch's mean, as a fraction of full scale; limits the loss weight of dark patches."""
 
 
 class Trainer:
@@ -133,7 +129,7 @@ class Trainer:
         # Later steps sample from the image before it is corrected.
         error = (self._error(image - truth) + self._error(corrected - truth)) / 2
         if self.config.relative:
-            error = error * (0.2 / (batch.lms.mean((1, 2, 3)) + _BRIGHTNESS_OFFSET))
+            error = error * brightness_weight(batch.lms)
         loss = error.mean()
         if weight := self.config.pan_correlation:
             loss = loss + weight * local_decorrelation(corrected, batch.pan)
@@ -145,7 +141,7 @@ class Trainer:
         """Of each sample, from ``[N, C, H, W]``."""
         if self.config.error == "absolute":
             return difference.abs().mean((1, 2, 3))
-        return (difference.square().mean((1, 2, 3)) + _SMALLEST_ERROR**2).sqrt()
+        return rms(difference)
 
     def step(self) -> Tensor:
         """Run one iteration and return its loss."""

@@ -35,11 +35,16 @@ def scenes_to_adapt(
         return [SceneEntry(str(a), (str(b),)) for a, b in ((pan, ms), *also)]
     if also:
         raise click.UsageError("--also adds to PAN and MS; write further scenes into the table.")
-    kept = {field.name for field in fields(PairOptions)}
     return [
-        replace(entry, options={k: v for k, v in entry.options.items() if k in kept})
+        replace(entry, options=_of_pixels(entry.options))
         for entry in read_scenes(table, converter(click.Context(run_command)), results=False)
     ]
+
+
+def _of_pixels(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that say how pixels are understood."""
+    names = {field.name for field in fields(PairOptions)}
+    return {name: value for name, value in options.items() if name in names}
 
 
 def adapted_bundle(
@@ -80,13 +85,12 @@ def adapted_bundle(
         return str(target)
     from ssdiff_trt.export.adaptation import adapt
 
-    names = {field.name for field in fields(PairOptions)}
     done = adapt(
         [SceneEntry(pan, tuple(ms))],
         target,
         bundle=None if bundle == DEFAULT else bundle,
         minutes=minutes,
         progress=progress,
-        **{name: value for name, value in options.items() if name in names},
+        **_of_pixels(options),
     )
     return str(target) if done else bundle

@@ -230,7 +230,7 @@ def test_an_empty_name_means_none_as_for_the_result(make_pair, run, tmp_path):
     assert run(make_pair(), uncertainty="").uncertainty is None
 
 
-def test_it_overwrites_nothing_without_being_told(make_pair, run, uncertain, tmp_path):
+def test_it_overwrites_nothing_without_overwrite(make_pair, run, uncertain, tmp_path):
     (tmp_path / "u_out.tif").write_text("mine")
     with pytest.raises(OutputError, match=r"u_out.tif exists; give another `uncertainty` or pass"):
         uncertain(make_pair())
