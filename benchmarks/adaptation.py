@@ -1,10 +1,11 @@
 """What adaptation gains on blocks that it has not seen: ``adaptation.json``, a table, a picture.
 
     python -m benchmarks.adaptation -o docs --minutes 10 \\
-        --scene "GeoEye-1" ge1 pan.tif,ms.tif --scene "SPOT-6" generic pan.tif,ms.tif --nodata 0
+        --scene "GeoEye-1" ge1 pan.tif,ms.tif --scene "QuickBird" qb p1.tif,m1.tif,p2.tif,m2.tif
 
-Each scene is adapted to on its own, as by ``ssdiff-ref adapt``, export included. The picture shows
-a held-out block of the first scene at full resolution.
+Each ``--scene`` is adapted to on its own, as by ``ssdiff-ref adapt``, export included; more than
+one pair of PAN and MS are scenes of one sensor that are adapted to together. The picture shows a
+held-out block of the first ``--scene`` at full resolution.
 """
 
 from __future__ import annotations
@@ -30,23 +31,17 @@ from ssdiff_trt.runtime.scenes import SceneEntry
 
 
 def measure(
-    entry: SceneEntry, sensor: str, minutes: float, weights: Path, threads: int
+    entries: list[SceneEntry], sensor: str, minutes: float, weights: Path, threads: int
 ) -> tuple[Adaptation, dict[str, Any]]:
-    """Adapt to a scene; the result, and what JSON keeps of it."""
+    """Adapt to scenes of a sensor; the result, and what JSON keeps of it."""
     began = time.monotonic()
     result = adapt_weights(
-        [entry],
-        weights,
-        sensor=sensor,
-        minutes=minutes,
-        reserve=EXPORT_TILES,
-        progress=Printed(),
-        **entry.options,
+        entries, weights, sensor=sensor, minutes=minutes, reserve=EXPORT_TILES, progress=Printed()
     )
     trained = time.monotonic()
     if result.pays:
         bundle = weights.with_suffix(".ssdiff")
-        export_adaptation(result, bundle, [entry], overwrite=True)
+        export_adaptation(result, bundle, entries, overwrite=True)
     verdict = result.verdict
     names = [measure.name for measure in MEASURES]
 
@@ -57,6 +52,7 @@ def measure(
 
     return result, {
         "sensor": sensor,
+        "pairs": len(entries),
         "blocks": len(verdict.before),
         "iterations": result.iterations,
         "threads": threads,
@@ -87,11 +83,11 @@ def table(scenes: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def draw(entry: SceneEntry, sensor: str, weights: Path, block: int, path: Path) -> None:
+def draw(entries: list[SceneEntry], sensor: str, weights: Path, block: int, path: Path) -> None:
     """PAN and the images before and after of a held-out block at full resolution."""
     from matplotlib.figure import Figure
 
-    opened, optics, scenes = open_scenes([entry], None, sensor, dict(entry.options), Progress())
+    opened, optics, scenes = open_scenes(entries, None, sensor, {}, Progress())
     blocks = split_blocks([scene.valid for scene in scenes]).test
     held_out = HeldOut(scenes, blocks, optics, opened)
     nets = [load_checkpoint(place).net for place in (opened.path, weights)]
@@ -121,7 +117,7 @@ def draw(entry: SceneEntry, sensor: str, weights: Path, block: int, path: Path) 
     type=(str, str, str),
     multiple=True,
     required=True,
-    metavar="NAME SENSOR PAN,MS",
+    metavar="NAME SENSOR PAN,MS[,PAN,MS]",
 )
 @click.option("--minutes", type=float, default=10, help="For each scene, export included.")
 @click.option("--nodata", type=float, help="Value that means no data in the scenes.")
@@ -142,20 +138,20 @@ def main(
 
     torch.set_num_threads(threads)
     options = {} if nodata is None else {"nodata": nodata}
-    entries = {
-        name: (SceneEntry(pan, (ms,), None, options), sensor)
-        for name, sensor, files in given
-        for pan, ms in [files.split(",")]
-    }
+    pairs = {}
+    for name, _, files in given:
+        paths = files.split(",")
+        couples = zip(paths[::2], paths[1::2], strict=True)
+        pairs[name] = [SceneEntry(pan, (ms,), None, options) for pan, ms in couples]
     scenes = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
         folder.mkdir(exist_ok=True)
-        for position, (name, (entry, sensor)) in enumerate(entries.items()):
+        for name, sensor, _ in given:
             weights = folder / f"{name.lower().replace(' ', '-')}.safetensors"
-            _, scenes[name] = measure(entry, sensor, minutes, weights, threads)
-            if position == 0:
-                draw(entry, sensor, weights, block, output / "adaptation.png")
+            _, scenes[name] = measure(pairs[name], sensor, minutes, weights, threads)
+            if len(scenes) == 1:
+                draw(pairs[name], sensor, weights, block, output / "adaptation.png")
             content = {"version": version("ssdiff-trt"), "scenes": scenes}
             (output / "adaptation.json").write_text(json.dumps(content, indent=1) + "\n")
     click.echo(table(scenes))

@@ -190,9 +190,8 @@ def adapt_weights(
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(name.startswith(_HEAD))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            *(config, net, supply, Stopping(validation), generator, device, Path(folder)), term
-        )
+        stopping = Stopping(validation, term.tighten)
+        trainer = Trainer(*(config, net, supply, stopping, generator, device, Path(folder)), term)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()  # statistics of so few samples are worse than those before

@@ -12,7 +12,7 @@ too high, and shrinks again when it is not (dual ascent).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,11 +40,15 @@ _POOL, _POOL_BATCH = 384, 16
 """Samples, all drawn before training, so that the former weights process each only once."""
 _EDGE = 2
 """MS pixels at the edge of a sample whose blur would reach beyond it."""
-_TERMS = "consistency", "decorrelation", "detail"
-"""Terms that count where they are higher than those of the former image."""
-_MARGIN = 0.01
-"""Share by which they should be lower than those, since held-out blocks differ from samples."""
-_FASTEST, _HIGHEST = 0.02, 5.0
+_TERMS = {"consistency": "R-ERGAS", "decorrelation": "D_rho", "detail": "detail"}
+"""Terms that count where they are higher than those of the former image, and the measures of
+held-out blocks (:data:`ssdiff_ref.training.held_out.FULL`) that they stand for."""
+_MARGIN = 0.02
+"""Share by which they should be lower than those, since held-out blocks differ from samples, and
+what is added to it when the measure of these blocks is worse."""
+NOISE = 5e-4
+"""Standard deviation of noise in the local correlation with PAN, as a fraction of full scale."""
+_FASTEST, _HIGHEST = 0.02, 20.0
 """Most that the logarithm of the weight of a term changes at once, and most that it grows by."""
 
 
@@ -52,7 +56,7 @@ _FASTEST, _HIGHEST = 0.02, 5.0
 class Weights:
     """Weights of the terms, at first."""
 
-    consistency: float = 0.2
+    consistency: float = 0.6
     """Of the excess of the difference between MS and what its sensor sees of the image."""
     decorrelation: float = 0.01
     """Of the excess of one minus the local correlation with PAN, D_rho."""
@@ -96,6 +100,7 @@ class FullTerm:
         self._gains, self._share, self._weights = sensor.mtf_ms, share, weights
         self._random, self._count = generator, count
         self._growth = dict.fromkeys(_TERMS, 1.0)
+        self._margin = dict.fromkeys(_TERMS, _MARGIN)
         corners = [usable_corners(mask, patch // RATIO) for mask in trained]
         numbers = np.repeat(np.arange(len(scenes)), [len(each) for each in corners])
         places = np.column_stack((numbers, np.concatenate(corners)))
@@ -138,7 +143,7 @@ class FullTerm:
         loss = self._weights.anchor * (rms(image - former) * scale).mean()
         values, limits = (self._terms(each, batch, scale) for each in (image, former))
         for name, value, limit in zip(_TERMS, values, limits, strict=True):
-            excess = value - (1 - _MARGIN) * limit
+            excess = value - (1 - self._margin[name]) * limit
             weight = self._growth[name] * getattr(self._weights, name)
             loss = loss + weight * excess.relu()
             change = min(max(float(excess.detach() / limit), -_FASTEST), _FASTEST)
@@ -146,12 +151,22 @@ class FullTerm:
             self._growth[name] = min(max(grown, 1), _HIGHEST)
         return loss
 
+    def tighten(self, measures: Collection[str]) -> None:
+        """Ask more of the terms that stand for measures, because held-out blocks are worse in them.
+
+        Args:
+            measures: names of :data:`ssdiff_ref.training.held_out.MEASURES`; those of reduced
+                resolution have no term.
+        """
+        for name, measure in _TERMS.items():
+            self._margin[name] += _MARGIN * (measure in measures)
+
     def _terms(self, image: Tensor, batch: Batch, scale: Tensor) -> tuple[Tensor, ...]:
         """What the image lacks, in the order of ``_TERMS``."""
         inner = slice(_EDGE, -_EDGE)
         difference = (seen(image, batch.position, self._gains) - batch.ms)[..., inner, inner]
         return (
             (rms(difference) * scale).mean(),
-            local_decorrelation(image, batch.pan),
+            local_decorrelation(image, batch.pan, NOISE),
             detail_decorrelation(image, batch.pan, batch.position),
         )

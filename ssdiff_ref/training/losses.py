@@ -80,7 +80,7 @@ def seen(image: Tensor, position: Tensor, gains: Sequence[float]) -> Tensor:
     return rows @ image @ cols.mT
 
 
-def local_decorrelation(image: Tensor, pan: Tensor) -> Tensor:
+def local_decorrelation(image: Tensor, pan: Tensor, noise: float = _NOISE) -> Tensor:
     """D_rho as a loss: the mean of one minus the correlation with PAN in windows of 4 x 4 pixels.
 
     After Scarpa & Ciotola (2022). Variances are increased by that of noise, so that windows
@@ -89,6 +89,7 @@ def local_decorrelation(image: Tensor, pan: Tensor) -> Tensor:
     Args:
         image: ``[N, C, H, W]``, 0..1 of full scale.
         pan: ``[N, 1, H, W]``, likewise.
+        noise: its standard deviation, as a fraction of full scale.
     """
 
     def mean(x: Tensor) -> Tensor:
@@ -96,7 +97,7 @@ def local_decorrelation(image: Tensor, pan: Tensor) -> Tensor:
 
     image, pan = (x - x.mean((2, 3), keepdim=True) for x in (image, pan))
     covariance = mean(image * pan) - mean(image) * mean(pan)
-    first, second = (mean(x * x) - mean(x) ** 2 + _NOISE**2 for x in (image, pan))
+    first, second = (mean(x * x) - mean(x) ** 2 + noise**2 for x in (image, pan))
     return 1 - (covariance / (first * second).sqrt()).mean()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.filters import bicubic_quarter
 from ssdiff_ref.training import adaptation
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights
-from ssdiff_ref.training.full_term import FullTerm, Weights
 from ssdiff_ref.training.held_out import MEASURES, HeldOut, SceneScores, Stopping, Verdict
 from ssdiff_ref.training.procedural import dead_leaves
 from ssdiff_ref.training.scene_pairs import (
@@ -30,18 +28,16 @@ from ssdiff_ref.training.scene_pairs import (
     prepare_scene,
     split_blocks,
 )
-from ssdiff_ref.training.synthesis import Batch
 from ssdiff_trt.cli.ref import cli
 from ssdiff_trt.export.adaptation import adapt
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.scenes import SceneEntry
-from ssdiff_trt.runtime.sensors import SENSORS
+from tests.support.adaptation import SENSOR, scene_of, split_of
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import PAN_GRID, write_raster
 
-SENSOR = SENSORS["generic"]
 GOOD = np.array([[1.0, 2.0, 0.9, 0.5, 0.1, 0.9]])
 """Measures of one block."""
 BAD = np.array([[2.0, 3.0, 0.8, 0.6, 0.2, 0.8]])
@@ -76,18 +72,6 @@ def pair(tmp_path_factory) -> SceneEntry:
 def weights(tmp_path) -> Path:
     save_checkpoint(SSNet(4), tmp_path / "w.safetensors")
     return tmp_path / "w.safetensors"
-
-
-def scene_of(size=128, hole=None, position=(1.5, 1.5), seed=1) -> AdaptationScene:
-    fine = dead_leaves(seed, 4, 4 * size).clip(0, 5) / 10
-    valid = np.ones((size, size), bool)
-    if hole:
-        valid[hole] = False
-    return prepare_scene(fine.mean(axis=0), bicubic_quarter(fine), valid, SENSOR, position)
-
-
-def split_of(scene: AdaptationScene):
-    return split_blocks([scene.valid])
 
 
 def pairs_of(scene: AdaptationScene) -> ScenePairs:
@@ -164,93 +148,6 @@ def test_every_orientation_is_degraded_by_the_protocol():
     assert max(errors) < 1.1 * min(errors)
 
 
-def term_of(scene, weights: Weights, trained=None, net=None) -> FullTerm:
-    generator = Generator().manual_seed(0)
-    bundle = bundle_for(4)
-    net = net or load_checkpoint(bundle.path).net.eval()
-    masks = split_of(scene).trained([scene]) if trained is None else trained
-    schedule = bundle.manifest.sampler.schedule()
-    device = torch.device("cpu")
-    return FullTerm([scene], masks, SENSOR, net, schedule, 0.5, generator, 32, 4, weights, device)
-
-
-@pytest.fixture(scope="module")
-def term() -> FullTerm:
-    """Of a scene whose held-out blocks would show."""
-    scene = scene_of()
-    for block in (*split_of(scene).validation, *split_of(scene).test):
-        scene.ms[(slice(None), *block.place)] = 90
-        rows, cols = (slice(4 * part.start, 4 * part.stop) for part in block.place)
-        scene.pan[rows, cols] = 90
-    return term_of(scene, Weights(0, 0, 0, 1))
-
-
-def test_samples_at_full_resolution_exclude_held_out_blocks(term):
-    assert float(term.pool.ms.max()) < 50
-    assert float(term.pool.pan.max()) < 50
-
-
-def test_the_anchor_is_least_for_the_images_of_the_former_weights(term):
-    same = float(term(lambda batch: batch.lms + batch.residual))
-    brighter = float(term(lambda batch: batch.lms + batch.residual + 0.05))
-    assert same < 1e-3
-    assert brighter > 20 * same
-
-
-def test_at_full_resolution_ms_is_interpolated_to_where_it_lies():
-    scene = scene_of(position=(0.5, 2.25))
-    yy, xx = np.mgrid[:128, :128]
-    scene.ms[:] = (0.2 + 0.002 * yy + 0.001 * xx)[None]
-    far_from_edges = np.zeros((128, 128), bool)
-    far_from_edges[20:-20, 20:-20] = True
-    term = term_of(scene, Weights(1, 0, 0, 0), trained=[far_from_edges])
-    lms, ms = term.pool.lms, term.pool.ms
-    for step, axis in ((0.002, 2), (0.001, 3)):
-        assert float((lms.diff(dim=axis) - step / 4).abs().max()) < 1e-5
-    # The centre of the first pixel of MS lies that far from the first pixel of PAN.
-    first = ms[:, :, 0, 0] - (0.002 * 0.5 + 0.001 * 2.25) / 4
-    assert float((lms[:, :, 0, 0] - first).abs().max()) < 1e-5
-    assert set(map(tuple, term.pool.position.tolist())) == {(0.5, 2.25)}
-
-
-@pytest.mark.parametrize("which", ["consistency", "decorrelation", "detail"])
-def test_each_term_prefers_what_it_is_for(which):
-    scene = scene_of(64)
-    weights = Weights(**{name: float(name == which) for name in vars(Weights())})
-    term = term_of(scene, weights, trained=[scene.valid])
-
-    def loss(predict) -> float:
-        return float(torch.stack([term(predict) for _ in range(8)]).mean())
-
-    def detailed(batch):
-        """PAN's detail on the interpolated MS."""
-        blurred = torch.nn.functional.avg_pool2d(batch.pan, 5, 1, 2, count_include_pad=False)
-        return batch.lms + batch.pan - blurred
-
-    brighter = loss(lambda batch: 1.2 * batch.lms)
-    soft = loss(lambda batch: batch.lms)
-    sharp = loss(detailed)
-    assert (soft < brighter) if which == "consistency" else (sharp < 0.6 * soft)
-
-
-def test_a_term_weighs_more_the_longer_it_is_worse_than_before_and_less_again_when_better():
-    scene = scene_of(64)
-    term = term_of(scene, Weights(0, 1, 0, 0), trained=[scene.valid])
-    term.pool = Batch(*(layer[:1] for layer in term.pool))  # always the same sample
-
-    def soft(batch):
-        return batch.lms
-
-    def sharp(batch):
-        return batch.pan.expand_as(batch.lms)
-
-    losses = [float(term(soft)) for _ in range(5)]
-    growth = [losses[n + 1] / losses[n] for n in range(4)]
-    assert growth == pytest.approx([math.exp(0.02)] * 4)
-    assert [float(term(sharp)) for _ in range(200)] == [0] * 200
-    assert float(term(soft)) == pytest.approx(losses[0])
-
-
 def test_held_out_blocks_are_measured_as_the_run_fuses_them():
     """A copy of PAN at both resolutions has PAN's detail; the margin must not count."""
     scene = scene_of()
@@ -298,8 +195,10 @@ def test_early_stopping_compares_with_the_first_weights_at_full_resolution():
         def measure(self, net, sampling):
             return next(rows)
 
-    stopping = Stopping(Fake())
+    worse: list[set[str]] = []
+    stopping = Stopping(Fake(), lambda measures: worse.append(set(measures) - {"SAM", "Q2n"}))
     assert [stopping(SSNet(4)).sound for _ in range(5)] == [True, True, False, False, False]
+    assert worse[1:] == [set(), {"D_rho"}, {"R-ERGAS"}, {"detail"}]
 
 
 def test_a_verdict_states_gains_their_errors_and_what_is_worse():

@@ -8,6 +8,7 @@ import torch
 
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_ref.quality.full_resolution import d_rho, detail_correlation
+from ssdiff_ref.training import full_term
 from ssdiff_ref.training.config import Config
 from ssdiff_ref.training.losses import (
     back_project,
@@ -58,6 +59,17 @@ def test_noise_without_contrast_does_not_count():
     assert image.grad is not None
     # Against a PAN of that noise alone, it would be about 20.
     assert float(image.grad.abs().max()) < 1e-2
+
+
+def test_low_contrast_counts_as_much_as_the_noise_that_is_stated_allows():
+    """Of a scene in a tenth of full scale; adaptation would soften it otherwise."""
+    generator = torch.Generator().manual_seed(0)
+    pan = 0.01 * torch.rand(1, 1, 64, 64, generator=generator)
+    image = 0.5 * pan + 0.005 * torch.rand(1, 4, 64, 64, generator=generator)
+    expected = d_rho(image[0].double().numpy(), pan[0, 0].double().numpy())
+    counted = float(local_decorrelation(image, pan, full_term.NOISE))
+    assert counted == pytest.approx(expected, abs=0.05)
+    assert float(local_decorrelation(image, pan)) > expected + 0.3
 
 
 def test_what_the_sensor_sees_in_training_is_that_of_the_consistency_of_a_run():
