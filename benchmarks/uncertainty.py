@@ -37,10 +37,10 @@ from ssdiff_trt.runtime.quicklook import colour_bands, stretch
 from ssdiff_trt.runtime.tiles.uncertainty import (
     DETAIL,
     FLOOR,
-    FORMULA,
     UNEXPLAINED,
     Parts,
     combined,
+    formula,
     parts,
 )
 
@@ -221,7 +221,7 @@ def main(output: Path, given: tuple[tuple[str, str, int, str], ...], fits: bool)
         name: {"fitted": number % 2 == 0, **scores(scene)}
         for number, (name, scene) in enumerate(scenes.items())
     }
-    content: dict[str, Any] = {"formula": FORMULA, "scenes": table}
+    content: dict[str, Any] = {"formula": formula(), "scenes": table}
     if fits:
         content["fit"] = fit(list(scenes.values())[::2])
         click.echo(content["fit"])

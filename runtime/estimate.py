@@ -61,7 +61,8 @@ def estimate(plan: Plan, backend: Backend, batch: int | None = None) -> Estimate
     reading = time.monotonic() - began
     seconds = None
     if tiles is not None:
-        seconds = _time_of_a_tile(plan, backend, tiles, batch) + reading / len(tiles.pan)
+        sampling = len(plan.seeds) * _time_of_a_tile(plan, backend, tiles, batch)
+        seconds = sampling + reading / len(tiles.pan)
     disk, count, blocks = plan.disk, plan.tiles, len(plan.blocks)
     finished = min(plan.sink.finished_blocks(plan.work(backend.describe())), blocks)
     return Estimate(
@@ -85,7 +86,7 @@ def _some_tiles(plan: Plan, batch: int) -> Tiles | None:
     for block in (*plan.blocks[middle:], *plan.blocks[:middle]):
         windows = list(block.windows(side))
         for window in _spread(windows, 9):
-            tiles = prepare(plan.source, window, plan.seed, *scales).tiles
+            tiles = prepare(plan.source, window, plan.seeds[0], *scales).tiles
             if len(tiles.pan):
                 return tiles
     return None

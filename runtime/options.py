@@ -294,9 +294,20 @@ class BlockOptions:
         "GeoTIFF to write beside the result: the expected absolute error of each of its values, "
         "in digital numbers of MS, as float32.",
     )
+    uncertainty_seeds: int = option(
+        1,
+        "Seeds of the noise whose spread counts in the uncertainty, from --seed on; the network "
+        "runs once for each, so N seeds take N times as long.",
+    )
 
     def __post_init__(self) -> None:
-        settle(self, block=positive, area=area_of)
+        settle(self, block=positive, area=area_of, uncertainty_seeds=positive)
+        if self.uncertainty_seeds > 1 and not self.uncertainty:
+            raise InputError(
+                f"`uncertainty_seeds` is {self.uncertainty_seeds} and there is no `uncertainty` "
+                "that they would count in; give that too.",
+                parameter="uncertainty_seeds",
+            )
 
 
 class BlockArguments(TypedDict, total=False):
@@ -307,6 +318,7 @@ class BlockArguments(TypedDict, total=False):
     resume: bool
     live: str | None
     uncertainty: str | None
+    uncertainty_seeds: int
 
 
 class EvaluateArguments(PairArguments, ExecutionArguments, total=False):

@@ -90,7 +90,7 @@ def run(
         before_this = total.counts.tiles
 
         def read(window: Window) -> WindowInputs:
-            inputs = prepare(plan.source, window, plan.seed, pan_scale, ms_scale)
+            inputs = prepare(plan.source, window, plan.seeds[0], pan_scale, ms_scale)
             if window.last and plan.output:  # blocks of files may be kept for a later run
                 check_unchanged(output)
             return inputs
@@ -106,11 +106,11 @@ def run(
                 redone = network.redone
                 progress.advance(sum(window.empty for window in windows))
 
-            assembly = Assembly(gains, plan.back_projection, finish, plan.sink.with_uncertainty)
+            with_uncertainty, seeds = plan.sink.with_uncertainty, plan.seeds[1:]
+            assembly = Assembly(gains, plan.back_projection, finish, with_uncertainty, seeds)
             batches = assembly.batches(inputs, batch or backend.batch)
             for images in network.sample(batches, plan.schedule):
-                assembly.add(images)
-                progress.advance(len(images))
+                progress.advance(assembly.add(images))
         check_unchanged(output)
     seconds = time.monotonic() - began
     return Result(

@@ -44,7 +44,7 @@ from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.raster.spool import SpooledOutput
 from ssdiff_trt.runtime.raster.uncertainty import OutputWithUncertainty, UncertaintyRaster
 from ssdiff_trt.runtime.sources import Rectangle, Sink, Source
-from ssdiff_trt.runtime.tiles.uncertainty import FORMULA
+from ssdiff_trt.runtime.tiles.uncertainty import formula
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -267,7 +267,8 @@ class Pansharpener:
                     )
                     beside = SpooledOutput(errors, splitting.resume)
                     paths = raster.path, errors.path
-                    sink = OutputWithUncertainty(sink, beside, FORMULA, paths)
+                    described = formula(splitting.uncertainty_seeds)
+                    sink = OutputWithUncertainty(sink, beside, described, paths)
                 if quicklook:
                     picture = quicklook_path(path, scene, writing.overwrite)
             yield make_plan(
@@ -282,6 +283,7 @@ class Pansharpener:
                 block=splitting.block,
                 precision=self._precision(),
                 uncertainty=Path(splitting.uncertainty) if splitting.uncertainty else None,
+                seeds=splitting.uncertainty_seeds,
             )
 
     def _precision(self) -> Precision | None:

@@ -44,7 +44,8 @@ class Plan:
 
     assumptions: Assumptions[Source]
     schedule: Schedule
-    seed: int
+    seeds: tuple[int, ...]
+    """Seeds of the noise: that of the result, then those that only its uncertainty depends on."""
     pair: PairOptions
     extent: Rectangle
     """Rows and columns of PAN that the result has."""
@@ -145,7 +146,7 @@ class Plan:
             "SSDIFF_SAMPLER": self.schedule.sampler,
             "SSDIFF_STEPS": str(len(self.schedule.steps)),
             "SSDIFF_TIMESTEPS": ",".join(map(str, self.schedule.timesteps)),
-            "SSDIFF_SEED": str(self.seed),
+            "SSDIFF_SEED": str(self.seeds[0]),
             "SSDIFF_FULL_SCALE": f"{taken.ms_scale.value:g}",
             "SSDIFF_PAN_FULL_SCALE": f"{taken.pan_scale.value:g}",
             "SSDIFF_BANDS": ",".join(map(str, self.source.bands)),
@@ -200,6 +201,7 @@ def make_plan(
     block: int | None = None,
     precision: Precision | None = None,
     uncertainty: Path | None = None,
+    seeds: int = 1,
 ) -> Plan:
     """Decide how a pair is pansharpened, and refuse what cannot be.
 
@@ -215,6 +217,7 @@ def make_plan(
         block: most pixels on a side of a block; by default 2016.
         precision: of the network, where it was asked for.
         uncertainty: file of the uncertainty of the result.
+        seeds: number of seeds whose spread counts in it, from that of ``sampling`` on.
 
     Raises:
         SSDiffError: when pair, bundle and options do not fit.
@@ -240,7 +243,7 @@ def make_plan(
     return Plan(
         assumptions=assumptions,
         schedule=choose_schedule(assumptions.bundle, sampling),
-        seed=sampling.seed,
+        seeds=tuple((sampling.seed + number) % 2**64 for number in range(seeds)),
         pair=pair,
         extent=_within(extent, assumptions.source.output),
         rows=rows,

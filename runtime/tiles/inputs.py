@@ -26,6 +26,8 @@ class WindowInputs:
     """A window, read and prepared."""
 
     window: Window
+    origin: tuple[int, int]
+    """First row and column of the scene's grid, in pixels of PAN."""
     places: list[tuple[int, int]]
     """Row and column index, on the scene's axes, of each tile with a valid pixel."""
     tiles: Tiles
@@ -51,6 +53,10 @@ class WindowInputs:
     excess: dict[tuple[int, int], NDArray[np.float32]]
     """Of tiles with MS below 0 or above full scale, which the network's images cannot be: that part
     of MS, interpolated, ``[C, tile, tile]`` in units of full scale; 0 elsewhere."""
+
+    def noise(self, seed: int) -> NDArray[np.float32]:
+        """That of the tiles for another seed, ``[N, C, tile, tile]``."""
+        return _noise(seed, len(self.ms), self.window, self.places, self.origin)
 
     @property
     def empty(self) -> int:
@@ -168,6 +174,7 @@ def prepare(
     pan_beyond = ((pixels.pan < 0) | (pixels.pan > pan_scale)) & pixels.pan_valid
     return WindowInputs(
         window,
+        (top, left),
         places,
         tiles,
         positions,

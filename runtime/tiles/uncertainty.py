@@ -12,6 +12,7 @@ does not depend on how the scene is split.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -27,14 +28,18 @@ DETAIL = 0.21
 """Error in shares of the local detail."""
 UNEXPLAINED = 1.22
 """Error in shares of the local detail that PAN does not explain."""
-FORMULA = f"1: {FLOOR:g} + {DETAIL:g} detail + {UNEXPLAINED:g} unexplained, inconsistency"
-"""Identifies the estimate."""
 _NEAR, _WIDE = 0.7, 2.0
 """Standard deviations of the Gaussian windows, pixels of PAN: of local magnitudes, of the fit."""
 _FLAT = 1e-8
 """Variance of PAN, in squared units of full scale, below which it explains nothing."""
 
 Array = NDArray[np.float32]
+
+
+def formula(seeds: int = 1) -> str:
+    """Identifies the estimate."""
+    spread = f", spread of {seeds} seeds" if seeds > 1 else ""
+    return f"1: {FLOOR:g} + {DETAIL:g} detail + {UNEXPLAINED:g} unexplained, inconsistency{spread}"
 
 
 @cache
@@ -97,7 +102,12 @@ def combined(
 
 
 def uncertainty(
-    image: Array, pan: Array, ms: Array, position: tuple[float, float], gains: tuple[float, ...]
+    image: Array,
+    pan: Array,
+    ms: Array,
+    position: tuple[float, float],
+    gains: tuple[float, ...],
+    others: Sequence[Array] = (),
 ) -> Array:
     """Expected magnitude of the error of the image of a tile.
 
@@ -107,8 +117,13 @@ def uncertainty(
         ms: ``[C, h / 4, w / 4]``, likewise.
         position: row and column of PAN at the centre of the first pixel of MS.
         gains: MTF of each band, see :func:`ssdiff_trt.runtime.tiles.backprojection.blur`.
+        others: images like the first from other seeds of the noise; their standard deviation
+            counts as an independent error.
 
     Returns:
         ``[C, h, w]`` in units of full scale, above 0, at most what can be blended.
     """
-    return combined(parts(image, pan, ms, position, gains)).clip(None, LIMIT)
+    estimate = combined(parts(image, pan, ms, position, gains))
+    if others:
+        estimate = np.hypot(estimate, np.std((image, *others), axis=0, ddof=1))
+    return estimate.clip(None, LIMIT)

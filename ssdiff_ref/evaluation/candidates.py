@@ -23,7 +23,7 @@ from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.registration import measure_arrays, offset
 from ssdiff_trt.runtime.raster.uncertainty import OutputWithUncertainty
 from ssdiff_trt.runtime.sources import Sink
-from ssdiff_trt.runtime.tiles.uncertainty import FORMULA
+from ssdiff_trt.runtime.tiles.uncertainty import formula
 
 SHIPPED = "default"
 """Stands for the shipped bundle for the number of bands."""
@@ -81,7 +81,7 @@ class BundleMethod:
         position = PROTOCOL_POSITION, PROTOCOL_POSITION
         source = ArrayPair(pan.astype(np.float32), ms.astype(np.float32), position=position)
         bands, errors = ArrayOutput(source), ArrayOutput(source)
-        sink: Sink = OutputWithUncertainty(bands, errors, FORMULA) if with_uncertainty else bands
+        sink: Sink = OutputWithUncertainty(bands, errors, formula()) if with_uncertainty else bands
         plan = make_plan(source, self.bundle, self._pair, self._sampling, sink=sink)
         result = self._sharpener.run(plan, Progress())
         for warning in result.warnings:

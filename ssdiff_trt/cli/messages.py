@@ -59,7 +59,11 @@ def print_plan(plan: Plan, progress: Progress) -> None:
         f"Bundle {plan.bundle.manifest.name}{place}: {schedule.sampler} sampler, {steps} at t = "
         f"{visited}{more}"
     )
-    progress.detail(f"Seed {plan.seed}")
+    progress.detail(f"Seed {plan.seeds[0]}")
+    if (runs := len(plan.seeds)) > 1:
+        progress.note(
+            f"The uncertainty counts the spread of {runs} seeds: {runs} runs of the network"
+        )
     if (blocks := len(plan.blocks)) > 1 and (extra := plan.disk.until_complete):
         progress.note(
             f"{counted(blocks, 'block')}; until the result is complete they take up to "

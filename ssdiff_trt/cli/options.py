@@ -228,6 +228,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     **{name: {"is_flag": True} for name in ("trust_engines", "overviews", "overwrite", "resume")},
     "live": {"type": FILE, "metavar": "FILE.vrt"},
     "uncertainty": {"type": FILE, "metavar": "FILE.tif"},
+    "uncertainty_seeds": {"type": int, "metavar": "N"},
 }
 """What the command line adds to a field of the groups."""
 _NAMES = {

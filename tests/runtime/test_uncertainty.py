@@ -259,6 +259,48 @@ def test_disk_and_memory_of_both_are_stated(make_pair, standin4, tmp_path):
     assert memory - alone[1] == 2 * 4 * pixels
 
 
+def test_the_spread_over_seeds_counts_as_an_independent_error(make_pair, run, uncertain):
+    """The image of the stand-in has 0.01 times the noise, so that is its standard deviation."""
+    pan, ms = np.full((1, 160, 192), 500, np.uint16), np.full((4, 40, 48), 500, np.uint16)
+    pair = make_pair(pan={"pixels": pan}, ms={"pixels": ms})
+    network = StandIn(noise=0.01)
+    given = {"tile_overlap": 0, "back_projection": 0, "dtype": "float32"}
+    one, alone = uncertain(pair, StandIn(noise=0.01), **given)
+    many, path = uncertain(pair, network, name="many.tif", uncertainty_seeds=9, **given)
+    np.testing.assert_array_equal(read_raster(many.output), read_raster(one.output))
+    assert sum(network.batches) == 9 * many.counts.tiles
+    images = [
+        read_raster(run(pair, StandIn(noise=0.01), name=f"{seed}.tif", seed=seed, **given).output)
+        for seed in range(9)
+    ]
+    spread = np.std(images, axis=0, ddof=1)
+    assert spread.mean() == pytest.approx(0.01 * 2047, rel=0.05)
+    np.testing.assert_allclose(
+        read_raster(path), np.hypot(read_raster(alone), spread), rtol=1e-3, atol=0.01
+    )
+    with rasterio.open(path) as file:
+        assert "spread of 9 seeds" in file.tags()["SSDIFF_UNCERTAINTY"]
+
+
+def test_the_spread_does_not_depend_on_blocks_and_batches(make_pair, uncertain):
+    pair, given = make_pair(), {"uncertainty_seeds": 3, "seed": 2**64 - 1}
+    _, first = uncertain(pair, **given)
+    _, second = uncertain(pair, name="two.tif", block=200, batch=7, resume=False, **given)
+    np.testing.assert_array_equal(read_raster(first), read_raster(second))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"uncertainty_seeds": 4}, "`uncertainty_seeds` is 4 and there is no `uncertainty`"),
+        ({"uncertainty_seeds": 0, "uncertainty": "u.tif"}, "give a number of 1 or more"),
+    ],
+)
+def test_seeds_that_do_not_work_are_refused(make_pair, run, given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        run(make_pair(), backend(), **given)
+
+
 def test_the_quicklook_shows_it(make_pair, uncertain, monkeypatch):
     pytest.importorskip("matplotlib")
     shown = {}
