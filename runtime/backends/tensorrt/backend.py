@@ -19,14 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
+from ssdiff_trt.runtime.backends.tensorrt.audit import audit_engine
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
-from ssdiff_trt.runtime.backends.tensorrt.engine import (
-    BATCH,
-    EngineKey,
-    Flavour,
-    Plan,
-    audit_engine,
-)
+from ssdiff_trt.runtime.backends.tensorrt.engine import BATCH, EngineKey, Flavour, Plan
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
 from ssdiff_trt.runtime.bundle.manifest import graph_io
 from ssdiff_trt.runtime.bundle.store import Bundle

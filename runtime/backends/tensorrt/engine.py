@@ -1,18 +1,14 @@
-"""Building TensorRT engines from a bundle's step graph, and checking their precision.
+"""Building TensorRT engines from a bundle's step graph.
 
 Two flavours have the same interface: TensorRT, and TensorRT-RTX, which can build for GPUs that are
-not in this machine. The graph determines the precision, and networks are strongly typed. The layer
-types are checked after parsing the graph, and again in the built engine.
+not in this machine. The graph determines the precision, and networks are strongly typed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import sys
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from ssdiff_trt.runtime.backends.tensorrt.audit import audit_network
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph
 from ssdiff_trt.runtime.bundle.store import Bundle
@@ -37,10 +34,6 @@ BATCH = 32
 """Default batch size, tiles."""
 _RESERVE = 512 << 20
 """Free GPU memory that an engine build must leave unused, bytes."""
-_TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "HALF"}
-"""TensorRT type of the heavy layers, by precision. INT8 graphs have FP16 layers between Q/DQ."""
-_HEAVY = ("CONVOLUTION", "ATTENTION_INPUT", "SOFTMAX")
-"""Layer kinds that must have the precision of the graph."""
 
 
 def installed(flavour: Flavour) -> bool:
@@ -285,77 +278,6 @@ class Plan:
                 profile.set_shape(tensor.name, *((size, *shape[1:]) for size in key.batch))
         config.add_optimization_profile(profile)
         return config
-
-
-def audit_network(network: Any, precision: Precision) -> dict[str, int]:
-    """Count the layers of a parsed network by kind and type, and check their types.
-
-    Raises:
-        SSDiffError: if a heavy layer does not have the precision, or an input or output is not in
-            FP32.
-    """
-    expected = _TYPES[precision]
-    layers: Counter[str] = Counter()
-    for layer in (network.get_layer(i) for i in range(network.num_layers)):
-        kind = layer.type.name
-        if not layer.num_outputs:
-            continue
-        dtype = layer.get_output(0).dtype.name
-        layers[f"{kind} {dtype}"] += 1
-        if kind in _HEAVY and dtype != expected:
-            raise BackendError(
-                f"The layer {layer.name} ({kind}) is in {dtype}, expected {expected} in a graph of "
-                f"{precision}; export the bundle again."
-            )
-    if precision == "int8" and not layers["QUANTIZE INT8"]:
-        raise BackendError(
-            "The int8 graph has no QuantizeLinear layer, expected Q/DQ pairs; export the bundle "
-            "again."
-        )
-    tensors = [network.get_input(i) for i in range(network.num_inputs)]
-    tensors += [network.get_output(i) for i in range(network.num_outputs)]
-    for tensor in tensors:
-        if tensor.dtype.name != "FLOAT":
-            raise BackendError(
-                f"{tensor.name} is in {tensor.dtype.name}, expected FLOAT; export the bundle again."
-            )
-    return dict(layers)
-
-
-def audit_engine(report: str, precision: Precision) -> dict[str, int]:
-    """Count the layers of an engine by the type of their outputs, and its fused attention layers.
-
-    Args:
-        report: JSON of the engine inspector.
-        precision: precision that the engine was built for.
-
-    Raises:
-        SSDiffError: if the report has types, and none of them is that of the precision.
-    """
-    spellings = {
-        "FLOAT": ("Float", "FP32"),
-        "HALF": ("Half", "FP16"),
-        "BF16": ("BF16", "BFloat16"),
-        "INT8": ("Int8",),
-    }
-    expected = "INT8" if precision == "int8" else _TYPES[precision]
-    counts: Counter[str] = Counter()
-    for layer in json.loads(report).get("Layers", []):
-        counts["fused attention"] += "mha" in str(layer).lower()
-        outputs = layer.get("Outputs", []) if isinstance(layer, Mapping) else []
-        for output in outputs:
-            text = str(output.get("Format/Datatype", output.get("Datatype", ""))).lower()
-            for name, variants in spellings.items():
-                if any(variant.lower() in text for variant in variants):
-                    counts[name] += 1
-                    break
-    types = sorted(name for name in counts if name in spellings)
-    if types and expected not in types:
-        raise BackendError(
-            f"The engine has no layer in {precision}, only in {', '.join(types)}; build it again, "
-            "or choose another `precision`."
-        )
-    return dict(counts)
 
 
 def _strongly_typed(trt: ModuleType) -> int:
