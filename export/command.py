@@ -16,6 +16,7 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
     Flavour,
     Plan,
     check_target,
+    default_batch,
     import_tensorrt,
     installed,
 )
@@ -161,8 +162,11 @@ def _engines(
         list(gpus.split(",")) if gpus else [None if why_no_cuda() else open_cuda(device).device]
     )
 
+    memory = open_cuda(device).memory()[1] if isinstance(targets[0], Device) else None
+
     def plans(bundle: Bundle, precision: Precision) -> list[Plan]:
-        return [Plan(bundle, flavour, precision, target) for target in targets]
+        batch = default_batch(precision, memory)
+        return [Plan(bundle, flavour, precision, target, batch) for target in targets]
 
     for target in targets:
         check_target(flavour, target)

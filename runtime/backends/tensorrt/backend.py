@@ -21,7 +21,13 @@ import numpy as np
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
 from ssdiff_trt.runtime.backends.tensorrt.audit import audit_engine
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
-from ssdiff_trt.runtime.backends.tensorrt.engine import BATCH, EngineKey, Flavour, Plan
+from ssdiff_trt.runtime.backends.tensorrt.engine import (
+    EngineKey,
+    Flavour,
+    Plan,
+    default_batch,
+    engine_batch,
+)
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
 from ssdiff_trt.runtime.bundle.manifest import graph_io
 from ssdiff_trt.runtime.bundle.store import Bundle
@@ -73,14 +79,13 @@ class TensorRT:
         cuda: CUDA on the GPU to use.
         bundle: bundle that the engine was built from.
         precision: precision of the graph.
-        batch: batch size, tiles, within the range that the engine was built for. Halved once if
-            device memory is short.
-        progress: receives a warning if the batch is halved or no CUDA graph can be captured.
+        batch: batch size that the engine was built for, tiles.
+        progress: receives a warning if no CUDA graph can be captured.
         graphs: whether to capture CUDA graphs; without them, every step is enqueued on its own.
 
     Raises:
-        SSDiffError: if the engine cannot be loaded, does not match the bundle, or does not fit into
-            device memory.
+        OutOfMemoryError: if the engine and its buffers do not fit into device memory.
+        SSDiffError: if the engine cannot be loaded, or does not match the bundle.
 
     Attributes:
         build_seconds: time it took to build the engine, if known.
@@ -96,7 +101,7 @@ class TensorRT:
         cuda: Cuda,
         bundle: Bundle,
         precision: Precision,
-        batch: int = BATCH,
+        batch: int,
         progress: Progress | None = None,
         graphs: bool = True,
     ) -> None:
@@ -109,8 +114,10 @@ class TensorRT:
             raise BackendError(
                 f"{self._name} cannot load the engine; delete it from the cache to rebuild it."
             )
-        self._audit(trt, bundle)
-        self._context = self._engine.create_execution_context()
+        self._audit(trt, bundle, batch)
+        self._context = self._engine.create_execution_context(
+            trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
         if self._context is None:
             raise OutOfMemoryError(
                 f"{self._name} has too little memory for the engine; free some, or lower `batch`."
@@ -119,15 +126,9 @@ class TensorRT:
         self._model = bundle.manifest.model
         self._table: _StepTable | None = None
         self._device_tables: list[tuple[int, int]] = []
-        try:
-            self._allocate(batch)
-        except OutOfMemoryError as error:
-            if batch == 1:
-                raise
-            self._allocate(batch // 2)
-            self._progress.warn(f"{error} The batch is reduced from {batch} to {self.batch} tiles")
+        self._allocate(batch)
 
-    def _audit(self, trt: Any, bundle: Bundle) -> None:
+    def _audit(self, trt: Any, bundle: Bundle, batch: int) -> None:
         """Check names, types and shapes against those of the bundle's graph, and the precision."""
         inputs, outputs = graph_io("step", bundle.manifest.model)
         specs = {spec.name: spec for spec in (*inputs, *outputs)}
@@ -140,7 +141,7 @@ class TensorRT:
             if dtype != trt.DataType.FLOAT:
                 raise BackendError(f"The engine has {name} in {dtype.name}, expected FLOAT.")
             shape = tuple(self._engine.get_tensor_shape(name))
-            expected = tuple(-1 if size == "batch" else size for size in spec.shape)
+            expected = tuple(batch if size == "batch" else size for size in spec.shape)
             if shape != expected:
                 raise BackendError(f"The engine has {name} of shape {shape}, expected {expected}.")
         inspector = self._engine.create_engine_inspector()
@@ -149,7 +150,7 @@ class TensorRT:
         )
 
     def _allocate(self, batch: int) -> None:
-        """Allocate the buffers of both slots; if memory runs out, release them and raise."""
+        """Allocate the memory of the engine and of both slots, or none of it."""
         bands, tile = self._model.bands, self._model.tile
         shapes = {
             "noise": (batch, bands, tile, tile),
@@ -165,6 +166,9 @@ class TensorRT:
             return allocated[-1]
 
         try:
+            if scratch := self._engine.device_memory_size_v2:
+                allocated.append(self._cuda.allocate(scratch))
+                self._context.set_device_memory(allocated[-1], scratch)
             self._slots = [
                 _Slot(
                     host={name: self._cuda.pinned(shape) for name, shape in shapes.items()},
@@ -184,9 +188,6 @@ class TensorRT:
         for slot in self._slots:
             for array in slot.host.values():
                 array[:] = 0  # a batch that is not full is computed whole, so it must be finite
-        for name in ("x_t", "pan", "lms", "ms", "t"):
-            shape = shapes["noise"] if name == "x_t" else shapes.get(name, (batch,))
-            self._check(self._context.set_input_shape(name, shape), f"the shape of {name}")
 
     def _check(self, succeeded: bool, operation: str) -> None:
         """Raise if a TensorRT call that returns a status failed."""
@@ -343,19 +344,45 @@ def open_tensorrt(
 ) -> TensorRT:
     """Open the backend on a GPU of this machine, with an engine from the cache or built now.
 
+    Args:
+        name: flavour of TensorRT.
+        bundle: bundle to run.
+        precision: precision of the graph.
+        batch: largest batch, tiles; default: that of the precision and the GPU. The engine's is the
+            next power of two, or, if device memory is short, the largest one that fits.
+        progress: receives what is built and why.
+        index: GPU, counted from 0.
+        trust_engines: whether to load engines that the bundle lists.
+
     Raises:
         SSDiffError: if there is no GPU, no TensorRT or no graph for it, or the bundle's engine is
             trusted and not the one that its manifest lists.
     """
     flavour: Flavour = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
-    cuda, batch = open_cuda(index), batch or BATCH
-    plan = Plan(bundle, flavour, precision, cuda.device, max_batch=max(batch, BATCH))
-    engine, seconds = _bundled(bundle, plan.key, trust_engines, progress), None
+    cuda = open_cuda(index)
+    _, total = cuda.memory()
+    size = engine_batch(batch or default_batch(precision, total))
+    while True:
+        plan = Plan(bundle, flavour, precision, cuda.device, size)
+        try:
+            return _open(plan, cuda, trust_engines, progress)
+        except OutOfMemoryError as error:
+            if size == 1:
+                raise
+            shortage = str(error)  # the error keeps what was opened alive until this block ends
+        progress.warn(f"{shortage} The batch is reduced from {size} to {size // 2} tiles")
+        size //= 2
+
+
+def _open(plan: Plan, cuda: Cuda, trust_engines: bool, progress: Progress) -> TensorRT:
+    """Open the backend with the engine of a plan."""
+    bundle, seconds = plan.bundle, None
+    engine = _bundled(bundle, plan.key, trust_engines, progress)
     if engine is None:
         cache, (free, _) = EngineCache(), cuda.memory()
         engine = cache.get(plan.key, lambda timing: plan.build(progress, free, timing), progress)
         seconds = cache.build_seconds(plan.key)
-    backend = TensorRT(engine, plan.trt, cuda, bundle, precision, batch, progress)
+    backend = TensorRT(engine, plan.trt, cuda, bundle, plan.precision, plan.batch, progress)
     backend.build_seconds = seconds
     return backend
 

@@ -22,6 +22,7 @@ from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.progress import Progress
 
@@ -30,10 +31,34 @@ FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 _MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _ATTENTION_SINCE = (10, 14)
 """First version of TensorRT whose ONNX parser has the Attention operator."""
-BATCH = 32
-"""Default batch size, tiles."""
+_BF16_SINCE = (10, 9)
+"""First version of TensorRT whose ONNX parser has opset 22, the first with convolutions in BF16."""
+_FLAGS = ("STRICT_NANS", "REQUIRE_USER_ALLOCATION")
+"""Builder flags that are set where the package has them: NaN times 0 stays NaN (from 10.7 on), and
+TensorRT-RTX allocates nothing while it runs, which no CUDA graph could capture."""
+_SMALL_GPU = 8 * 10**9
+"""GPUs with less memory, bytes, have half the default batch."""
 _RESERVE = 512 << 20
 """Free GPU memory that an engine build must leave unused, bytes."""
+
+
+def default_batch(precision: Precision, memory: int | None = None) -> int:
+    """Default batch size, tiles.
+
+    In FP32 there is no fused attention kernel, and the memory of an engine grows with its batch by
+    0.3 GB a tile of 64 pixels.
+
+    Args:
+        precision: of the engine.
+        memory: of the GPU, bytes; None for a GPU that is not in this machine.
+    """
+    batch = 8 if precision == "fp32" else 32
+    return batch if memory is None or memory >= _SMALL_GPU else batch // 2
+
+
+def engine_batch(batch: int) -> int:
+    """Batch size of the engine for batches of up to ``batch`` tiles: the next power of two."""
+    return 1 << (batch - 1).bit_length()
 
 
 def installed(flavour: Flavour) -> bool:
@@ -82,8 +107,8 @@ class EngineKey(BaseModel):
     """Name and compute capability of the GPU; for TensorRT-RTX the compute capability alone."""
     precision: Precision
     form: Form
-    batch: tuple[int, int, int]
-    """Smallest, optimal and largest batch size of the optimisation profile, tiles."""
+    batch: int
+    """Batch size, tiles; the engine takes no other."""
     options: tuple[str, ...]
     """Builder options that affect the results."""
     platform: str
@@ -129,22 +154,27 @@ def check_target(flavour: Flavour, target: Device | str | None) -> None:
 
 
 def _capability(trt: ModuleType, target: Device | str | None) -> Any:
-    """Member of TensorRT-RTX's enumeration of compute capabilities for a GPU."""
+    """Member of TensorRT-RTX's enumeration of compute capabilities for a GPU.
+
+    SM75 is among them, but its build ends with "FP32 GEMM is not supported".
+    """
     members = trt.ComputeCapability.__members__
+    supported = [name.lower() for name in members if name.startswith("SM") and name != "SM75"]
+    name = target.sm if isinstance(target, Device) else target
+    if name and name in supported:
+        return members[name.upper()]
     if isinstance(target, Device):
-        return members.get(target.sm.upper(), members["CURRENT"])
-    supported = [name.lower() for name in members if name.startswith("SM")]
-    if target is None or target not in supported:
-        problem = (
-            "This machine has no GPU and `gpu` is not given"
-            if target is None
-            else f"`gpu` is {target!r}"
-        )
         raise BackendError(
-            f"{problem}, expected a GPU that TensorRT-RTX builds for; choose `gpu` from "
-            f"{', '.join(supported)}."
+            f"TensorRT-RTX has no engines for the {target.name} ({name}), only for "
+            f"{', '.join(supported)}; choose another `backend`."
         )
-    return members[target.upper()]
+    problem = (
+        "This machine has no GPU and `gpu` is not given" if name is None else f"`gpu` is {name!r}"
+    )
+    raise BackendError(
+        f"{problem}, expected a GPU that TensorRT-RTX builds for; choose `gpu` from "
+        f"{', '.join(supported)}."
+    )
 
 
 @dataclass(frozen=True)
@@ -156,19 +186,26 @@ class Plan:
         flavour: TensorRT or TensorRT-RTX.
         precision: precision of the graph.
         target: the GPU of this machine, or for TensorRT-RTX a compute capability such as sm86.
-        max_batch: largest batch size, tiles.
+        batch: batch size, tiles.
     """
 
     bundle: Bundle
     flavour: Flavour
     precision: Precision
     target: Device | str | None
-    max_batch: int = BATCH
+    batch: int
     trt: ModuleType = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trt", import_tensorrt(self.flavour))
         check_target(self.flavour, self.target)
+        if (self.flavour, self.precision) == ("tensorrt", "bf16") and (
+            version_of(self.trt) < _BF16_SINCE
+        ):
+            raise BackendError(
+                f"BF16 needs TensorRT 10.9 or newer, and this is {self.trt.__version__}; choose "
+                "`precision=fp16`."
+            )
 
     @property
     def form(self) -> Form:
@@ -193,10 +230,15 @@ class Plan:
             gpu=str(gpu),
             precision=self.precision,
             form=self.form,
-            batch=(1, min(8, self.max_batch), self.max_batch),
-            options=("no TF32",),
+            batch=self.batch,
+            options=("no TF32", *self._flags),
             platform=f"{sys.platform}-{platform.machine()}",
         )
+
+    @property
+    def _flags(self) -> tuple[str, ...]:
+        """Builder flags to set."""
+        return tuple(name for name in _FLAGS if hasattr(self.trt.BuilderFlag, name))
 
     def build(
         self, progress: Progress, workspace: int | None = None, timing: Path | None = None
@@ -214,7 +256,7 @@ class Plan:
         Raises:
             SSDiffError: if the graph cannot be parsed or built, or is not in the precision.
         """
-        trt, key = self.trt, self.key
+        trt = self.trt
         logger = _logger(trt, progress)
         builder = trt.Builder(logger)
         network = builder.create_network(_strongly_typed(trt))
@@ -225,6 +267,8 @@ class Plan:
                 f"{self.flavour} {trt.__version__} cannot parse {self.graph.file}: {reasons}"
             )
         layers = audit_network(network, self.precision)
+        for tensor in (network.get_input(i) for i in range(network.num_inputs)):
+            tensor.shape = [self.batch if size == -1 else size for size in tensor.shape]
         plan = None
         for decomposable in (False, True):
             # Where no fused kernel exists, attention must be decomposed. FP32 never has one.
@@ -234,7 +278,7 @@ class Plan:
                 _allow_decomposition(trt, network)
                 if self.precision != "fp32":
                     progress.warn("No fused attention kernel is available; attention is decomposed")
-            config = self._config(builder, network, key, progress, workspace, timing)
+            config = self._config(builder, progress, workspace, timing)
             with progress:
                 plan = builder.build_serialized_network(network, config)
             if plan is not None or self.form == "portable":
@@ -245,21 +289,18 @@ class Plan:
                 f"{logger.last or 'no reason was given'}; the usual cause is too little GPU "
                 "memory, so free some or lower `batch`."
             )
-        if timing is not None and (cache := _timing_cache(config)) is not None:
-            timing.write_bytes(cache.serialize())
+        if self.flavour == "tensorrt" and timing and (cache := config.get_timing_cache()):
+            with atomic_write(timing) as unfinished:
+                unfinished.write_bytes(cache.serialize())
         return bytes(plan), layers
 
     def _config(
-        self,
-        builder: Any,
-        network: Any,
-        key: EngineKey,
-        progress: Progress,
-        workspace: int | None,
-        timing: Path | None,
+        self, builder: Any, progress: Progress, workspace: int | None, timing: Path | None
     ) -> Any:
         trt, config = self.trt, builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)  # TF32 would exceed the limits of FP32 parity
+        for name in self._flags:
+            config.set_flag(getattr(trt.BuilderFlag, name))
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for audit_engine
         config.progress_monitor = _monitor(trt, progress)
         if workspace is not None:
@@ -267,16 +308,13 @@ class Plan:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
         if self.flavour == "tensorrt-rtx":
             config.num_compute_capabilities = 1
-            config.set_compute_capability(_capability(trt, self.target), 0)
+            if not config.set_compute_capability(_capability(trt, self.target), 0):
+                raise BackendError(
+                    f"TensorRT-RTX {trt.__version__} refused to build for {self.key.gpu}; choose "
+                    "another `gpu`, or another `backend`."
+                )
         elif timing is not None:
-            content = timing.read_bytes() if timing.is_file() else b""
-            config.set_timing_cache(config.create_timing_cache(content), ignore_mismatch=True)
-        profile = builder.create_optimization_profile()
-        for tensor in (network.get_input(i) for i in range(network.num_inputs)):
-            shape = tuple(tensor.shape)
-            if -1 in shape:
-                profile.set_shape(tensor.name, *((size, *shape[1:]) for size in key.batch))
-        config.add_optimization_profile(profile)
+            _set_timing_cache(config, timing.read_bytes() if timing.is_file() else b"")
         return config
 
 
@@ -285,8 +323,12 @@ def _strongly_typed(trt: ModuleType) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _timing_cache(config: Any) -> Any:
-    return config.get_timing_cache() if hasattr(config, "get_timing_cache") else None
+def _set_timing_cache(config: Any, content: bytes) -> None:
+    """Use a timing cache, or a new one if it is damaged or of another GPU or version."""
+    for serialised in (content, b""):
+        cache = config.create_timing_cache(serialised)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
 
 
 def _allow_decomposition(trt: ModuleType, network: Any) -> None:

@@ -6,7 +6,7 @@
         KEY.engine       the serialised engine
         KEY.json         its key, sha256, layers and build time
         KEY.lock         lock file of the process that builds it
-        timing.*.cache   TensorRT's timing cache
+        timing.*.cache   TensorRT's timing cache of a GPU
 
 An engine is native code. It is only loaded if nobody else could have written it, neither folder nor
 file, and if its sha256 is the recorded one. Engines of bundles are never taken from here; see
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ class EngineCache:
                 return engine
             progress.note(self._reason(key))
             began = time.monotonic()
-            engine, layers = build(self.folder / f"timing.{key.flavour}-{key.version}.cache")
+            engine, layers = build(self.folder / timing_file(key))
             self.put(key, engine, layers, time.monotonic() - began)
         return engine
 
@@ -139,7 +140,10 @@ class EngineCache:
         cached = [
             record.key for path in sorted(self.folder.glob("*.json")) if (record := _read(path))
         ]
-        message = f"Building an engine in {key.precision} for {key.gpu}, to be cached"
+        message = (
+            f"Building an engine in {key.precision} for batches of {key.batch} on {key.gpu}, to be "
+            "cached"
+        )
         differences = sorted((key.differences(other) for other in cached), key=len)
         if not differences or not differences[0] or len(differences[0]) > 3:
             return message
@@ -149,6 +153,12 @@ class EngineCache:
 def engine_file(key: EngineKey) -> str:
     """File name of the engine with a key, in the cache and in a bundle."""
     return f"{key.digest}.engine"
+
+
+def timing_file(key: EngineKey) -> str:
+    """File name of TensorRT's timing cache, one for each version and GPU."""
+    gpu = re.sub(r"\W+", "-", key.gpu)
+    return f"timing.{key.flavour}-{key.version}.{gpu}.cache"
 
 
 def _read(path: Path) -> Record | None:

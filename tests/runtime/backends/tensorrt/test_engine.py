@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from ssdiff_trt.runtime.backends.tensorrt.engine import (
     Plan,
     check_target,
@@ -21,7 +22,7 @@ trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_engines_build_in_every_precision(low4, precision):
     progress = RecordingProgress()
-    built, layers = Plan(low4, "tensorrt-rtx", precision, "sm86").build(progress)
+    built, layers = Plan(low4, "tensorrt-rtx", precision, "sm86", 8).build(progress)
     assert len(built) > 2_000_000
     name = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}[precision]
     assert layers[f"CONVOLUTION {name}"] >= 35
@@ -33,21 +34,28 @@ def test_engines_build_in_every_precision(low4, precision):
 
 def test_the_key_distinguishes_engines(low4):
     keys = [
-        Plan(low4, "tensorrt-rtx", precision, gpu, max_batch=max_batch).key
+        Plan(low4, "tensorrt-rtx", precision, gpu, batch).key
         for precision in ("fp32", "fp16")
         for gpu in ("sm86", "sm89")
-        for max_batch in (8, 32)
+        for batch in (8, 32)
     ]
     assert len({key.digest for key in keys}) == 8
     assert keys[0].gpu == "sm86"
     assert keys[0].version == trt.__version__
-    assert keys[0] == Plan(low4, "tensorrt-rtx", "fp32", "sm86", max_batch=8).key
+    assert keys[0] == Plan(low4, "tensorrt-rtx", "fp32", "sm86", 8).key
 
 
 @pytest.mark.parametrize(
     ("flavour", "target", "sentence"),
     [
-        ("tensorrt-rtx", "sm90", r"`gpu` is 'sm90', expected .* choose `gpu` from sm75, sm80"),
+        ("tensorrt-rtx", "sm90", r"`gpu` is 'sm90', expected .* choose `gpu` from sm80, sm86"),
+        ("tensorrt-rtx", "sm75", r"`gpu` is 'sm75', expected .* choose `gpu` from sm80, sm86"),
+        (
+            "tensorrt-rtx",
+            Device("NVIDIA H100", (9, 0), 13000),
+            r"for the NVIDIA H100 \(sm90\), only",
+        ),
+        ("tensorrt-rtx", Device("Tesla T4", (7, 5), 13000), r"for the Tesla T4 \(sm75\), only"),
         ("tensorrt-rtx", "rtx3060", "`gpu` is 'rtx3060'"),
         ("tensorrt-rtx", None, "This machine has no GPU and `gpu` is not given"),
         ("tensorrt", "sm86", "TensorRT builds engines on the GPU that runs them"),
@@ -63,7 +71,7 @@ def test_a_graph_that_is_not_onnx_is_refused(low4, tmp_path):
     for graph in low4.manifest.graphs:
         (tmp_path / graph.file).write_bytes(b"no ONNX")
     with pytest.raises(SSDiffError, match=r"tensorrt-rtx .* cannot parse step.fp16.fused.onnx"):
-        Plan(broken, "tensorrt-rtx", "fp16", "sm86").build(Progress())
+        Plan(broken, "tensorrt-rtx", "fp16", "sm86", 8).build(Progress())
 
 
 def test_the_form_of_the_graph_depends_on_the_version():

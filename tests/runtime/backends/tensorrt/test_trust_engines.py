@@ -26,7 +26,7 @@ KEY = EngineKey(
     gpu="Fake GPU, sm86",
     precision="fp32",
     form="portable",
-    batch=(1, 8, 32),
+    batch=8,
     options=(),
     platform="linux-x86_64",
 )
@@ -43,10 +43,13 @@ def loaded(monkeypatch, tmp_path):
         engines.append(engine)
         return SimpleNamespace(build_seconds=None)
 
-    plan = SimpleNamespace(key=KEY, trt=None, build=lambda *_: (b"built here", {}))
+    def plan(bundle, flavour, precision, target, batch):
+        asked = {"bundle": bundle, "precision": precision, "batch": batch}
+        return SimpleNamespace(key=KEY, trt=None, build=lambda *_: (b"built here", {}), **asked)
+
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(backend, "open_cuda", lambda index: FakeCuda())
-    monkeypatch.setattr(backend, "Plan", lambda *_, **options: plan)
+    monkeypatch.setattr(backend, "Plan", plan)
     monkeypatch.setattr(backend, "TensorRT", load)
     return engines
 
