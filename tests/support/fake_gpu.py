@@ -12,6 +12,7 @@ import types
 import numpy as np
 
 from ssdiff_trt.runtime.backends.tensorrt.cuda import CudaError, Device, OutOfMemoryError
+from tests.support.fake_rtx import RuntimeConfig
 
 
 class FakeCuda:
@@ -178,8 +179,10 @@ class FakeEngine:
     def create_engine_inspector(self):
         return types.SimpleNamespace(get_engine_information=lambda kind: '{"Layers": []}')
 
-    def create_execution_context(self, strategy):
-        assert strategy == "user managed"
+    create_runtime_config = RuntimeConfig
+
+    def create_execution_context(self, given):
+        assert getattr(given, "strategy", given) == "user managed"
         return FakeContext(self)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
 from ssdiff_trt.runtime.backends.tensorrt.audit import audit_engine
+from ssdiff_trt.runtime.backends.tensorrt.context import Kernels, capturable, create_context
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
 from ssdiff_trt.runtime.backends.tensorrt.engine import (
     EngineKey,
@@ -82,6 +83,7 @@ class TensorRT:
         batch: batch size that the engine was built for, tiles.
         progress: receives a warning if no CUDA graph can be captured.
         graphs: whether to capture CUDA graphs; without them, every step is enqueued on its own.
+        kernels: kept kernels of the engine, for TensorRT-RTX.
 
     Raises:
         OutOfMemoryError: if the engine and its buffers do not fit into device memory.
@@ -104,7 +106,9 @@ class TensorRT:
         batch: int,
         progress: Progress | None = None,
         graphs: bool = True,
+        kernels: Kernels | None = None,
     ) -> None:
+        self._kernels = kernels
         self.precision: Precision = precision
         self._cuda, self._progress, self._graphs = cuda, progress or Progress(), graphs
         self._name = f"{trt.__name__} {trt.__version__} on {cuda.device.name}"
@@ -115,9 +119,7 @@ class TensorRT:
                 f"{self._name} cannot load the engine; delete it from the cache to rebuild it."
             )
         self._audit(trt, bundle, batch)
-        self._context = self._engine.create_execution_context(
-            trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        )
+        self._context = create_context(trt, self._engine, kernels)
         if self._context is None:
             raise OutOfMemoryError(
                 f"{self._name} has too little memory for the engine; free some, or lower `batch`."
@@ -250,7 +252,11 @@ class TensorRT:
         self._loop(slot)  # first without capture: engines initialise at their first call
         self._cuda.record(slot.sampled, self._compute)
         self._cuda.synchronize(slot.sampled)
+        if self._kernels is not None:
+            self._kernels.keep()
         try:
+            if not capturable(self._context, self._compute):
+                raise CudaError("TensorRT-RTX cannot run this engine in one")
             return self._cuda.capture(self._compute, lambda: self._loop(slot))
         except CudaError as error:
             self._progress.warn(f"No CUDA graph could be captured ({error}); running step by step")
@@ -376,13 +382,16 @@ def open_tensorrt(
 
 def _open(plan: Plan, cuda: Cuda, trust_engines: bool, progress: Progress) -> TensorRT:
     """Open the backend with the engine of a plan."""
-    bundle, seconds = plan.bundle, None
+    bundle, cache, seconds = plan.bundle, EngineCache(), None
     engine = _bundled(bundle, plan.key, trust_engines, progress)
     if engine is None:
-        cache, (free, _) = EngineCache(), cuda.memory()
+        free, _ = cuda.memory()
         engine = cache.get(plan.key, lambda timing: plan.build(progress, free, timing), progress)
         seconds = cache.build_seconds(plan.key)
-    backend = TensorRT(engine, plan.trt, cuda, bundle, plan.precision, plan.batch, progress)
+    kernels = Kernels(cache, plan.key) if plan.flavour == "tensorrt-rtx" else None
+    backend = TensorRT(
+        engine, plan.trt, cuda, bundle, plan.precision, plan.batch, progress, kernels=kernels
+    )
     backend.build_seconds = seconds
     return backend
 

@@ -10,8 +10,10 @@ from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.backends.tensorrt import backend, engine
 from ssdiff_trt.runtime.backends.tensorrt.cuda import OutOfMemoryError
 from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS, Plan, default_batch
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
 from ssdiff_trt.runtime.bundle.manifest import graph_io
-from tests.support.engines import step
+from ssdiff_trt.runtime.schedule import make_schedule
+from tests.support.engines import engine_tiles, step
 from tests.support.fake_gpu import FakeCuda, FakeEngine, fake_tensorrt
 from tests.support.progress import RecordingProgress
 
@@ -114,3 +116,11 @@ def test_an_engine_of_one_flavour_does_not_serve_the_other(built, bundle4):
     assert [(plan.flavour, index) for plan, index, _ in built] == [
         (flavour, 0) for flavour in FLAVOURS
     ]
+
+
+def test_kernels_are_kept_beside_the_engines_of_tensorrt_rtx(built, bundle4):
+    for flavour, count in (("tensorrt", 0), ("tensorrt-rtx", 1)):
+        opened = open_backend(flavour, bundle4, precision="fp32", progress=RecordingProgress())
+        list(opened.sample([engine_tiles(1)], make_schedule((999,))))
+        assert len([*EngineCache().folder.glob("*.kernels")]) == count
+    assert (EngineCache().folder / f"{built[1][0].key.digest}.kernels").is_file()

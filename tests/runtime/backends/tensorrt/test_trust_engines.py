@@ -39,12 +39,12 @@ def loaded(monkeypatch, tmp_path):
     """The engines that were loaded, on a fake GPU whose engines are b"built here"."""
     engines = []
 
-    def load(engine, *_):
+    def load(engine, *_, **__):
         engines.append(engine)
         return SimpleNamespace(build_seconds=None)
 
     def plan(bundle, flavour, precision, target, batch):
-        asked = {"bundle": bundle, "precision": precision, "batch": batch}
+        asked = {"bundle": bundle, "flavour": flavour, "precision": precision, "batch": batch}
         return SimpleNamespace(key=KEY, trt=None, build=lambda *_: (b"built here", {}), **asked)
 
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
