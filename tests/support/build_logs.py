@@ -10,7 +10,7 @@ from ssdiff_trt.runtime.backends.tensorrt import engine
 from ssdiff_trt.runtime.progress import Progress
 
 _LAYER = re.compile(r"Name: (.*?), LayerType: (\w*), Inputs: .* Outputs: \[(.*?)\], TacticName: ")
-_DATATYPE = re.compile(r"Datatype: (\w+)")
+_TENSOR = re.compile(r"Name: ([^,]*), .*?Datatype: (\w+)")
 _SCRATCH = re.compile(r"Max Scratch Memory: (\d+) bytes")
 
 
@@ -38,7 +38,9 @@ def build_log(plan):
         {
             "Name": found[1],
             "LayerType": found[2],
-            "Outputs": [{"Datatype": name} for name in _DATATYPE.findall(found[3])],
+            "Outputs": [
+                {"Name": name, "Datatype": datatype} for name, datatype in _TENSOR.findall(found[3])
+            ],
         }
         for line in lines
         if (found := _LAYER.match(line))

@@ -31,7 +31,7 @@ FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 _MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _ATTENTION_SINCE = (10, 14)
 """First version of TensorRT whose ONNX parser has the Attention operator."""
-_BF16_SINCE = (10, 9)
+_BF16_SINCE = (10, 6)
 """First version of TensorRT whose ONNX parser has opset 22, the first with convolutions in BF16."""
 _FLAGS = ("STRICT_NANS", "REQUIRE_USER_ALLOCATION")
 """Builder flags that are set where the package has them: NaN times 0 stays NaN (from 10.7 on), and
@@ -203,7 +203,7 @@ class Plan:
             version_of(self.trt) < _BF16_SINCE
         ):
             raise BackendError(
-                f"BF16 needs TensorRT 10.9 or newer, and this is {self.trt.__version__}; choose "
+                f"BF16 needs TensorRT 10.6 or newer, and this is {self.trt.__version__}; choose "
                 "`precision=fp16`."
             )
 

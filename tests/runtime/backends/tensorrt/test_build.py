@@ -163,14 +163,14 @@ def test_flags_are_set_where_the_package_has_them_and_are_part_of_the_key(fake, 
     assert plan.key.options == (("no TF32", "STRICT_NANS") if exists else ("no TF32",))
 
 
-@pytest.mark.parametrize(("version", "accepted"), [("10.8.0", False), ("10.9.0", True)])
-def test_bf16_starts_at_10_9(fake, version, accepted):
+@pytest.mark.parametrize(("version", "accepted"), [("10.5.0", False), ("10.6.0", True)])
+def test_bf16_starts_at_10_6(fake, version, accepted):
     fake.trt.__version__ = version
     if accepted:
         assert fake.plan("bf16").precision == "bf16"
     else:
         with pytest.raises(
-            BackendError, match=r"BF16 needs TensorRT 10.9 .* this is 10.8.0; choose"
+            BackendError, match=r"BF16 needs TensorRT 10.6 .* this is 10.5.0; choose"
         ):
             fake.plan("bf16")
 

@@ -68,3 +68,16 @@ def test_the_memory_of_an_engine_falls_with_its_batch(log_of, precision, large, 
 
 def test_fused_attention_needs_less_memory(log_of):
     assert log_of("fp16").scratch < log_of("fp32").scratch / 4
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_check_of_finite_values_survives_into_the_kernels(log_of, precision):
+    """TensorRT names a kernel after the operations that it fused into it."""
+    (last,) = (
+        layer["Name"]
+        for layer in log_of(precision).layers
+        if layer["LayerType"] == "kgen"
+        and "x_next" in {output["Name"] for output in layer["Outputs"]}
+    )
+    for operation in ("Isin", "Isna", "Or", "Not", "Sele"):
+        assert operation in last
