@@ -52,7 +52,7 @@ def open_backend(
         from ssdiff_trt.runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
 
         return OnnxRuntimeCuda(bundle, precision=precision, batch=batch, index=device or 0)
-    from ssdiff_trt.runtime.backends.tensorrt.backend import open_tensorrt
+    from ssdiff_trt.runtime.backends.tensorrt.opening import open_tensorrt
 
     return open_tensorrt(
         name,

@@ -34,8 +34,8 @@ _ATTENTION_SINCE = (10, 14)
 _BF16_SINCE = (10, 6)
 """First version of TensorRT whose ONNX parser has opset 22, the first with convolutions in BF16."""
 _FLAGS = ("STRICT_NANS", "REQUIRE_USER_ALLOCATION")
-"""Builder flags that are set where the package has them: NaN times 0 stays NaN (from 10.7 on), and
-TensorRT-RTX allocates nothing while it runs, which no CUDA graph could capture."""
+"""Builder flags that are set where the package has them: NaN times 0 stays NaN (TensorRT 10.7), and
+no memory is allocated during a run, which a CUDA graph could not capture (TensorRT-RTX)."""
 _SMALL_GPU = 8 * 10**9
 """GPUs with less memory, bytes, have half the default batch."""
 _RESERVE = 512 << 20

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 import ssdiff_trt.runtime.backends.onnxruntime_cuda
-import ssdiff_trt.runtime.backends.tensorrt.backend
 import ssdiff_trt.runtime.backends.tensorrt.cuda
 import ssdiff_trt.runtime.backends.tensorrt.engine
+import ssdiff_trt.runtime.backends.tensorrt.opening
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from tests.support.progress import RecordingProgress
@@ -54,7 +54,7 @@ def machine(monkeypatch):
         def onnxruntime(bundle, *, precision, batch, index):
             opened.append(("onnxruntime-cuda", precision, batch))
 
-        monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.backend, "open_tensorrt", tensorrt)
+        monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.opening, "open_tensorrt", tensorrt)
         monkeypatch.setattr(
             ssdiff_trt.runtime.backends.onnxruntime_cuda, "OnnxRuntimeCuda", onnxruntime
         )

@@ -102,7 +102,9 @@ def fake(monkeypatch):
     monkeypatch.setattr(engine, "audit_network", lambda *_: {})
     bundle = SimpleNamespace(path=engine.Path(), graph=lambda *_: SimpleNamespace(file="a.onnx"))
     asked.progress = RecordingProgress(verbose=True)
-    asked.plan = lambda precision="fp16", batch=8: Plan(bundle, "tensorrt", precision, None, batch)
+    asked.plan = lambda precision="fp16", batch=8, flavour="tensorrt", target=None: Plan(
+        bundle, flavour, precision, target, batch
+    )
     return asked
 
 
@@ -151,6 +153,18 @@ def test_a_timing_cache_that_tensorrt_refuses_is_replaced(fake, tmp_path, conten
     fake.plan().build(fake.progress, timing=timing)
     assert fake.configs[-1].timing.content == b""
     assert timing.read_bytes() == b"new"
+
+
+def test_a_gpu_that_the_builder_refuses_is_an_error(fake, monkeypatch):
+    monkeypatch.setattr(engine, "_capability", lambda *_: 86)
+    plan = fake.plan(flavour="tensorrt-rtx", target="sm86")
+    monkeypatch.setattr(Config, "set_compute_capability", lambda *_: False, raising=False)
+    with pytest.raises(
+        BackendError, match=r"TensorRT-RTX 10.14.1 refused to build for sm86; choose"
+    ):
+        plan.build(fake.progress)
+    monkeypatch.setattr(Config, "set_compute_capability", lambda *_: True)
+    assert plan.build(fake.progress) == (b"engine", {})
 
 
 @pytest.mark.parametrize("exists", [True, False])

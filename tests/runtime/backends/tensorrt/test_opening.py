@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from ssdiff_trt.runtime.backends.registry import open_backend
-from ssdiff_trt.runtime.backends.tensorrt import backend, engine
+from ssdiff_trt.runtime.backends.tensorrt import engine, opening
 from ssdiff_trt.runtime.backends.tensorrt.cuda import OutOfMemoryError
 from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS, Plan, default_batch
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache
@@ -46,7 +46,7 @@ class Built(list):
 def built(bundle4, tmp_path, monkeypatch):
     built = Built(bundle4, scratch=1 << 20)
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path))
-    monkeypatch.setattr(backend, "open_cuda", built.open_cuda)
+    monkeypatch.setattr(opening, "open_cuda", built.open_cuda)
     monkeypatch.setattr(engine, "import_tensorrt", lambda flavour: built.trt)
     monkeypatch.setattr(engine, "check_target", lambda flavour, target: None)
     monkeypatch.setattr(Plan, "build", lambda *given, **named: built.build(*given, **named))
