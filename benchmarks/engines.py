@@ -87,7 +87,7 @@ def table(engines: list[dict[str, Any]]) -> str:
 @click.option("-o", "--output", default="docs", show_default=True, help="Folder to write to.")
 def main(bundles: tuple[str, ...], output: str) -> None:
     """Build engines of bundles with fp32 and fp16 graphs."""
-    from importlib.metadata import version
+    import tensorrt_rtx as trt
 
     engines = [
         measure(bundle, precision, batches)
@@ -95,7 +95,7 @@ def main(bundles: tuple[str, ...], output: str) -> None:
         for precision in PRECISIONS
         for batches in BATCHES
     ]
-    result = {"tensorrt_rtx": version("tensorrt-rtx-cu13"), "gpu": "sm86", "engines": engines}
+    result = {"tensorrt_rtx": trt.__version__, "gpu": "sm86", "engines": engines}
     (Path(output) / "engines.json").write_text(json.dumps(result, indent=1) + "\n")
     print(table(engines))
 

@@ -150,9 +150,11 @@ def test_the_timing_cache_is_taken_and_written_back(fake, tmp_path):
 def test_a_timing_cache_that_tensorrt_refuses_is_replaced(fake, tmp_path, content):
     timing = tmp_path / "timing"
     timing.write_bytes(content)
+    (other := tmp_path / "other").hardlink_to(timing)
     fake.plan().build(fake.progress, timing=timing)
     assert fake.configs[-1].timing.content == b""
     assert timing.read_bytes() == b"new"
+    assert other.read_bytes() == content  # a new file took the name of the old one
 
 
 def test_a_gpu_that_the_builder_refuses_is_an_error(fake, monkeypatch):

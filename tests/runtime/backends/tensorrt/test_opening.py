@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from weakref import WeakSet
 
 import pytest
 
@@ -26,14 +27,18 @@ class Built(list):
         self.cuda.allocate(1 << 20)
         inputs, outputs = graph_io("step", bundle.manifest.model)
         specs = {spec.name: spec for spec in (*inputs, *outputs)}
+        self.engines = WeakSet()
+
+        def load(content):
+            engine = FakeEngine(self.cuda, specs, step, int(content.decode()), scratch=scratch)
+            self.engines.add(engine)
+            return engine
+
         self.trt = fake_tensorrt(None)
-        self.trt.Runtime = lambda logger: SimpleNamespace(
-            deserialize_cuda_engine=lambda engine: FakeEngine(
-                self.cuda, specs, step, int(engine.decode()), scratch=scratch
-            )
-        )
+        self.trt.Runtime = lambda logger: SimpleNamespace(deserialize_cuda_engine=load)
 
     def build(self, plan, progress, workspace=None, timing=None):
+        self.loaded = len(self.engines)
         self.append((plan, self.cuda.index, workspace))
         return b"%d" % plan.batch, {"CONVOLUTION FLOAT": 1}
 
@@ -91,13 +96,14 @@ def test_a_gpu_with_little_memory_has_a_smaller_default(built, bundle4):
 
 
 def test_where_memory_is_short_the_largest_engine_that_fits_is_used(built, bundle4):
-    """Each attempt finds the memory that the one before it used free again."""
+    """Each attempt finds the engine of the one before it gone, and its memory free again."""
     progress = RecordingProgress()
     built.cuda.memory_size = (1 << 20) + 3 * (1 << 20)  # what is allocated, and 2 tiles and buffers
     given = {"precision": "fp32", "batch": 8, "progress": progress}
     assert open_backend("tensorrt", bundle4, **given).batch == 2
     assert [plan.batch for plan, *_ in built] == [8, 4, 2]
     assert {free for *_, free in built} == {3 << 20}
+    assert built.loaded == 0
     assert progress.warnings == [
         "The GPU is out of memory. The batch is reduced from 8 to 4 tiles",
         "The GPU is out of memory. The batch is reduced from 4 to 2 tiles",
