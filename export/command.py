@@ -158,11 +158,11 @@ def _engines(
         return lambda bundle, precision: []
     flavour: Flavour = "tensorrt" if engine == "tensorrt" else "tensorrt-rtx"
     import_tensorrt(flavour)
+    here = None if gpus or why_no_cuda() else open_cuda(device)
+    memory = here.memory()[1] if here else None
     targets: list[Device | str | None] = (
-        list(gpus.split(",")) if gpus else [None if why_no_cuda() else open_cuda(device).device]
+        list(gpus.split(",")) if gpus else [here.device if here else None]
     )
-
-    memory = open_cuda(device).memory()[1] if isinstance(targets[0], Device) else None
 
     def plans(bundle: Bundle, precision: Precision) -> list[Plan]:
         batch = default_batch(precision, memory)

@@ -16,13 +16,13 @@ pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this p
 
 
 @pytest.fixture(scope="module")
-def log_of(request):
+def log_of(request, low4):
     """Gives the log of a build, each of which is made once."""
     logs = {}
 
     def log(precision, form="portable", batch=8):
         if (precision, form, batch) not in logs:
-            bundle = request.getfixturevalue("int8" if precision == "int8" else "low4")
+            bundle = request.getfixturevalue("int8") if precision == "int8" else low4
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(engine, "form_for", lambda flavour, trt: form)
                 plan = Plan(bundle, "tensorrt-rtx", precision, "sm86", batch)
