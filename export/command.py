@@ -16,6 +16,7 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
     Flavour,
     Plan,
     check_target,
+    default_batch,
     import_tensorrt,
     installed,
 )
@@ -157,12 +158,15 @@ def _engines(
         return lambda bundle, precision: []
     flavour: Flavour = "tensorrt" if engine == "tensorrt" else "tensorrt-rtx"
     import_tensorrt(flavour)
+    here = None if gpus or why_no_cuda() else open_cuda(device)
+    memory = here.memory()[1] if here else None
     targets: list[Device | str | None] = (
-        list(gpus.split(",")) if gpus else [None if why_no_cuda() else open_cuda(device).device]
+        list(gpus.split(",")) if gpus else [here.device if here else None]
     )
 
     def plans(bundle: Bundle, precision: Precision) -> list[Plan]:
-        return [Plan(bundle, flavour, precision, target) for target in targets]
+        batch = default_batch(precision, memory)
+        return [Plan(bundle, flavour, precision, target, batch) for target in targets]
 
     for target in targets:
         check_target(flavour, target)

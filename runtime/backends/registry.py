@@ -41,7 +41,7 @@ def open_backend(
     if name not in BACKENDS:
         raise BackendError(f"The backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}.")
     if name == "auto":
-        name = best_backend(progress)
+        name = best_backend(progress, device or 0)
     if precision == "auto":
         precision = _precision_for(name, bundle, progress)
     if name == "onnxruntime":
@@ -52,7 +52,7 @@ def open_backend(
         from ssdiff_trt.runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
 
         return OnnxRuntimeCuda(bundle, precision=precision, batch=batch, index=device or 0)
-    from ssdiff_trt.runtime.backends.tensorrt.backend import open_tensorrt
+    from ssdiff_trt.runtime.backends.tensorrt.opening import open_tensorrt
 
     return open_tensorrt(
         name,
@@ -65,24 +65,35 @@ def open_backend(
     )
 
 
-def best_backend(progress: Progress) -> str:
-    """Name of the fastest backend that works on this machine, which ``auto`` stands for."""
-    from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_cuda
-    from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS, installed
+def best_backend(progress: Progress, device: int = 0) -> str:
+    """Name of the fastest backend that works on this machine, which ``auto`` stands for.
+
+    Args:
+        progress: receives what was selected and why.
+        device: GPU to use, counted from 0.
+    """
+    from ssdiff_trt.runtime.backends.tensorrt.cuda import open_cuda, why_no_cuda
+    from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS, check_target, installed
 
     if no_cuda := why_no_cuda():
         progress.detail(f"Backend onnxruntime (CPU): {no_cuda}")
         return "onnxruntime"
-    for flavour in FLAVOURS:
-        if installed(flavour):
-            progress.note(f"Backend {flavour}: it is installed, and there is a GPU")
-            return flavour
+    lack = "TensorRT is not installed"
+    for flavour in filter(installed, FLAVOURS):
+        try:
+            check_target(flavour, open_cuda(device).device)
+        except BackendError as error:
+            progress.note(f"Backend {flavour} is passed over: {error}")
+            lack = "TensorRT cannot be used"
+            continue
+        progress.note(f"Backend {flavour}: it is installed, and there is a GPU")
+        return flavour
     from ssdiff_trt.runtime.backends.onnxruntime_cuda import unavailable_reason
 
     if not (reason := unavailable_reason()):
-        progress.note("Backend onnxruntime-cuda: there is a GPU, but TensorRT is not installed")
+        progress.note(f"Backend onnxruntime-cuda: there is a GPU, but {lack}")
         return "onnxruntime-cuda"
-    progress.note(f"Backend onnxruntime (CPU): TensorRT is not installed, and {reason}")
+    progress.note(f"Backend onnxruntime (CPU): {lack}, and {reason}")
     return "onnxruntime"
 
 

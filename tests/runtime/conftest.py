@@ -20,9 +20,9 @@ def make_backend(tmp_path):
     specs = {spec.name: spec for spec in (*inputs, *outputs)}
 
     def make(batch=4, memory_size=1 << 40, captures=True, progress=None, graphs=True, **engine):
-        cuda = FakeCuda(memory_size, captures)
-        network = engine.pop("network", step)
-        fake = FakeEngine(cuda, specs, network, **engine)
+        cuda = engine.pop("cuda", None) or FakeCuda(memory_size, captures)
+        network, built = engine.pop("network", step), engine.pop("built", batch)
+        fake = FakeEngine(cuda, specs, network, built, **engine)
         trt = fake_tensorrt(fake)
         backend = TensorRT(b"", trt, cuda, bundle, "fp32", batch, progress, graphs)
         return backend, cuda

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 import ssdiff_trt.runtime.backends.onnxruntime_cuda
-import ssdiff_trt.runtime.backends.tensorrt.backend
 import ssdiff_trt.runtime.backends.tensorrt.cuda
 import ssdiff_trt.runtime.backends.tensorrt.engine
+import ssdiff_trt.runtime.backends.tensorrt.opening
 from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from tests.support.progress import RecordingProgress
 
 
@@ -16,8 +19,19 @@ from tests.support.progress import RecordingProgress
 def machine(monkeypatch):
     """Simulates a machine with or without GPU and packages; returns the list of opened backends."""
 
-    def machine(gpu=True, installed=(), cuda_provider=False):
+    def machine(gpu=True, installed=(), cuda_provider=False, capability=(8, 6)):
         opened = []
+        device = Device("Simulated GPU", capability, 13000)
+        monkeypatch.setattr(
+            ssdiff_trt.runtime.backends.tensorrt.cuda,
+            "open_cuda",
+            lambda index: SimpleNamespace(device=device),
+        )
+        members = dict.fromkeys(("NONE", "CURRENT", "SM75", "SM80", "SM86"))
+        package = SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=members))
+        monkeypatch.setattr(
+            ssdiff_trt.runtime.backends.tensorrt.engine, "import_tensorrt", lambda flavour: package
+        )
         monkeypatch.setattr(
             ssdiff_trt.runtime.backends.tensorrt.cuda,
             "why_no_cuda",
@@ -40,7 +54,7 @@ def machine(monkeypatch):
         def onnxruntime(bundle, *, precision, batch, index):
             opened.append(("onnxruntime-cuda", precision, batch))
 
-        monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.backend, "open_tensorrt", tensorrt)
+        monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.opening, "open_tensorrt", tensorrt)
         monkeypatch.setattr(
             ssdiff_trt.runtime.backends.onnxruntime_cuda, "OnnxRuntimeCuda", onnxruntime
         )
@@ -62,6 +76,17 @@ def test_auto_selects_the_fastest_backend_and_notes_why(machine, low4, installed
     open_backend("auto", low4, batch=16, progress=progress)
     assert opened == [(selected, "fp16", 16)]
     assert progress.notes == [f"Backend {selected}: {reason}"]
+
+
+def test_auto_passes_over_tensorrt_rtx_on_a_gpu_that_it_does_not_support(machine, low4):
+    options = {"installed": ("tensorrt-rtx",), "cuda_provider": True, "capability": (9, 0)}
+    opened, progress = machine(**options), RecordingProgress()
+    open_backend("auto", low4, progress=progress)
+    assert opened == [("onnxruntime-cuda", "fp16", None)]
+    passed, selected = progress.notes
+    assert passed.startswith("Backend tensorrt-rtx is passed over: TensorRT-RTX has no engines for")
+    assert "the Simulated GPU (sm90), only for sm80, sm86" in passed
+    assert selected == "Backend onnxruntime-cuda: there is a GPU, but TensorRT cannot be used"
 
 
 def test_a_gpu_without_a_package_for_it_falls_back_to_the_cpu_with_a_note(machine, bundle4):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssdiff_trt.runtime.backends.tensorrt.cuda import CudaError
+from ssdiff_trt.runtime.backends.tensorrt.cuda import CudaError, OutOfMemoryError
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.schedule import make_schedule, sample
 from tests.support.engines import BANDS, TILE, engine_tiles, residual, step
-from tests.support.fake_gpu import DataType
+from tests.support.fake_gpu import DataType, FakeCuda
 from tests.support.progress import RecordingProgress
 
 
@@ -117,29 +117,25 @@ def test_an_enqueue_that_is_refused_stops_the_run(make_backend, refused):
         list(backend.sample([engine_tiles(4)], make_schedule((999, 20))))
 
 
-def test_out_of_memory_halves_the_batch_once_with_a_warning(make_backend):
-    progress = RecordingProgress()
+def test_a_backend_that_does_not_fit_leaves_nothing_on_the_gpu(make_backend):
     tile_bytes = 4 * TILE * TILE * (3 * BANDS + 1) + 4 * BANDS * (TILE // 4) ** 2
-    memory_size = 2 * 5 * tile_bytes + 10_000  # for 5 tiles in both slots
-    backend, cuda = make_backend(batch=8, memory_size=memory_size, progress=progress)
-    assert backend.batch == 4
-    assert "The batch is reduced from 8 to 4 tiles" in progress.warnings[0]
-    assert len(cuda.blocks) == 2 * 5  # buffers of the larger batch were released
-    schedule, tiles = make_schedule((999,)), engine_tiles(8, 9)
-    (images,) = backend.sample([tiles], schedule)
-    np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
-    with pytest.raises(SSDiffError, match="out of memory"):
-        make_backend(batch=32, memory_size=memory_size)
+    sizes = {"batch": 8, "scratch": 1000}
+    needed = 8 * (2 * tile_bytes + 1000)  # two slots
+    _, cuda = make_backend(memory_size=needed, **sizes)
+    assert sum(map(len, cuda.blocks.values())) == needed
+    cuda = FakeCuda(memory_size=needed - 1)
+    with pytest.raises(OutOfMemoryError, match="out of memory"):
+        make_backend(cuda=cuda, **sizes)
+    assert not cuda.blocks
 
 
 def test_an_engine_that_does_not_match_the_bundle_is_refused(make_backend):
     with pytest.raises(SSDiffError, match=r"has pan in HALF, expected FLOAT"):
         make_backend(dtypes={"pan": DataType.HALF})
-
-
-def test_a_batch_beyond_the_profile_is_refused(make_backend):
-    with pytest.raises(CudaError, match="refused the shape of x_t"):
-        make_backend(batch=33)
+    with pytest.raises(
+        SSDiffError, match=r"x_t of shape \(4, 4, 32, 32\), expected \(8, 4, 32, 32"
+    ):
+        make_backend(batch=8, built=4)
 
 
 def test_a_nan_is_preserved(make_backend):
