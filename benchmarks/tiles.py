@@ -103,7 +103,7 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
             panel.plot(*point, "o", color="#4c72b0")
             panel.annotate(row["name"], point, (5, 4), textcoords="offset points", fontsize=8)
         panel.set(xlabel="s per Mpixel of PAN", ylabel=f"{measure}; lower is better")
-        panel.set_xlim(0, 1.3 * max(row["seconds per Mpixel"] for row in table))
+        panel.set_xlim(0, 1.5 * max(row["seconds per Mpixel"] for row in table))
         panel.margins(y=0.15)
         panel.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
@@ -53,6 +54,13 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def bundle4():
     return bundle_for(4)
+
+
+@pytest.fixture(scope="session")
+def fp32_only(bundle4):
+    """generic4 without graphs in low precision."""
+    graphs = tuple(graph for graph in bundle4.manifest.graphs if graph.precision == "fp32")
+    return replace(bundle4, manifest=bundle4.manifest.model_copy(update={"graphs": graphs}))
 
 
 @pytest.fixture(scope="session")

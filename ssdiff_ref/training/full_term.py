@@ -43,20 +43,22 @@ _EDGE = 2
 _TERMS = {"consistency": "R-ERGAS", "decorrelation": "D_rho", "detail": "detail"}
 """Terms that count where they are higher than those of the former image, and the measures of
 held-out blocks (:data:`ssdiff_ref.training.held_out.FULL`) that they stand for."""
-_MARGIN = 0.02
-"""Share by which they should be lower than those, since held-out blocks differ from samples, and
-what is added to it when the measure of these blocks is worse."""
-NOISE = 5e-4
-"""Standard deviation of noise in the local correlation with PAN, as a fraction of full scale."""
-_FASTEST, _HIGHEST = 0.02, 20.0
-"""Most that the logarithm of the weight of a term changes at once, and most that it grows by."""
+_MARGIN = 0.01
+"""Share by which they should be lower than those at least, since held-out blocks differ from
+samples. Twice as much is added to it when the measure of these blocks is worse, and as much is
+taken from it when it is not."""
+NOISE = 0.006
+"""Standard deviation of noise in the local correlation with PAN, as a share of the mean of MS."""
+_FASTEST, _MOST = 0.02, 10.0
+"""Most that the logarithm of the weight of a term changes at once, and most that it grows and
+shrinks by."""
 
 
 @dataclass(frozen=True)
 class Weights:
     """Weights of the terms, at first."""
 
-    consistency: float = 0.6
+    consistency: float = 0.4
     """Of the excess of the difference between MS and what its sensor sees of the image."""
     decorrelation: float = 0.01
     """Of the excess of one minus the local correlation with PAN, D_rho."""
@@ -148,18 +150,19 @@ class FullTerm:
             loss = loss + weight * excess.relu()
             change = min(max(float(excess.detach() / limit), -_FASTEST), _FASTEST)
             grown = self._growth[name] * math.exp(change)
-            self._growth[name] = min(max(grown, 1), _HIGHEST)
+            self._growth[name] = min(max(grown, 1 / _MOST), _MOST)
         return loss
 
-    def tighten(self, measures: Collection[str]) -> None:
-        """Ask more of the terms that stand for measures, because held-out blocks are worse in them.
+    def heed(self, worse: Collection[str]) -> None:
+        """Ask more of terms whose measures are worse on held-out blocks, and less of the others.
 
         Args:
-            measures: names of :data:`ssdiff_ref.training.held_out.MEASURES`; those of reduced
+            worse: names of :data:`ssdiff_ref.training.held_out.MEASURES`; those of reduced
                 resolution have no term.
         """
         for name, measure in _TERMS.items():
-            self._margin[name] += _MARGIN * (measure in measures)
+            change = 2 * _MARGIN if measure in worse else -_MARGIN
+            self._margin[name] = max(self._margin[name] + change, _MARGIN)
 
     def _terms(self, image: Tensor, batch: Batch, scale: Tensor) -> tuple[Tensor, ...]:
         """What the image lacks, in the order of ``_TERMS``."""
@@ -167,6 +170,6 @@ class FullTerm:
         difference = (seen(image, batch.position, self._gains) - batch.ms)[..., inner, inner]
         return (
             (rms(difference) * scale).mean(),
-            local_decorrelation(image, batch.pan, NOISE),
+            local_decorrelation(image, batch.pan, NOISE * batch.ms.mean((1, 2, 3), keepdim=True)),
             detail_decorrelation(image, batch.pan, batch.position),
         )

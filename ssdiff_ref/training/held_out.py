@@ -314,11 +314,11 @@ class Stopping:
 
     Args:
         held_out: blocks to measure weights on.
-        tighten: receives the measures in which weights are worse than the first.
+        heed: receives the measures in which weights are worse than the first.
     """
 
-    def __init__(self, held_out: HeldOut, tighten: Callable[[Collection[str]], None]) -> None:
-        self._held_out, self._tighten = held_out, tighten
+    def __init__(self, held_out: HeldOut, heed: Callable[[Collection[str]], None]) -> None:
+        self._held_out, self._heed = held_out, heed
         self._before: Values | None = None
 
     def __call__(self, net: SSNet) -> SceneScores:
@@ -328,7 +328,7 @@ class Stopping:
         if self._before is None:
             self._before = values
         worse = Verdict(self._before, values).worse
-        self._tighten(worse)
+        self._heed(worse)
         sound = not any(measure.name in worse for measure in FULL)
         scores = map(float, means(values))
         return SceneScores(*scores, sound=sound)  # type: ignore[misc, arg-type]

@@ -80,7 +80,7 @@ def seen(image: Tensor, position: Tensor, gains: Sequence[float]) -> Tensor:
     return rows @ image @ cols.mT
 
 
-def local_decorrelation(image: Tensor, pan: Tensor, noise: float = _NOISE) -> Tensor:
+def local_decorrelation(image: Tensor, pan: Tensor, noise: float | Tensor = _NOISE) -> Tensor:
     """D_rho as a loss: the mean of one minus the correlation with PAN in windows of 4 x 4 pixels.
 
     After Scarpa & Ciotola (2022). Variances are increased by that of noise, so that windows
@@ -89,7 +89,8 @@ def local_decorrelation(image: Tensor, pan: Tensor, noise: float = _NOISE) -> Te
     Args:
         image: ``[N, C, H, W]``, 0..1 of full scale.
         pan: ``[N, 1, H, W]``, likewise.
-        noise: its standard deviation, as a fraction of full scale.
+        noise: its standard deviation, as a fraction of full scale; one for all samples, or
+            ``[N, 1, 1, 1]``.
     """
 
     def mean(x: Tensor) -> Tensor:

@@ -79,10 +79,10 @@ def test_the_command_exits_with_0_if_the_verification_passes(low4):
     ],
 )
 def test_backends_that_are_not_available_are_errors(
-    bundle4, without_cuda_provider, backend, precision, sentence
+    fp32_only, without_cuda_provider, backend, precision, sentence
 ):
     with pytest.raises(SSDiffError, match=sentence):
-        open_backend(backend, bundle4, precision=precision)
+        open_backend(backend, fp32_only, precision=precision)
 
 
 def test_the_command_exits_with_1_if_the_verification_fails(low4, monkeypatch, capsys):

@@ -67,7 +67,7 @@ def test_low_contrast_counts_as_much_as_the_noise_that_is_stated_allows():
     pan = 0.01 * torch.rand(1, 1, 64, 64, generator=generator)
     image = 0.5 * pan + 0.005 * torch.rand(1, 4, 64, 64, generator=generator)
     expected = d_rho(image[0].double().numpy(), pan[0, 0].double().numpy())
-    counted = float(local_decorrelation(image, pan, full_term.NOISE))
+    counted = float(local_decorrelation(image, pan, full_term.NOISE * 0.01))
     assert counted == pytest.approx(expected, abs=0.05)
     assert float(local_decorrelation(image, pan)) > expected + 0.3
 
