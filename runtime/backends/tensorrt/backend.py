@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
+from ssdiff_trt.runtime.backends.tensorrt.buffers import Held, Slot, make_slot
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
 from ssdiff_trt.runtime.backends.tensorrt.engine import (
     BATCH,
@@ -36,6 +36,9 @@ from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _ALIGNMENT = 256
 """Alignment that TensorRT requires of input and output addresses, bytes."""
 
@@ -49,28 +52,10 @@ class _StepTable(NamedTuple):
     """Coefficients of each step; see :attr:`ssdiff_trt.runtime.schedule.Schedule.updates`."""
 
 
-@dataclass
-class _Slot:
-    """Buffers of one batch, on the host and on the device."""
-
-    host: dict[str, Array]
-    """Pinned host memory: the fields of :class:`Tiles`, and ``image``."""
-    inputs: dict[str, int]
-    """Device addresses of pan, lms and ms."""
-    states: tuple[int, int]
-    """Device addresses of two states: each step reads one and writes the other."""
-    uploaded: int
-    """Event at the end of the upload."""
-    sampled: int
-    """Event at the end of the sampling loop."""
-    downloaded: int
-    """Event at the end of the download."""
-    graph: int | None = None
-    """CUDA graph of the sampling loop, if it was captured."""
-
-
 class TensorRT:
     """Backend that runs an engine of the step graph.
+
+    Any thread may call it, one at a time, and one sampling at a time: a new one ends the last.
 
     Args:
         engine: serialised engine. It is native code, so its origin must have been verified.
@@ -108,6 +93,41 @@ class TensorRT:
         self.precision: Precision = precision
         self._cuda, self._progress, self._graphs = cuda, progress or Progress(), graphs
         self._name = f"{trt.__name__} {trt.__version__} on {cuda.device.name}"
+        self._model = bundle.manifest.model
+        self._streams, self._buffers, self._loaded = (Held(cuda) for _ in range(3))
+        self._slots: list[Slot] = []
+        self._table: _StepTable | None = None
+        self._sampling: object = None
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        try:
+            with cuda.current():
+                self._upload, self._compute, self._download = (
+                    self._streams.stream() for _ in range(3)
+                )
+                self._open(engine, trt, bundle, batch)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the GPU, and free all that the backend holds there and in pinned memory."""
+        with self._cuda.current():
+            self._drain()
+            self._slots.clear()
+            for held in (self._loaded, self._buffers, self._streams):
+                held.close()
+            self._table = self._sampling = None
+            self._context = self._engine = self._runtime = None  # in the order that TensorRT needs
+
+    def _open(self, engine: bytes, trt: Any, bundle: Bundle, batch: int) -> None:
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
@@ -120,10 +140,6 @@ class TensorRT:
             raise OutOfMemoryError(
                 f"{self._name} has too little memory for the engine; free some, or lower `batch`."
             )
-        self._upload, self._compute, self._download = (cuda.stream() for _ in range(3))
-        self._model = bundle.manifest.model
-        self._table: _StepTable | None = None
-        self._device_tables: list[tuple[int, int]] = []
         try:
             self._allocate(batch)
         except OutOfMemoryError as error:
@@ -131,6 +147,11 @@ class TensorRT:
                 raise
             self._allocate(batch // 2)
             self._progress.warn(f"{error} The batch is reduced from {batch} to {self.batch} tiles")
+
+    def _drain(self) -> None:
+        """Wait until no slot is in flight."""
+        for slot in self._slots:
+            self._cuda.synchronize(slot.downloaded)
 
     def _audit(self, trt: Any, bundle: Bundle) -> None:
         """Check names, types and shapes against those of the bundle's graph, and the precision."""
@@ -155,42 +176,21 @@ class TensorRT:
 
     def _allocate(self, batch: int) -> None:
         """Allocate the buffers of both slots; if memory runs out, release them and raise."""
-        bands, tile = self._model.bands, self._model.tile
-        shapes = {
-            "noise": (batch, bands, tile, tile),
-            "pan": (batch, 1, tile, tile),
-            "lms": (batch, bands, tile, tile),
-            "ms": (batch, bands, tile // 4, tile // 4),
-            "image": (batch, bands, tile, tile),
-        }
-        allocated: list[int] = []
-
-        def allocate(name: str) -> int:
-            allocated.append(self._cuda.allocate(4 * int(np.prod(shapes[name]))))
-            return allocated[-1]
-
+        model = self._model
         try:
             self._slots = [
-                _Slot(
-                    host={name: self._cuda.pinned(shape) for name, shape in shapes.items()},
-                    inputs={name: allocate(name) for name in ("pan", "lms", "ms")},
-                    states=(allocate("noise"), allocate("noise")),
-                    uploaded=self._cuda.event(),
-                    sampled=self._cuda.event(),
-                    downloaded=self._cuda.event(),
-                )
-                for _ in range(2)
+                make_slot(self._buffers, model.bands, model.tile, batch) for _ in range(2)
             ]
         except OutOfMemoryError:
-            for address in allocated:
-                self._cuda.release(address)
+            self._buffers.close()
             raise
         self.batch = batch
-        for slot in self._slots:
-            for array in slot.host.values():
-                array[:] = 0  # a batch that is not full is computed whole, so it must be finite
-        for name in ("x_t", "pan", "lms", "ms", "t"):
-            shape = shapes["noise"] if name == "x_t" else shapes.get(name, (batch,))
+        host = self._slots[0].host
+        for name, shape in {
+            "x_t": host["noise"].shape,
+            **{name: host[name].shape for name in ("pan", "lms", "ms")},
+            "t": (batch,),
+        }.items():
             self._check(self._context.set_input_shape(name, shape), f"the shape of {name}")
 
     def _check(self, succeeded: bool, operation: str) -> None:
@@ -206,8 +206,8 @@ class TensorRT:
             return
         updates = np.array(table.updates, np.float32)
         times = np.repeat(np.array(table.times, np.float32)[:, None], self.batch, axis=1)
-        for address, _ in self._device_tables:
-            self._cuda.release(address)
+        self._table = None
+        self._loaded.close()
         self._device_tables = [self._upload_table(array) for array in (times, updates)]
         self._table = table
         for slot in self._slots:
@@ -216,17 +216,16 @@ class TensorRT:
     def _upload_table(self, table: Array) -> tuple[int, int]:
         """Copy a table to the device; returns its address and its row pitch in bytes."""
         columns = -(-table.shape[1] * 4 // _ALIGNMENT) * _ALIGNMENT // 4
-        host = self._cuda.pinned((len(table), columns))
-        host[:] = 0
-        host[:, : table.shape[1]] = table
-        address = self._cuda.allocate(host.nbytes)
-        self._cuda.upload(address, host, self._compute)
-        done = self._cuda.event()
-        self._cuda.record(done, self._compute)
-        self._cuda.synchronize(done)
+        with Held(self._cuda) as held:
+            host, done = held.pinned((len(table), columns)), held.event()
+            host[:, : table.shape[1]] = table
+            address = self._loaded.allocate(host.nbytes)
+            self._cuda.upload(address, host, self._compute)
+            self._cuda.record(done, self._compute)
+            self._cuda.synchronize(done)
         return address, 4 * columns
 
-    def _loop(self, slot: _Slot) -> None:
+    def _loop(self, slot: Slot) -> None:
         """Enqueue every step of a batch."""
         assert self._table is not None
         for name, address in slot.inputs.items():
@@ -239,7 +238,7 @@ class TensorRT:
             self._bind("coefficients", updates + step * updates_pitch)
             self._check(self._context.execute_async_v3(self._compute), f"step {step + 1}")
 
-    def _enqueue(self, slot: _Slot) -> None:
+    def _enqueue(self, slot: Slot) -> None:
         """Enqueue the sampling loop, as a CUDA graph if it was captured."""
         if slot.graph is None:
             self._loop(slot)
@@ -249,13 +248,14 @@ class TensorRT:
     def _bind(self, name: str, address: int) -> None:
         self._check(self._context.set_tensor_address(name, address), f"the address of {name}")
 
-    def _capture(self, slot: _Slot) -> int | None:
+    def _capture(self, slot: Slot) -> int | None:
         """Capture the loop as a CUDA graph; None, and no graphs from now on, if that fails."""
         self._loop(slot)  # first without capture: engines initialise at their first call
         self._cuda.record(slot.sampled, self._compute)
         self._cuda.synchronize(slot.sampled)
         try:
-            return self._cuda.capture(self._compute, lambda: self._loop(slot))
+            graph = self._cuda.capture(self._compute, lambda: self._loop(slot))
+            return self._loaded.own(graph)
         except CudaError as error:
             self._progress.warn(f"No CUDA graph could be captured ({error}); running step by step")
             self._graphs = False
@@ -274,17 +274,43 @@ class TensorRT:
 
     def _run(self, batches: Iterable[Tiles], table: _StepTable, capture: bool) -> Iterator[Array]:
         """Final state of each batch, in order, with up to two engine batches in flight."""
-        self._load(table, capture)
-        in_flight = deque[tuple[_Slot, int, bool]]()
+        if self._context is None:
+            raise BackendError(f"{self._name} is closed; open it again.")
+        self._sampling = sampling = object()
+        with self._cuda.current():
+            self._drain()
+            self._load(table, capture)
+        in_flight = deque[tuple[Slot, int, bool]]()
         images: list[Array] = []
-        for index, (part, last) in enumerate(self._split(batches)):
-            if len(in_flight) == len(self._slots):
-                yield from self._collect(*in_flight.popleft(), images)
-            slot = self._slots[index % 2]
-            self._submit(slot, part)
-            in_flight.append((slot, len(part.noise), last))
-        while in_flight:
-            yield from self._collect(*in_flight.popleft(), images)
+
+        def collect() -> Iterator[Array]:
+            """Wait for a part and append its images; yield all images after the last part."""
+            slot, count, last = in_flight.popleft()
+            with self._cuda.current():
+                self._cuda.synchronize(slot.downloaded)
+            images.append(slot.host["image"][:count].copy())
+            if last:
+                yield np.concatenate(images)
+                images.clear()
+                if self._sampling is not sampling:
+                    raise BackendError(
+                        f"{self._name} was closed or began another sampling before this one ended; "
+                        "take all images first, or open a second backend."
+                    )
+
+        try:
+            for index, (part, last) in enumerate(self._split(batches)):
+                if len(in_flight) == len(self._slots):
+                    yield from collect()
+                slot = self._slots[index % 2]
+                with self._cuda.current():
+                    self._submit(slot, part)
+                in_flight.append((slot, len(part.noise), last))
+            while in_flight:
+                yield from collect()
+        finally:
+            with self._cuda.current():
+                self._drain()
 
     def _split(self, batches: Iterable[Tiles]) -> Iterator[tuple[Tiles, bool]]:
         """Parts of the batches that fit the engine, and whether a part is the last of its batch."""
@@ -293,15 +319,7 @@ class TensorRT:
                 end = first + self.batch
                 yield tiles.part(slice(first, end)), end >= len(tiles.noise)
 
-    def _collect(self, slot: _Slot, count: int, last: bool, images: list[Array]) -> Iterator[Array]:
-        """Wait for a part and append its images; yield all images after the last part."""
-        self._cuda.synchronize(slot.downloaded)
-        images.append(slot.host["image"][:count].copy())
-        if last:
-            yield np.concatenate(images)
-            images.clear()
-
-    def _submit(self, slot: _Slot, tiles: Tiles) -> None:
+    def _submit(self, slot: Slot, tiles: Tiles) -> None:
         """Enqueue upload, sampling and download of a part, without waiting."""
         assert self._table is not None
         cuda = self._cuda
@@ -322,13 +340,14 @@ class TensorRT:
         """See :class:`ssdiff_trt.runtime.backends.protocol.TimedByDevice`; uses CUDA events."""
         list(self.sample([tiles], schedule))  # loads the steps, captures the loop and warms up
         cuda, slot, times = self._cuda, self._slots[0], []
-        start, stop = cuda.event(), cuda.event()
-        for _ in range(repeats):
-            cuda.record(start, self._compute)
-            self._enqueue(slot)
-            cuda.record(stop, self._compute)
-            cuda.synchronize(stop)
-            times.append(cuda.elapsed(start, stop))
+        with cuda.current(), Held(cuda) as held:
+            start, stop = held.event(), held.event()
+            for _ in range(repeats):
+                cuda.record(start, self._compute)
+                self._enqueue(slot)
+                cuda.record(stop, self._compute)
+                cuda.synchronize(stop)
+                times.append(cuda.elapsed(start, stop))
         return times
 
     def describe(self) -> str:
@@ -357,8 +376,12 @@ def open_tensorrt(
     plan = Plan(bundle, flavour, precision, cuda.device, max_batch=max(batch, BATCH))
     engine, seconds = _bundled(bundle, plan.key, trust_engines, progress), None
     if engine is None:
-        cache, (free, _) = EngineCache(), cuda.memory()
-        engine = cache.get(plan.key, lambda timing: plan.build(progress, free, timing), progress)
+        cache = EngineCache()
+        with cuda.current():  # TensorRT builds for the GPU that is current
+            free, _ = cuda.memory()
+            engine = cache.get(
+                plan.key, lambda timing: plan.build(progress, free, timing), progress
+            )
         seconds = cache.build_seconds(plan.key)
     backend = TensorRT(engine, plan.trt, cuda, bundle, precision, batch, progress)
     backend.build_seconds = seconds

@@ -5,33 +5,29 @@ from __future__ import annotations
 import pytest
 
 from ssdiff_trt.runtime.backends.registry import open_backend
-from ssdiff_trt.runtime.backends.tensorrt import backend, engine
+from ssdiff_trt.runtime.backends.tensorrt import engine
+from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_package
 from ssdiff_trt.runtime.backends.tensorrt.engine import BATCH, FLAVOURS, Plan
 from ssdiff_trt.runtime.bundle.manifest import graph_io
 from tests.support.engines import step
-from tests.support.fake_gpu import FakeCuda, FakeEngine, fake_tensorrt
+from tests.support.fake_gpu import FakeEngine, fake_tensorrt
 from tests.support.progress import RecordingProgress
 
 
 @pytest.fixture
-def built(bundle4, tmp_path, monkeypatch):
-    """The plans that engines were built for on a fake GPU, each with the GPU and free memory."""
+def built(bundle4, tmp_path, monkeypatch, driver):
+    """The plans that engines were built for, each with the GPU that was current and free memory."""
     plans = []
-    cuda = FakeCuda(captures=False)
-    cuda.allocate(1 << 20)
+    if reason := why_no_package():
+        pytest.skip(reason)
     inputs, outputs = graph_io("step", bundle4.manifest.model)
-    fake = fake_tensorrt(FakeEngine(cuda, {s.name: s for s in (*inputs, *outputs)}, step))
+    fake = fake_tensorrt(FakeEngine(driver, {s.name: s for s in (*inputs, *outputs)}, step))
 
     def build(plan, progress, workspace=None, timing=None):
-        plans.append((plan, cuda.index, workspace))
+        plans.append((plan, driver.current(), workspace))
         return b"engine", {"CONVOLUTION FLOAT": 1}
 
-    def open_cuda(index):
-        cuda.index = index
-        return cuda
-
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path))
-    monkeypatch.setattr(backend, "open_cuda", open_cuda)
     monkeypatch.setattr(engine, "import_tensorrt", lambda flavour: fake)
     monkeypatch.setattr(engine, "check_target", lambda flavour, target: None)
     monkeypatch.setattr(Plan, "build", build)
@@ -41,26 +37,27 @@ def built(bundle4, tmp_path, monkeypatch):
 @pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize(("batch", "largest"), [(None, BATCH), (4, BATCH), (BATCH + 8, BATCH + 8)])
 def test_the_engine_is_one_of_the_flavour_and_for_the_batch_asked_for(
-    built, bundle4, flavour, batch, largest
+    built, bundle4, driver, flavour, batch, largest
 ):
     given = {"precision": "fp32", "batch": batch, "device": 1, "progress": RecordingProgress()}
     if largest > BATCH:  # the fake engine refuses it, after the plan was made
         with pytest.raises(Exception, match="refused the shape"):
             open_backend(flavour, bundle4, **given)
     else:
-        opened = open_backend(flavour, bundle4, **given)
-        assert opened.batch == (batch or BATCH)
-        assert opened.build_seconds is not None
+        with open_backend(flavour, bundle4, **given) as opened:
+            assert opened.batch == (batch or BATCH)
+            assert opened.build_seconds is not None
     ((plan, index, free),) = built
     assert (plan.flavour, plan.precision, plan.max_batch) == (flavour, "fp32", largest)
     assert plan.key.flavour == flavour
-    assert plan.target.name == "Fake GPU"
-    assert (index, free) == (1, (1 << 40) - (1 << 20))
+    assert plan.target.name == "Stand-in GPU 1"
+    assert (index, free) == (1, 1 << 40)
+    assert driver.counts.held() == {}
 
 
 def test_an_engine_of_one_flavour_does_not_serve_the_other(built, bundle4):
     for flavour in (*FLAVOURS, *FLAVOURS):
-        open_backend(flavour, bundle4, precision="fp32", progress=RecordingProgress())
+        open_backend(flavour, bundle4, precision="fp32", progress=RecordingProgress()).close()
     assert [(plan.flavour, index) for plan, index, _ in built] == [
         (flavour, 0) for flavour in FLAVOURS
     ]
