@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 
+from ssdiff_trt import Pansharpener
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.backends.tensorrt import engine
 from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_package
 from ssdiff_trt.runtime.backends.tensorrt.engine import BATCH, FLAVOURS, Plan
 from ssdiff_trt.runtime.bundle.manifest import graph_io
+from ssdiff_trt.runtime.parity.verification import verify
 from tests.support.engines import step
 from tests.support.fake_gpu import FakeEngine, fake_tensorrt
 from tests.support.progress import RecordingProgress
+from tests.support.rasters import read_raster
 
 
 @pytest.fixture
@@ -61,3 +67,28 @@ def test_an_engine_of_one_flavour_does_not_serve_the_other(built, bundle4):
     assert [(plan.flavour, index) for plan, index, _ in built] == [
         (flavour, 0) for flavour in FLAVOURS
     ]
+
+
+def test_a_pansharpener_of_several_threads_frees_its_engine(built, driver, make_pair, tmp_path):
+    pair = make_pair(96, 96)
+    given = {"precision": "fp32", "batch": 4, "progress": RecordingProgress()}
+    with (
+        Pansharpener("generic4", backend="tensorrt", **given) as sharpen,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        names = [tmp_path / f"{number}.tif" for number in range(3)]
+        list(pool.map(lambda name: sharpen(*pair, name), names))
+        assert driver.counts.executables == 2  # one backend
+    images = [read_raster(name) for name in names]
+    assert images[0].std() > 0
+    for image in images[1:]:
+        np.testing.assert_array_equal(image, images[0])
+    assert driver.counts.held() == {}
+    assert len(built) == 1
+
+
+def test_a_verification_frees_its_engine(built, driver):
+    verification = verify("generic4", "tensorrt", "fp32", progress=RecordingProgress())
+    assert not verification.passed  # the fake engine computes something else
+    assert driver.counts.enqueued > 0
+    assert driver.counts.held() == {}
