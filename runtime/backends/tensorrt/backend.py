@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
-from ssdiff_trt.runtime.backends.tensorrt.buffers import Held, Slot, make_slot
+from ssdiff_trt.runtime.backends.tensorrt.buffers import Held, Slot, make_slot, upload_table
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
 from ssdiff_trt.runtime.backends.tensorrt.engine import (
     BATCH,
@@ -39,9 +40,6 @@ from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_ALIGNMENT = 256
-"""Alignment that TensorRT requires of input and output addresses, bytes."""
-
 
 class _StepTable(NamedTuple):
     """Inputs of the step graph for all steps of the sampling loop."""
@@ -55,7 +53,7 @@ class _StepTable(NamedTuple):
 class TensorRT:
     """Backend that runs an engine of the step graph.
 
-    Any thread may call it, one at a time, and one sampling at a time: a new one ends the last.
+    Any thread may call it, one at a time. A new sampling ends one that was not finished.
 
     Args:
         engine: serialised engine. It is native code, so its origin must have been verified.
@@ -149,9 +147,15 @@ class TensorRT:
             self._progress.warn(f"{error} The batch is reduced from {batch} to {self.batch} tiles")
 
     def _drain(self) -> None:
-        """Wait until no slot is in flight."""
-        for slot in self._slots:
-            self._cuda.synchronize(slot.downloaded)
+        """Wait until nothing is in flight, whatever was enqueued."""
+        for slot in self._slots[:1]:
+            for event, stream in (
+                (slot.uploaded, self._upload),
+                (slot.sampled, self._compute),
+                (slot.downloaded, self._download),
+            ):
+                self._cuda.record(event, stream)
+                self._cuda.synchronize(event)
 
     def _audit(self, trt: Any, bundle: Bundle) -> None:
         """Check names, types and shapes against those of the bundle's graph, and the precision."""
@@ -178,19 +182,15 @@ class TensorRT:
         """Allocate the buffers of both slots; if memory runs out, release them and raise."""
         model = self._model
         try:
-            self._slots = [
-                make_slot(self._buffers, model.bands, model.tile, batch) for _ in range(2)
-            ]
+            made = (make_slot(self._buffers, model.bands, model.tile, batch) for _ in range(2))
+            self._slots = list(made)
         except OutOfMemoryError:
             self._buffers.close()
             raise
         self.batch = batch
-        host = self._slots[0].host
-        for name, shape in {
-            "x_t": host["noise"].shape,
-            **{name: host[name].shape for name in ("pan", "lms", "ms")},
-            "t": (batch,),
-        }.items():
+        shapes = {name: array.shape for name, array in self._slots[0].host.items()}
+        for name in ("x_t", "pan", "lms", "ms", "t"):
+            shape = shapes["noise"] if name == "x_t" else shapes.get(name, (batch,))
             self._check(self._context.set_input_shape(name, shape), f"the shape of {name}")
 
     def _check(self, succeeded: bool, operation: str) -> None:
@@ -207,23 +207,16 @@ class TensorRT:
         updates = np.array(table.updates, np.float32)
         times = np.repeat(np.array(table.times, np.float32)[:, None], self.batch, axis=1)
         self._table = None
+        for slot in self._slots:
+            slot.graph = None
         self._loaded.close()
-        self._device_tables = [self._upload_table(array) for array in (times, updates)]
+        self._device_tables = [
+            upload_table(self._loaded, self._cuda, array, self._compute)
+            for array in (times, updates)
+        ]
         self._table = table
         for slot in self._slots:
             slot.graph = self._capture(slot) if capture and self._graphs else None
-
-    def _upload_table(self, table: Array) -> tuple[int, int]:
-        """Copy a table to the device; returns its address and its row pitch in bytes."""
-        columns = -(-table.shape[1] * 4 // _ALIGNMENT) * _ALIGNMENT // 4
-        with Held(self._cuda) as held:
-            host, done = held.pinned((len(table), columns)), held.event()
-            host[:, : table.shape[1]] = table
-            address = self._loaded.allocate(host.nbytes)
-            self._cuda.upload(address, host, self._compute)
-            self._cuda.record(done, self._compute)
-            self._cuda.synchronize(done)
-        return address, 4 * columns
 
     def _loop(self, slot: Slot) -> None:
         """Enqueue every step of a batch."""
@@ -254,8 +247,7 @@ class TensorRT:
         self._cuda.record(slot.sampled, self._compute)
         self._cuda.synchronize(slot.sampled)
         try:
-            graph = self._cuda.capture(self._compute, lambda: self._loop(slot))
-            return self._loaded.own(graph)
+            return self._loaded.own(self._cuda.capture(self._compute, lambda: self._loop(slot)))
         except CudaError as error:
             self._progress.warn(f"No CUDA graph could be captured ({error}); running step by step")
             self._graphs = False
@@ -277,9 +269,6 @@ class TensorRT:
         if self._context is None:
             raise BackendError(f"{self._name} is closed; open it again.")
         self._sampling = sampling = object()
-        with self._cuda.current():
-            self._drain()
-            self._load(table, capture)
         in_flight = deque[tuple[Slot, int, bool]]()
         images: list[Array] = []
 
@@ -299,6 +288,9 @@ class TensorRT:
                     )
 
         try:
+            with self._cuda.current():
+                self._drain()
+                self._load(table, capture)
             for index, (part, last) in enumerate(self._split(batches)):
                 if len(in_flight) == len(self._slots):
                     yield from collect()
@@ -378,10 +370,8 @@ def open_tensorrt(
     if engine is None:
         cache = EngineCache()
         with cuda.current():  # TensorRT builds for the GPU that is current
-            free, _ = cuda.memory()
-            engine = cache.get(
-                plan.key, lambda timing: plan.build(progress, free, timing), progress
-            )
+            built = partial(plan.build, progress, cuda.memory()[0])
+            engine = cache.get(plan.key, built, progress)
         seconds = cache.build_seconds(plan.key)
     backend = TensorRT(engine, plan.trt, cuda, bundle, precision, batch, progress)
     backend.build_seconds = seconds

@@ -12,6 +12,9 @@ from ssdiff_trt.runtime.tiles.batch import Array
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_ALIGNMENT = 256
+"""Alignment that TensorRT requires of input and output addresses, bytes."""
+
 
 class Held:
     """What was made on a GPU and is released together, the last first.
@@ -111,3 +114,26 @@ def make_slot(held: Held, bands: int, tile: int, batch: int) -> Slot:
         sampled=held.event(),
         downloaded=held.event(),
     )
+
+
+def upload_table(held: Held, cuda: Cuda, table: Array, stream: int) -> tuple[int, int]:
+    """Copy a table ``[rows, columns]`` to the device, so that an engine can read each row.
+
+    Args:
+        held: what the table is released with.
+        cuda: CUDA on the GPU.
+        table: values, float32.
+        stream: stream that copies; it is waited for.
+
+    Returns:
+        The address of the table, and the distance of its rows in bytes.
+    """
+    columns = -(-table.shape[1] * 4 // _ALIGNMENT) * _ALIGNMENT // 4
+    with Held(cuda) as temporary:
+        host, done = temporary.pinned((len(table), columns)), temporary.event()
+        host[:, : table.shape[1]] = table
+        address = held.allocate(host.nbytes)
+        cuda.upload(address, host, stream)
+        cuda.record(done, stream)
+        cuda.synchronize(done)
+    return address, 4 * columns

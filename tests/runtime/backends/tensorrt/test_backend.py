@@ -256,3 +256,15 @@ def test_both_packages_give_the_same_bytes(make_with, driver):
             images.append(list(backend.sample(batches, schedule)))
     for one, other in zip(*images, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_step_that_was_refused_leaves_the_backend_usable(make_backend, driver, graphs):
+    backend, tiles = make_backend(refuse_at=3, graphs=graphs), engine_tiles(4, 1)
+    backend.denoise(tiles, tiles.noise, 999)
+    schedule = make_schedule((999, 20))
+    with pytest.raises(CudaError, match="refused step 2"):
+        list(backend.sample([tiles], schedule))
+    assert not driver.pending()
+    (images,) = backend.sample([tiles], schedule)
+    np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
