@@ -268,3 +268,24 @@ def test_a_step_that_was_refused_leaves_the_backend_usable(make_backend, driver,
     assert not driver.pending()
     (images,) = backend.sample([tiles], schedule)
     np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
+
+
+def test_what_a_batch_does_not_fill_is_finite(make_backend):
+    finite = []
+
+    def network(**inputs):
+        finite.append(all(np.isfinite(array).all() for array in inputs.values()))
+        return step(**inputs)
+
+    list(make_backend(network=network).sample([engine_tiles(1)], make_schedule((999,))))
+    assert finite[-1]  # earlier calls are for the capture, on memory that holds anything
+
+
+def test_a_schedule_that_failed_to_load_does_not_replay_the_one_before(make_backend):
+    backend, batches = make_backend(refuse_at=7), [engine_tiles(4, 1), engine_tiles(4, 2)]
+    list(backend.sample(batches, make_schedule((999,))))  # a call and a capture for each slot
+    schedule = make_schedule((500,))
+    with pytest.raises(CudaError, match="refused step 1"):
+        list(backend.sample(batches, schedule))
+    for images, tiles in zip(backend.sample(batches, schedule), batches, strict=True):
+        np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
