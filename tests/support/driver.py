@@ -21,7 +21,8 @@ from filelock import FileLock
 
 SOURCE = Path(__file__).with_name("driver.c")
 NAME = "libcuda.so.1"
-COMPILED = Path(__file__).parents[2] / "build" / "driver"
+ROOT = Path(__file__).parents[2]
+COMPILED = ROOT / "build" / "driver"
 Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
 import sys
 import threading
 
@@ -18,7 +19,7 @@ from ssdiff_trt.runtime.backends.tensorrt.cuda import (
 )
 from ssdiff_trt.runtime.backends.tensorrt.cuda_packages import CudaPython, PyCuda
 from ssdiff_trt.runtime.errors import SSDiffError
-from tests.support.driver import view
+from tests.support.driver import ROOT, view
 
 
 @pytest.fixture
@@ -235,3 +236,27 @@ def test_the_package_that_is_installed_is_opened_once_for_each_gpu(make_cuda, mo
     assert type(opened) is make_cuda
     assert opened is open_cuda(1)
     assert opened.device.name == "Stand-in GPU 1"
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_a_process_that_frees_nothing_ends_quietly(driver, make_cuda, thread):
+    code = f"""
+import sys, threading
+from tests.support.driver import load_driver
+load_driver()[0].reset()
+from ssdiff_trt.runtime.backends.tensorrt.cuda_packages import {make_cuda.__name__} as make_cuda
+kept = []
+def work():
+    cuda = make_cuda()
+    with cuda.current():
+        kept.extend([cuda, cuda.stream(), cuda.event(), cuda.allocate(9), cuda.pinned((2,))])
+if {thread}:
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+else:
+    work()
+print(len(kept))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "5\n", "")
