@@ -73,7 +73,7 @@ def best_backend(progress: Progress, device: int = 0) -> str:
         device: GPU to use, counted from 0.
     """
     from ssdiff_trt.runtime.backends.tensorrt.cuda import open_cuda, why_no_cuda
-    from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS, check_target, installed
+    from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS, installed, why_unsupported
 
     if no_cuda := why_no_cuda():
         progress.detail(f"Backend onnxruntime (CPU): {no_cuda}")
@@ -81,9 +81,11 @@ def best_backend(progress: Progress, device: int = 0) -> str:
     lack = "TensorRT is not installed"
     for flavour in filter(installed, FLAVOURS):
         try:
-            check_target(flavour, open_cuda(device).device)
+            reason = why_unsupported(flavour, open_cuda(device).device)
         except BackendError as error:
-            progress.note(f"Backend {flavour} is passed over: {error}")
+            reason = str(error)
+        if reason:
+            progress.note(f"Backend {flavour} is passed over: {reason}")
             lack = "TensorRT cannot be used"
             continue
         progress.note(f"Backend {flavour}: it is installed, and there is a GPU")

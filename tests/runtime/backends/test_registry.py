@@ -84,8 +84,10 @@ def test_auto_passes_over_tensorrt_rtx_on_a_gpu_that_it_does_not_support(machine
     open_backend("auto", low4, progress=progress)
     assert opened == [("onnxruntime-cuda", "fp16", None)]
     passed, selected = progress.notes
-    assert passed.startswith("Backend tensorrt-rtx is passed over: TensorRT-RTX has no engines for")
-    assert "the Simulated GPU (sm90), only for sm80, sm86" in passed
+    assert passed == (
+        "Backend tensorrt-rtx is passed over: it has no engines for sm90 (Simulated GPU), only for "
+        "sm80, sm86"
+    )
     assert selected == "Backend onnxruntime-cuda: there is a GPU, but TensorRT cannot be used"
 
 
