@@ -21,6 +21,7 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
     Flavour,
     Plan,
     check_target,
+    default_batch,
     import_tensorrt,
     installed,
 )
@@ -162,12 +163,18 @@ def _engines(
         return lambda bundle, precision: []
     flavour: Flavour = "tensorrt" if engine == "tensorrt" else "tensorrt-rtx"
     import_tensorrt(flavour)
+    here = None if gpus or why_no_cuda() else open_cuda(device)
+    memory = None
+    if here:
+        with here.current():
+            _, memory = here.memory()
     targets: list[Device | str | None] = (
-        list(gpus.split(",")) if gpus else [None if why_no_cuda() else open_cuda(device).device]
+        list(gpus.split(",")) if gpus else [here.device if here else None]
     )
 
     def plans(bundle: Bundle, precision: Precision) -> list[Plan]:
-        return [Plan(bundle, flavour, precision, target) for target in targets]
+        batch = default_batch(precision, memory)
+        return [Plan(bundle, flavour, precision, target, batch) for target in targets]
 
     for target in targets:
         check_target(flavour, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks import engines
 from benchmarks.adaptation import table
 from benchmarks.uncertainty import Judged, fit, markdown, scores
 from benchmarks.weights import full, means, reduced
@@ -97,3 +98,19 @@ def test_the_table_of_adaptation_has_the_change_and_what_was_not_written():
     assert lines[2].startswith("| one | 12 | 2.000 → 1.500 | 3.000 → 3.000 | .9000 → .9000 |")
     assert lines[2].endswith("| .8500 → .8500 | -25.0% |")
     assert lines[3].endswith("| -25.0%; not written: SAM, detail |")
+
+
+def test_the_table_of_engines_has_a_row_for_each_batch():
+    sizes = {"size": 15.2e6, "memory": 282.4e6}
+    measured = [
+        {"tile": 64, "precision": precision, "batches": batches, **sizes}
+        for precision in ("fp16", "fp32")
+        for batches in ([1, 8, 32], [4])
+    ]
+    measured[3] |= {"memory": 1250.6e6}
+    assert engines.table(measured).splitlines() == [
+        "| batch | fp32, tiles of 64 | fp16, tiles of 64 |",
+        "| --- | --- | --- |",
+        "| 1 to 32 | 282 / 15 | 282 / 15 |",
+        "| 4 | 1251 / 15 | 282 / 15 |",
+    ]

@@ -46,10 +46,18 @@ def import_onnxruntime() -> ModuleType:
     return onnxruntime
 
 
-def supported_forms(version: str) -> tuple[Form, ...]:
-    """Forms of the graph that a version of ONNX Runtime supports, fastest first."""
+def supported_forms(
+    version: str, attention_since: tuple[int, int] = _ATTENTION_SINCE
+) -> tuple[Form, ...]:
+    """Forms of the graph that a version of ONNX Runtime supports, fastest first.
+
+    Args:
+        version: of ONNX Runtime.
+        attention_since: first version whose provider has the Attention operator; default: that of
+            the CPU provider.
+    """
     major_minor = tuple(map(int, version.split(".")[:2]))
-    return ("fused", "portable") if major_minor >= _ATTENTION_SINCE else ("portable",)
+    return ("fused", "portable") if major_minor >= attention_since else ("portable",)
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,8 @@ from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 BATCH = 8
 """Default batch size, tiles."""
+_ATTENTION_SINCE = (1, 25)
+"""First version of ONNX Runtime whose CUDA provider has the Attention operator."""
 _PROVIDER = "CUDAExecutionProvider"
 _OPTIONS = {"use_tf32": "0"}
 _DEVICE = "cuda"
@@ -35,6 +40,13 @@ def unavailable_reason() -> str | None:
     except SSDiffError as error:
         return str(error).rstrip(".")
     return None if _PROVIDER in available else "this ONNX Runtime has no CUDA (onnxruntime-gpu has)"
+
+
+def _load_cuda(onnxruntime: ModuleType) -> None:
+    """Load CUDA and cuDNN from the packages that the extra ``gpu`` installs, if they are there."""
+    if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
+        with redirect_stdout(sys.stderr):  # where it prints what it could not load
+            onnxruntime.preload_dlls()
 
 
 class OnnxRuntimeCuda:
@@ -66,7 +78,9 @@ class OnnxRuntimeCuda:
                 "`backend`."
             )
         self._onnxruntime, self._index = import_onnxruntime(), index
-        graph = bundle.graph("step", precision, *supported_forms(self._onnxruntime.__version__))
+        _load_cuda(self._onnxruntime)
+        forms = supported_forms(self._onnxruntime.__version__, _ATTENTION_SINCE)
+        graph = bundle.graph("step", precision, *forms)
         self.precision: Precision = precision
         self.batch, self._form = batch or BATCH, graph.form
         self._file = bundle.path / graph.file

@@ -47,7 +47,7 @@ def open_backend(
     if name not in BACKENDS:
         raise BackendError(f"The backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}.")
     if name == "auto":
-        name = best_backend(progress)
+        name = best_backend(progress, device or 0)
     if precision == "auto":
         precision = _precision_for(name, bundle, progress)
     if name == "onnxruntime":
@@ -58,7 +58,7 @@ def open_backend(
         from ssdiff_trt.runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
 
         return OnnxRuntimeCuda(bundle, precision=precision, batch=batch, index=device or 0)
-    from ssdiff_trt.runtime.backends.tensorrt.backend import open_tensorrt
+    from ssdiff_trt.runtime.backends.tensorrt.opening import open_tensorrt
 
     return open_tensorrt(
         name,
@@ -71,11 +71,12 @@ def open_backend(
     )
 
 
-def best_backend(progress: Progress) -> str:
+def best_backend(progress: Progress, device: int = 0) -> str:
     """Name of the fastest backend that works on this machine, which ``auto`` stands for.
 
     Args:
         progress: receives its name, and why each faster one is passed over.
+        device: GPU to use, counted from 0.
     """
     from ssdiff_trt.runtime.backends.onnxruntime_cuda import unavailable_reason
     from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_cuda
@@ -84,8 +85,8 @@ def best_backend(progress: Progress) -> str:
         progress.detail(f"Backend onnxruntime (CPU): {no_cuda}")
         return "onnxruntime"
     candidates: dict[str, Callable[[], str | None]] = {
-        "tensorrt": lambda: _why_no_tensorrt("tensorrt"),
-        "tensorrt-rtx": lambda: _why_no_tensorrt("tensorrt-rtx"),
+        "tensorrt": lambda: _why_no_tensorrt("tensorrt", device),
+        "tensorrt-rtx": lambda: _why_no_tensorrt("tensorrt-rtx", device),
         "onnxruntime-cuda": unavailable_reason,
     }
     passed_over: list[str] = []
@@ -100,10 +101,14 @@ def best_backend(progress: Progress) -> str:
     return name
 
 
-def _why_no_tensorrt(flavour: Flavour) -> str | None:
+def _why_no_tensorrt(flavour: Flavour, device: int) -> str | None:
     """Why a flavour of TensorRT cannot be used although there is a GPU, as a clause."""
-    from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_package
-    from ssdiff_trt.runtime.backends.tensorrt.engine import import_tensorrt, installed
+    from ssdiff_trt.runtime.backends.tensorrt.cuda import open_cuda, why_no_package
+    from ssdiff_trt.runtime.backends.tensorrt.engine import (
+        import_tensorrt,
+        installed,
+        why_unsupported,
+    )
 
     if not installed(flavour):
         return "it is not installed"
@@ -111,7 +116,7 @@ def _why_no_tensorrt(flavour: Flavour) -> str | None:
         import_tensorrt(flavour)
     except BackendError as error:
         return f"it cannot be imported ({error.__cause__})"
-    return why_no_package()
+    return why_no_package() or why_unsupported(flavour, open_cuda(device).device)
 
 
 def _precision_for(name: str, bundle: Bundle, progress: Progress) -> Precision:

@@ -213,7 +213,7 @@ def _candidate_jobs(
     shared |= {"task": "open", "bundle": bundle, "show_progress": isinstance(progress, Lines)}
     shared |= {"gpu": device, "trust_engines": trust_engines}
     for choice in backends:
-        name = best_backend(progress) if choice == "auto" else choice
+        name = best_backend(progress, device or 0) if choice == "auto" else choice
         for precision in precisions:
             yield name, Job(opener=OPENER, backend=name, precision=precision, **shared)
     for name, opener in openers.items():

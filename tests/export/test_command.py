@@ -121,7 +121,7 @@ def test_engines_for_other_gpus_are_written_into_the_bundle_and_listed(copied):
     before = open_bundle(copied).manifest
     options = {"engine": "tensorrt-rtx", "gpus": "sm86,sm89"}
     (bundle,) = export(weights="generic4", output=str(copied), progress=progress, **options)
-    plans = [command.Plan(bundle, "tensorrt-rtx", "fp32", gpu) for gpu in ("sm86", "sm89")]
+    plans = [command.Plan(bundle, "tensorrt-rtx", "fp32", gpu, 8) for gpu in ("sm86", "sm89")]
     names = [engine_file(plan.key) for plan in plans]
     assert bundle.manifest.engines == {names[0]: sha256(b"engine 0"), names[1]: sha256(b"engine 1")}
     assert bundle.manifest == before.model_copy(update={"engines": bundle.manifest.engines})
@@ -140,7 +140,7 @@ def test_an_engine_for_this_machine_is_in_the_users_cache_too(copied, monkeypatc
     progress = RecordingProgress()
     options = {"engine": "tensorrt-rtx", "progress": progress}
     (bundle,) = export(weights="generic4", output=str(copied), **options)
-    key = command.Plan(bundle, "tensorrt-rtx", "fp32", FakeCuda().device).key
+    key = command.Plan(bundle, "tensorrt-rtx", "fp32", FakeCuda().device, 8).key
     assert bundle.engine(engine_file(key)) == b"engine 0"
     cached = EngineCache().get(key, lambda timing: pytest.fail("built again"), progress)
     assert cached == b"engine 0"

@@ -234,7 +234,7 @@ def test_tensorrt_rtx_builds_int8(int8, form, monkeypatch):
         "ssdiff_trt.runtime.backends.tensorrt.engine.form_for", lambda flavour, trt: form
     )
     progress = RecordingProgress()
-    engine, layers = Plan(int8, "tensorrt-rtx", "int8", "sm86").build(progress)
+    engine, layers = Plan(int8, "tensorrt-rtx", "int8", "sm86", 8).build(progress)
     assert len(engine) > 1_000_000
     assert layers["QUANTIZE INT8"] == layers["DEQUANTIZE HALF"] > 60
     assert not progress.warnings

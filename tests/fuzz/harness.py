@@ -71,7 +71,7 @@ HEAVY = (
     "ssdiff_trt.runtime.backends.onnxruntime",
     "ssdiff_trt.runtime.benchmark.rounds",
     "ssdiff_trt.runtime.benchmark.tables",
-    "ssdiff_trt.runtime.backends.tensorrt.backend",
+    "ssdiff_trt.runtime.backends.tensorrt.opening",
     "ssdiff_trt.runtime.pansharpener",
     "ssdiff_trt.runtime.parity.verification",
     "onnx",

@@ -71,8 +71,8 @@ def make_with(tmp_path, driver):
         def make_with(package):
             make_cuda = opener(package)
 
-            def make(batch=4, progress=None, graphs=True, network=step, **engine):
-                trt = fake_tensorrt(FakeEngine(driver, specs, network, **engine))
+            def make(batch=4, progress=None, graphs=True, network=step, built=None, **engine):
+                trt = fake_tensorrt(FakeEngine(driver, specs, network, built or batch, **engine))
                 given = bundle, "fp32", batch, progress, graphs
                 return opened.enter_context(TensorRT(b"", trt, make_cuda(), *given))
 

@@ -185,6 +185,13 @@ long standin_pending(void)
     return count;
 }
 
+size_t standin_size(uint64_t address)
+{
+    for (Block *b = blocks; b; b = b->next)
+        if (b->address == address && !b->pinned) return b->size;
+    return 0;
+}
+
 /* Devices and contexts */
 
 Status cuInit(unsigned flags)

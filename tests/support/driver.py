@@ -49,6 +49,8 @@ class Driver:
     def __init__(self, path):
         library = self.library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         library.standin_reset.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+        library.standin_size.argtypes = [ctypes.c_uint64]
+        library.standin_size.restype = ctypes.c_size_t
         library.standin_pending.restype = ctypes.c_long
         library.cuLaunchHostFunc.argtypes = [ctypes.c_void_p, Function, ctypes.c_void_p]
         library.cuMemFree_v2.argtypes = [ctypes.c_uint64]
@@ -85,6 +87,10 @@ class Driver:
         address = ctypes.c_uint64()
         refused = self.library.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size))
         return None if refused else address.value
+
+    def size(self, address):
+        """Bytes of the device memory that was allocated at an address."""
+        return self.library.standin_size(address)
 
     def free(self, address):
         """Free device memory."""

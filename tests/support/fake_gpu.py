@@ -12,6 +12,7 @@ import numpy as np
 
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from tests.support.driver import view
+from tests.support.fake_rtx import RuntimeConfig
 
 
 class FakeCuda:
@@ -33,14 +34,16 @@ class FakeEngine:
         driver: the stand-in driver.
         specs: inputs and outputs by name.
         network: function of the inputs.
+        batch: batch size, tiles.
         dtypes: types of inputs and outputs that are not float32, by name.
         refuse_at: number of the call, from 1, that fails.
-        scratch: bytes of device memory of an execution context.
+        scratch: device memory that a context needs, bytes for each tile.
     """
 
-    def __init__(self, driver, specs, network, dtypes=None, refuse_at=None, scratch=256):
-        self.driver, self.specs, self.network = driver, specs, network
-        self.dtypes, self.refuse_at, self.scratch = dtypes or {}, refuse_at, scratch
+    def __init__(self, driver, specs, network, batch, dtypes=None, refuse_at=None, scratch=0):
+        self.driver, self.specs, self.network, self.batch = driver, specs, network, batch
+        self.dtypes, self.refuse_at = dtypes or {}, refuse_at
+        self.device_memory_size_v2 = scratch * batch
         self.num_io_tensors = len(specs)
 
     def get_tensor_name(self, index):
@@ -50,48 +53,53 @@ class FakeEngine:
         return self.dtypes.get(name, DataType.FLOAT)
 
     def get_tensor_shape(self, name):
-        return [-1 if size == "batch" else size for size in self.specs[name].shape]
+        return [self.batch if size == "batch" else size for size in self.specs[name].shape]
 
     def create_engine_inspector(self):
         return types.SimpleNamespace(get_engine_information=lambda kind: '{"Layers": []}')
 
-    def create_execution_context(self):
-        address = self.driver.allocate(self.scratch)
-        return FakeContext(self, address) if address else None
+    create_runtime_config = RuntimeConfig
+
+    def create_execution_context(self, given):
+        assert getattr(given, "strategy", given) == "user managed"
+        state = self.driver.allocate(256)
+        return FakeContext(self, state) if state else None
 
 
 class FakeContext:
-    """An execution context with device memory, which it frees when it is dropped.
+    """An execution context with a little device memory, which it frees when it is dropped.
 
-    It refuses batches above 32 and addresses that are not aligned to 256 bytes.
+    It refuses addresses that are not aligned to 256 bytes.
     """
 
-    def __init__(self, engine, scratch):
-        self.engine, self.scratch = engine, scratch
-        self.shapes, self.addresses, self.enqueued = {}, {}, 0
+    def __init__(self, engine, state):
+        self.engine, self.state, self.addresses, self.enqueued = engine, state, {}, 0
+        self.memory = 0
 
     def __del__(self):
-        self.engine.driver.free(self.scratch)
+        self.engine.driver.free(self.state)
 
-    def set_input_shape(self, name, shape):
-        self.shapes[name] = tuple(shape)
-        return shape[0] <= 32
+    def set_device_memory(self, address, size):
+        assert self.engine.driver.size(address) == size
+        self.memory = size
 
     def set_tensor_address(self, name, address):
         self.addresses[name] = address
         return address % 256 == 0
 
     def execute_async_v3(self, stream):
+        assert self.memory == self.engine.device_memory_size_v2
         self.enqueued += 1
         if self.enqueued == self.engine.refuse_at:
             return False
         network, addresses = self.engine.network, dict(self.addresses)
-        shapes = self.shapes | {"coefficients": (3,)}
+        shapes = {name: self.engine.get_tensor_shape(name) for name in self.engine.specs}
 
         def work():
             inputs = {
                 name: view(addresses[name], int(np.prod(shape))).reshape(shape)
                 for name, shape in shapes.items()
+                if name != "x_next"
             }
             result = network(**inputs)
             view(addresses["x_next"], result.size)[:] = result.ravel()
@@ -116,7 +124,9 @@ def fake_tensorrt(engine):
     return types.SimpleNamespace(
         __name__="fake_tensorrt",
         __version__="10.14.1",
+        BuilderFlag=types.SimpleNamespace(),
         DataType=DataType,
+        ExecutionContextAllocationStrategy=types.SimpleNamespace(USER_MANAGED="user managed"),
         LayerInformationFormat=types.SimpleNamespace(JSON=0),
         Logger=Logger,
         Runtime=lambda logger: types.SimpleNamespace(deserialize_cuda_engine=lambda plan: engine),

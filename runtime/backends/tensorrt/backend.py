@@ -13,22 +13,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
+from ssdiff_trt.runtime.backends.tensorrt.audit import audit_engine
 from ssdiff_trt.runtime.backends.tensorrt.buffers import Held, Slot, make_slot, upload_table
-from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError, open_cuda
-from ssdiff_trt.runtime.backends.tensorrt.engine import (
-    BATCH,
-    EngineKey,
-    Flavour,
-    Plan,
-    audit_engine,
-)
-from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
+from ssdiff_trt.runtime.backends.tensorrt.context import Kernels, capturable, create_context
+from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError
 from ssdiff_trt.runtime.bundle.manifest import graph_io
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError
@@ -61,14 +54,14 @@ class TensorRT:
         cuda: CUDA on the GPU to use.
         bundle: bundle that the engine was built from.
         precision: precision of the graph.
-        batch: batch size, tiles, within the range that the engine was built for. Halved once if
-            device memory is short.
-        progress: receives a warning if the batch is halved or no CUDA graph can be captured.
+        batch: batch size that the engine was built for, tiles.
+        progress: receives a warning if no CUDA graph can be captured.
         graphs: whether to capture CUDA graphs; without them, every step is enqueued on its own.
+        kernels: kept kernels of the engine, for TensorRT-RTX.
 
     Raises:
-        SSDiffError: if the engine cannot be loaded, does not match the bundle, or does not fit into
-            device memory.
+        OutOfMemoryError: if the engine and its buffers do not fit into device memory.
+        SSDiffError: if the engine cannot be loaded, or does not match the bundle.
 
     Attributes:
         build_seconds: time it took to build the engine, if known.
@@ -84,10 +77,12 @@ class TensorRT:
         cuda: Cuda,
         bundle: Bundle,
         precision: Precision,
-        batch: int = BATCH,
+        batch: int,
         progress: Progress | None = None,
         graphs: bool = True,
+        kernels: Kernels | None = None,
     ) -> None:
+        self._kernels = kernels
         self.precision: Precision = precision
         self._cuda, self._progress, self._graphs = cuda, progress or Progress(), graphs
         self._name = f"{trt.__name__} {trt.__version__} on {cuda.device.name}"
@@ -120,10 +115,12 @@ class TensorRT:
         with self._cuda.current():
             self._drain()
             self._slots.clear()
-            for held in (self._loaded, self._buffers, self._streams):
-                held.close()
+            self._loaded.close()
+            # In the order that TensorRT needs.
+            self._context = self._kernels = self._engine = self._runtime = None
+            self._buffers.close()
+            self._streams.close()
             self._table = self._sampling = None
-            self._context = self._engine = self._runtime = None  # in the order that TensorRT needs
 
     def _open(self, engine: bytes, trt: Any, bundle: Bundle, batch: int) -> None:
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
@@ -132,19 +129,13 @@ class TensorRT:
             raise BackendError(
                 f"{self._name} cannot load the engine; delete it from the cache to rebuild it."
             )
-        self._audit(trt, bundle)
-        self._context = self._engine.create_execution_context()
+        self._audit(trt, bundle, batch)
+        self._context = create_context(trt, self._engine, self._kernels)
         if self._context is None:
             raise OutOfMemoryError(
                 f"{self._name} has too little memory for the engine; free some, or lower `batch`."
             )
-        try:
-            self._allocate(batch)
-        except OutOfMemoryError as error:
-            if batch == 1:
-                raise
-            self._allocate(batch // 2)
-            self._progress.warn(f"{error} The batch is reduced from {batch} to {self.batch} tiles")
+        self._allocate(batch)
 
     def _drain(self) -> None:
         """Wait until nothing is in flight, whatever was enqueued."""
@@ -157,7 +148,7 @@ class TensorRT:
                 self._cuda.record(event, stream)
                 self._cuda.synchronize(event)
 
-    def _audit(self, trt: Any, bundle: Bundle) -> None:
+    def _audit(self, trt: Any, bundle: Bundle, batch: int) -> None:
         """Check names, types and shapes against those of the bundle's graph, and the precision."""
         inputs, outputs = graph_io("step", bundle.manifest.model)
         specs = {spec.name: spec for spec in (*inputs, *outputs)}
@@ -170,7 +161,7 @@ class TensorRT:
             if dtype != trt.DataType.FLOAT:
                 raise BackendError(f"The engine has {name} in {dtype.name}, expected FLOAT.")
             shape = tuple(self._engine.get_tensor_shape(name))
-            expected = tuple(-1 if size == "batch" else size for size in spec.shape)
+            expected = tuple(batch if size == "batch" else size for size in spec.shape)
             if shape != expected:
                 raise BackendError(f"The engine has {name} of shape {shape}, expected {expected}.")
         inspector = self._engine.create_engine_inspector()
@@ -179,19 +170,14 @@ class TensorRT:
         )
 
     def _allocate(self, batch: int) -> None:
-        """Allocate the buffers of both slots; if memory runs out, release them and raise."""
+        """Allocate the memory of the engine and of both slots."""
+        if scratch := self._engine.device_memory_size_v2:
+            self._context.set_device_memory(self._buffers.allocate(scratch), scratch)
         model = self._model
-        try:
-            made = (make_slot(self._buffers, model.bands, model.tile, batch) for _ in range(2))
-            self._slots = list(made)
-        except OutOfMemoryError:
-            self._buffers.close()
-            raise
+        self._slots.extend(
+            make_slot(self._buffers, model.bands, model.tile, batch) for _ in range(2)
+        )
         self.batch = batch
-        shapes = {name: array.shape for name, array in self._slots[0].host.items()}
-        for name in ("x_t", "pan", "lms", "ms", "t"):
-            shape = shapes["noise"] if name == "x_t" else shapes.get(name, (batch,))
-            self._check(self._context.set_input_shape(name, shape), f"the shape of {name}")
 
     def _check(self, succeeded: bool, operation: str) -> None:
         """Raise if a TensorRT call that returns a status failed."""
@@ -246,7 +232,11 @@ class TensorRT:
         self._loop(slot)  # first without capture: engines initialise at their first call
         self._cuda.record(slot.sampled, self._compute)
         self._cuda.synchronize(slot.sampled)
+        if self._kernels is not None:
+            self._kernels.keep()
         try:
+            if not capturable(self._context, self._compute):
+                raise CudaError("TensorRT-RTX cannot run this engine in one")
             return self._loaded.own(self._cuda.capture(self._compute, lambda: self._loop(slot)))
         except CudaError as error:
             self._progress.warn(f"No CUDA graph could be captured ({error}); running step by step")
@@ -345,50 +335,3 @@ class TensorRT:
     def describe(self) -> str:
         execution = "CUDA graphs" if self._graphs else "step by step"
         return f"{self._name}, {self.precision}, batches of {self.batch} tiles, {execution}"
-
-
-def open_tensorrt(
-    name: str,
-    bundle: Bundle,
-    *,
-    precision: Precision,
-    batch: int | None,
-    progress: Progress,
-    index: int = 0,
-    trust_engines: bool = False,
-) -> TensorRT:
-    """Open the backend on a GPU of this machine, with an engine from the cache or built now.
-
-    Raises:
-        SSDiffError: if there is no GPU, no TensorRT or no graph for it, or the bundle's engine is
-            trusted and not the one that its manifest lists.
-    """
-    flavour: Flavour = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
-    cuda, batch = open_cuda(index), batch or BATCH
-    plan = Plan(bundle, flavour, precision, cuda.device, max_batch=max(batch, BATCH))
-    engine, seconds = _bundled(bundle, plan.key, trust_engines, progress), None
-    if engine is None:
-        cache = EngineCache()
-        with cuda.current():  # TensorRT builds for the GPU that is current
-            built = partial(plan.build, progress, cuda.memory()[0])
-            engine = cache.get(plan.key, built, progress)
-        seconds = cache.build_seconds(plan.key)
-    backend = TensorRT(engine, plan.trt, cuda, bundle, precision, batch, progress)
-    backend.build_seconds = seconds
-    return backend
-
-
-def _bundled(bundle: Bundle, key: EngineKey, trust: bool, progress: Progress) -> bytes | None:
-    """The bundle's engine with a key, if it has one and its engines are trusted."""
-    if not (listed := bundle.manifest.engines):
-        return None
-    if not trust:
-        progress.note(
-            f"The engines of the bundle {bundle.path} are native code and not used; if you trust "
-            "where it is from, pass `trust_engines`"
-        )
-        return None
-    if (name := engine_file(key)) in listed:
-        return bundle.engine(name)
-    progress.note(f"The bundle {bundle.path} has no engine in {key.precision} for {key.gpu}")
-    return None

@@ -1,18 +1,14 @@
-"""Building TensorRT engines from a bundle's step graph, and checking their precision.
+"""Building TensorRT engines from a bundle's step graph.
 
 Two flavours have the same interface: TensorRT, and TensorRT-RTX, which can build for GPUs that are
-not in this machine. The graph determines the precision, and networks are strongly typed. The layer
-types are checked after parsing the graph, and again in the built engine.
+not in this machine. The graph determines the precision, and networks are strongly typed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import sys
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +17,12 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from ssdiff_trt.runtime.backends.tensorrt.audit import audit_network
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError
+from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.progress import Progress
 
@@ -33,14 +31,34 @@ FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 _MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _ATTENTION_SINCE = (10, 14)
 """First version of TensorRT whose ONNX parser has the Attention operator."""
-BATCH = 32
-"""Default batch size, tiles."""
+_BF16_SINCE = (10, 6)
+"""First version of TensorRT whose ONNX parser has opset 22, the first with convolutions in BF16."""
+_FLAGS = ("STRICT_NANS", "REQUIRE_USER_ALLOCATION")
+"""Builder flags that are set where the package has them: NaN times 0 stays NaN (TensorRT 10.7), and
+no memory is allocated during a run, which a CUDA graph could not capture (TensorRT-RTX)."""
+_SMALL_GPU = 8 * 10**9
+"""GPUs with less memory, bytes, have half the default batch."""
 _RESERVE = 512 << 20
 """Free GPU memory that an engine build must leave unused, bytes."""
-_TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "HALF"}
-"""TensorRT type of the heavy layers, by precision. INT8 graphs have FP16 layers between Q/DQ."""
-_HEAVY = ("CONVOLUTION", "ATTENTION_INPUT", "SOFTMAX")
-"""Layer kinds that must have the precision of the graph."""
+
+
+def default_batch(precision: Precision, memory: int | None = None) -> int:
+    """Default batch size, tiles.
+
+    In FP32 there is no fused attention kernel, and the memory of an engine grows with its batch by
+    0.3 GB a tile of 64 pixels.
+
+    Args:
+        precision: of the engine.
+        memory: of the GPU, bytes; None for a GPU that is not in this machine.
+    """
+    batch = 8 if precision == "fp32" else 32
+    return batch if memory is None or memory >= _SMALL_GPU else batch // 2
+
+
+def engine_batch(batch: int) -> int:
+    """Batch size of the engine for batches of up to ``batch`` tiles: the next power of two."""
+    return 1 << (batch - 1).bit_length()
 
 
 def installed(flavour: Flavour) -> bool:
@@ -89,8 +107,8 @@ class EngineKey(BaseModel):
     """Name and compute capability of the GPU; for TensorRT-RTX the compute capability alone."""
     precision: Precision
     form: Form
-    batch: tuple[int, int, int]
-    """Smallest, optimal and largest batch size of the optimisation profile, tiles."""
+    batch: int
+    """Batch size, tiles; the engine takes no other."""
     options: tuple[str, ...]
     """Builder options that affect the results."""
     platform: str
@@ -135,12 +153,31 @@ def check_target(flavour: Flavour, target: Device | str | None) -> None:
         )
 
 
+def why_unsupported(flavour: Flavour, gpu: Device) -> str | None:
+    """Why a flavour has no engines for a GPU, as a clause; None if it has."""
+    if flavour == "tensorrt" or gpu.sm in (supported := _supported(import_tensorrt(flavour))):
+        return None
+    return f"it has no engines for {gpu.sm} ({gpu.name}), only for {', '.join(supported)}"
+
+
+def _supported(trt: ModuleType) -> list[str]:
+    """Compute capabilities that TensorRT-RTX builds for, such as sm86.
+
+    SM75 is in its enumeration, but the build ends with "FP32 GEMM is not supported".
+    """
+    members = trt.ComputeCapability.__members__
+    return [name.lower() for name in members if name.startswith("SM") and name != "SM75"]
+
+
 def _capability(trt: ModuleType, target: Device | str | None) -> Any:
     """Member of TensorRT-RTX's enumeration of compute capabilities for a GPU."""
-    members = trt.ComputeCapability.__members__
     if isinstance(target, Device):
-        return members.get(target.sm.upper(), members["CURRENT"])
-    supported = [name.lower() for name in members if name.startswith("SM")]
+        if reason := why_unsupported("tensorrt-rtx", target):
+            raise BackendError(
+                f"TensorRT-RTX cannot be used on this GPU: {reason}; choose another `backend`."
+            )
+        target = target.sm
+    supported = _supported(trt)
     if target is None or target not in supported:
         problem = (
             "This machine has no GPU and `gpu` is not given"
@@ -151,7 +188,7 @@ def _capability(trt: ModuleType, target: Device | str | None) -> Any:
             f"{problem}, expected a GPU that TensorRT-RTX builds for; choose `gpu` from "
             f"{', '.join(supported)}."
         )
-    return members[target.upper()]
+    return trt.ComputeCapability.__members__[target.upper()]
 
 
 @dataclass(frozen=True)
@@ -163,19 +200,26 @@ class Plan:
         flavour: TensorRT or TensorRT-RTX.
         precision: precision of the graph.
         target: the GPU of this machine, or for TensorRT-RTX a compute capability such as sm86.
-        max_batch: largest batch size, tiles.
+        batch: batch size, tiles.
     """
 
     bundle: Bundle
     flavour: Flavour
     precision: Precision
     target: Device | str | None
-    max_batch: int = BATCH
+    batch: int
     trt: ModuleType = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trt", import_tensorrt(self.flavour))
         check_target(self.flavour, self.target)
+        if (self.flavour, self.precision) == ("tensorrt", "bf16") and (
+            version_of(self.trt) < _BF16_SINCE
+        ):
+            raise BackendError(
+                f"BF16 needs TensorRT 10.6 or newer, and this is {self.trt.__version__}; choose "
+                "`precision=fp16`."
+            )
 
     @property
     def form(self) -> Form:
@@ -200,10 +244,15 @@ class Plan:
             gpu=str(gpu),
             precision=self.precision,
             form=self.form,
-            batch=(1, min(8, self.max_batch), self.max_batch),
-            options=("no TF32",),
+            batch=self.batch,
+            options=("no TF32", *self._flags),
             platform=f"{sys.platform}-{platform.machine()}",
         )
+
+    @property
+    def _flags(self) -> tuple[str, ...]:
+        """Builder flags to set."""
+        return tuple(name for name in _FLAGS if hasattr(self.trt.BuilderFlag, name))
 
     def build(
         self, progress: Progress, workspace: int | None = None, timing: Path | None = None
@@ -221,7 +270,7 @@ class Plan:
         Raises:
             SSDiffError: if the graph cannot be parsed or built, or is not in the precision.
         """
-        trt, key = self.trt, self.key
+        trt = self.trt
         logger = _logger(trt, progress)
         builder = trt.Builder(logger)
         network = builder.create_network(_strongly_typed(trt))
@@ -232,6 +281,8 @@ class Plan:
                 f"{self.flavour} {trt.__version__} cannot parse {self.graph.file}: {reasons}"
             )
         layers = audit_network(network, self.precision)
+        for tensor in (network.get_input(i) for i in range(network.num_inputs)):
+            tensor.shape = [self.batch if size == -1 else size for size in tensor.shape]
         plan = None
         for decomposable in (False, True):
             # Where no fused kernel exists, attention must be decomposed. FP32 never has one.
@@ -241,7 +292,7 @@ class Plan:
                 _allow_decomposition(trt, network)
                 if self.precision != "fp32":
                     progress.warn("No fused attention kernel is available; attention is decomposed")
-            config = self._config(builder, network, key, progress, workspace, timing)
+            config = self._config(builder, progress, workspace, timing)
             with progress:
                 plan = builder.build_serialized_network(network, config)
             if plan is not None or self.form == "portable":
@@ -252,21 +303,18 @@ class Plan:
                 f"{logger.last or 'no reason was given'}; the usual cause is too little GPU "
                 "memory, so free some or lower `batch`."
             )
-        if timing is not None and (cache := _timing_cache(config)) is not None:
-            timing.write_bytes(cache.serialize())
+        if self.flavour == "tensorrt" and timing and (cache := config.get_timing_cache()):
+            with atomic_write(timing) as unfinished:
+                unfinished.write_bytes(cache.serialize())
         return bytes(plan), layers
 
     def _config(
-        self,
-        builder: Any,
-        network: Any,
-        key: EngineKey,
-        progress: Progress,
-        workspace: int | None,
-        timing: Path | None,
+        self, builder: Any, progress: Progress, workspace: int | None, timing: Path | None
     ) -> Any:
         trt, config = self.trt, builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)  # TF32 would exceed the limits of FP32 parity
+        for name in self._flags:
+            config.set_flag(getattr(trt.BuilderFlag, name))
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for audit_engine
         config.progress_monitor = _monitor(trt, progress)
         if workspace is not None:
@@ -274,88 +322,14 @@ class Plan:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
         if self.flavour == "tensorrt-rtx":
             config.num_compute_capabilities = 1
-            config.set_compute_capability(_capability(trt, self.target), 0)
+            if not config.set_compute_capability(_capability(trt, self.target), 0):
+                raise BackendError(
+                    f"TensorRT-RTX {trt.__version__} refused to build for {self.key.gpu}; choose "
+                    "another `gpu`, or another `backend`."
+                )
         elif timing is not None:
-            content = timing.read_bytes() if timing.is_file() else b""
-            config.set_timing_cache(config.create_timing_cache(content), ignore_mismatch=True)
-        profile = builder.create_optimization_profile()
-        for tensor in (network.get_input(i) for i in range(network.num_inputs)):
-            shape = tuple(tensor.shape)
-            if -1 in shape:
-                profile.set_shape(tensor.name, *((size, *shape[1:]) for size in key.batch))
-        config.add_optimization_profile(profile)
+            _set_timing_cache(config, timing.read_bytes() if timing.is_file() else b"")
         return config
-
-
-def audit_network(network: Any, precision: Precision) -> dict[str, int]:
-    """Count the layers of a parsed network by kind and type, and check their types.
-
-    Raises:
-        SSDiffError: if a heavy layer does not have the precision, or an input or output is not in
-            FP32.
-    """
-    expected = _TYPES[precision]
-    layers: Counter[str] = Counter()
-    for layer in (network.get_layer(i) for i in range(network.num_layers)):
-        kind = layer.type.name
-        if not layer.num_outputs:
-            continue
-        dtype = layer.get_output(0).dtype.name
-        layers[f"{kind} {dtype}"] += 1
-        if kind in _HEAVY and dtype != expected:
-            raise BackendError(
-                f"The layer {layer.name} ({kind}) is in {dtype}, expected {expected} in a graph of "
-                f"{precision}; export the bundle again."
-            )
-    if precision == "int8" and not layers["QUANTIZE INT8"]:
-        raise BackendError(
-            "The int8 graph has no QuantizeLinear layer, expected Q/DQ pairs; export the bundle "
-            "again."
-        )
-    tensors = [network.get_input(i) for i in range(network.num_inputs)]
-    tensors += [network.get_output(i) for i in range(network.num_outputs)]
-    for tensor in tensors:
-        if tensor.dtype.name != "FLOAT":
-            raise BackendError(
-                f"{tensor.name} is in {tensor.dtype.name}, expected FLOAT; export the bundle again."
-            )
-    return dict(layers)
-
-
-def audit_engine(report: str, precision: Precision) -> dict[str, int]:
-    """Count the layers of an engine by the type of their outputs, and its fused attention layers.
-
-    Args:
-        report: JSON of the engine inspector.
-        precision: precision that the engine was built for.
-
-    Raises:
-        SSDiffError: if the report has types, and none of them is that of the precision.
-    """
-    spellings = {
-        "FLOAT": ("Float", "FP32"),
-        "HALF": ("Half", "FP16"),
-        "BF16": ("BF16", "BFloat16"),
-        "INT8": ("Int8",),
-    }
-    expected = "INT8" if precision == "int8" else _TYPES[precision]
-    counts: Counter[str] = Counter()
-    for layer in json.loads(report).get("Layers", []):
-        counts["fused attention"] += "mha" in str(layer).lower()
-        outputs = layer.get("Outputs", []) if isinstance(layer, Mapping) else []
-        for output in outputs:
-            text = str(output.get("Format/Datatype", output.get("Datatype", ""))).lower()
-            for name, variants in spellings.items():
-                if any(variant.lower() in text for variant in variants):
-                    counts[name] += 1
-                    break
-    types = sorted(name for name in counts if name in spellings)
-    if types and expected not in types:
-        raise BackendError(
-            f"The engine has no layer in {precision}, only in {', '.join(types)}; build it again, "
-            "or choose another `precision`."
-        )
-    return dict(counts)
 
 
 def _strongly_typed(trt: ModuleType) -> int:
@@ -363,8 +337,12 @@ def _strongly_typed(trt: ModuleType) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _timing_cache(config: Any) -> Any:
-    return config.get_timing_cache() if hasattr(config, "get_timing_cache") else None
+def _set_timing_cache(config: Any, content: bytes) -> None:
+    """Use a timing cache, or a new one if it is damaged or of another GPU or version."""
+    for serialised in (content, b""):
+        cache = config.create_timing_cache(serialised)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
 
 
 def _allow_decomposition(trt: ModuleType, network: Any) -> None:

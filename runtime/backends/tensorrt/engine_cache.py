@@ -5,8 +5,9 @@
     engines/
         KEY.engine       the serialised engine
         KEY.json         its key, sha256, layers and build time
+        KEY.kernels      what TensorRT-RTX compiled for it on this GPU
         KEY.lock         lock file of the process that builds it
-        timing.*.cache   TensorRT's timing cache
+        timing.*.cache   TensorRT's timing cache of a GPU
 
 An engine is native code. It is only loaded if nobody else could have written it, neither folder nor
 file, and if its sha256 is the recorded one. Engines of bundles are never taken from here; see
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,7 +94,7 @@ class EngineCache:
                 return engine
             progress.note(self._reason(key))
             began = time.monotonic()
-            engine, layers = build(self.folder / f"timing.{key.flavour}-{key.version}.cache")
+            engine, layers = build(self.folder / timing_file(key))
             self.put(key, engine, layers, time.monotonic() - began)
         return engine
 
@@ -128,18 +130,35 @@ class EngineCache:
         sha256 = hashlib.sha256(engine).hexdigest()
         record = Record(key=key, sha256=sha256, layers=layers, seconds=round(seconds, 2))
         text = record.model_dump_json(indent=1) + "\n"
-        for name, content in ((engine_file(key), engine), (f"{key.digest}.json", text.encode())):
-            (self.folder / name).unlink(missing_ok=True)  # a link would be followed
-            with atomic_write(self.folder / name) as path:
-                path.write_bytes(content)
-                path.chmod(0o600)
+        _write(self.folder / engine_file(key), engine)
+        _write(self.folder / f"{key.digest}.json", text.encode())
+
+    def kernels(self, key: EngineKey) -> bytes:
+        """What TensorRT-RTX compiled for the engine with a key; empty if it is not kept.
+
+        It is native code too, and not loaded if others could have written it.
+        """
+        path = self.folder / _kernels_file(key)
+        try:
+            return b"" if foreign(self._place) or foreign(path) else path.read_bytes()
+        except OSError:
+            return b""
+
+    def put_kernels(self, key: EngineKey, kernels: bytes) -> None:
+        """Store what TensorRT-RTX compiled for the engine with a key, for later runs."""
+        make_cache(self.folder)
+        if not foreign(self._place):
+            _write(self.folder / _kernels_file(key), kernels)
 
     def _reason(self, key: EngineKey) -> str:
         """Message about a build, with the differences from the most similar cached engine."""
         cached = [
             record.key for path in sorted(self.folder.glob("*.json")) if (record := _read(path))
         ]
-        message = f"Building an engine in {key.precision} for {key.gpu}, to be cached"
+        message = (
+            f"Building an engine in {key.precision} for batches of {key.batch} on {key.gpu}, to be "
+            "cached"
+        )
         differences = sorted((key.differences(other) for other in cached), key=len)
         if not differences or not differences[0] or len(differences[0]) > 3:
             return message
@@ -149,6 +168,24 @@ class EngineCache:
 def engine_file(key: EngineKey) -> str:
     """File name of the engine with a key, in the cache and in a bundle."""
     return f"{key.digest}.engine"
+
+
+def timing_file(key: EngineKey) -> str:
+    """File name of TensorRT's timing cache, one for each version and GPU."""
+    gpu = re.sub(r"\W+", "-", key.gpu)
+    return f"timing.{key.flavour}-{key.version}.{gpu}.cache"
+
+
+def _kernels_file(key: EngineKey) -> str:
+    return f"{key.digest}.kernels"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file of this user alone."""
+    path.unlink(missing_ok=True)  # a link would be followed
+    with atomic_write(path) as unfinished:
+        unfinished.write_bytes(content)
+        unfinished.chmod(0o600)
 
 
 def _read(path: Path) -> Record | None:

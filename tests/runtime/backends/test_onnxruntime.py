@@ -123,6 +123,25 @@ def test_the_bound_denoiser_gives_the_clamped_residual(bundle4, on_the_host):
     np.testing.assert_allclose(bound, clamped, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("version", "form"), [("1.24.4", "portable"), ("1.25.0", "fused"), ("2.0.0", "fused")]
+)
+def test_attention_is_an_operator_on_cuda_since_1_25(
+    bundle4, on_the_host, monkeypatch, version, form
+):
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    assert f", {form} graph" in OnnxRuntimeCuda(bundle4, precision="fp32").describe()
+
+
+def test_cuda_of_python_packages_is_loaded_and_what_fails_is_not_printed_as_a_result(
+    bundle4, on_the_host, monkeypatch, capsys
+):
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: print("Failed to load libcudnn.so.9"))
+    OnnxRuntimeCuda(bundle4, precision="fp32")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "Failed to load libcudnn.so.9\n")
+
+
 def test_without_cuda_the_gpu_backend_is_an_error(bundle4, without_cuda_provider):
     with pytest.raises(SSDiffError, match=r"this ONNX Runtime has no CUDA \(onnxruntime-gpu has\)"):
         OnnxRuntimeCuda(bundle4, precision="fp32")

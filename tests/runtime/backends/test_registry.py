@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 import ssdiff_trt.runtime.backends.onnxruntime_cuda
-import ssdiff_trt.runtime.backends.tensorrt.backend
 import ssdiff_trt.runtime.backends.tensorrt.cuda
 import ssdiff_trt.runtime.backends.tensorrt.engine
+import ssdiff_trt.runtime.backends.tensorrt.opening
 from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS
 from ssdiff_trt.runtime.errors import BackendError
 from tests.support.progress import RecordingProgress
@@ -18,8 +21,23 @@ from tests.support.progress import RecordingProgress
 def machine(monkeypatch):
     """Simulates a machine with or without GPU and packages; returns the list of opened backends."""
 
-    def machine(gpu=True, installed=(), broken=(), package=True, cuda_provider=False):
+    def machine(
+        gpu=True,
+        installed=(),
+        broken=(),
+        package=True,
+        cuda_provider=False,
+        capability=(8, 6),
+    ):
         opened = []
+        device = Device("Simulated GPU", capability, 13000)
+        monkeypatch.setattr(
+            ssdiff_trt.runtime.backends.tensorrt.cuda,
+            "open_cuda",
+            lambda index: SimpleNamespace(device=device),
+        )
+        members = dict.fromkeys(("NONE", "CURRENT", "SM75", "SM80", "SM86"))
+        module = SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=members))
         monkeypatch.setattr(
             ssdiff_trt.runtime.backends.tensorrt.cuda,
             "why_no_cuda",
@@ -39,6 +57,7 @@ def machine(monkeypatch):
         def import_tensorrt(flavour):
             if flavour in broken:
                 raise BackendError("broken") from ImportError("libnvinfer.so.10 is missing")
+            return module
 
         monkeypatch.setattr(
             ssdiff_trt.runtime.backends.tensorrt.engine, "import_tensorrt", import_tensorrt
@@ -55,7 +74,7 @@ def machine(monkeypatch):
         def onnxruntime(bundle, *, precision, batch, index):
             opened.append(("onnxruntime-cuda", precision, batch))
 
-        monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.backend, "open_tensorrt", tensorrt)
+        monkeypatch.setattr(ssdiff_trt.runtime.backends.tensorrt.opening, "open_tensorrt", tensorrt)
         monkeypatch.setattr(
             ssdiff_trt.runtime.backends.onnxruntime_cuda, "OnnxRuntimeCuda", onnxruntime
         )
@@ -80,6 +99,11 @@ def machine(monkeypatch):
             {},
             "onnxruntime-cuda, because tensorrt: it is not installed; tensorrt-rtx: it is not "
             "installed",
+        ),
+        (
+            {"installed": ("tensorrt-rtx",), "capability": (9, 0)},
+            "onnxruntime-cuda, because tensorrt: it is not installed; tensorrt-rtx: it has no "
+            "engines for sm90 (Simulated GPU), only for sm80, sm86",
         ),
         (
             {"installed": ("tensorrt",), "package": False},

@@ -137,31 +137,24 @@ def test_an_enqueue_that_is_refused_stops_the_run(make_backend, refused):
 
 
 @pytest.mark.parametrize("short", ["memory", "pinned"])
-def test_out_of_memory_halves_the_batch_once_with_a_warning(make_backend, driver, short):
-    progress = RecordingProgress()
+def test_a_backend_that_does_not_fit_leaves_nothing_on_the_gpu(make_backend, driver, short):
     tile_bytes = 4 * TILE * TILE * (3 * BANDS + 1) + 4 * BANDS * (TILE // 4) ** 2
-    driver.reset(**{short: 2 * 5 * tile_bytes + 10_000})  # for 5 tiles in both slots
-    with make_backend(batch=8, progress=progress) as backend:
-        assert backend.batch == 4
-        (warning,) = progress.warnings
-        assert warning.endswith("lower `batch`. The batch is reduced from 8 to 4 tiles")
-        assert driver.counts.held() == ALL_BUT_GRAPHS  # those of the larger batch were released
-        schedule, tiles = make_schedule((999,)), engine_tiles(8, 9)
-        (images,) = backend.sample([tiles], schedule)
-        np.testing.assert_allclose(images, expected(tiles, schedule), rtol=0, atol=2e-6)
-    with pytest.raises(OutOfMemoryError):
-        make_backend(batch=32)
+    needed = {"memory": 8 * (2 * tile_bytes + 1000) + 256, "pinned": 8 * 2 * tile_bytes}
+    driver.reset(**needed)  # two slots, and on the device the engine
+    make_backend(batch=8, scratch=1000).close()
+    driver.reset(**needed | {short: needed[short] - 1})
+    with pytest.raises(OutOfMemoryError, match="lower `batch`"):
+        make_backend(batch=8, scratch=1000)
     assert driver.counts.held() == {}
 
 
 def test_an_engine_that_does_not_match_the_bundle_is_refused(make_backend):
     with pytest.raises(SSDiffError, match=r"has pan in HALF, expected FLOAT"):
         make_backend(dtypes={"pan": DataType.HALF})
-
-
-def test_a_batch_beyond_the_profile_is_refused(make_backend):
-    with pytest.raises(CudaError, match="refused the shape of x_t"):
-        make_backend(batch=33)
+    with pytest.raises(
+        SSDiffError, match=r"x_t of shape \(4, 4, 32, 32\), expected \(8, 4, 32, 32"
+    ):
+        make_backend(batch=8, built=4)
 
 
 def test_a_nan_is_preserved(make_backend):
@@ -195,7 +188,7 @@ def test_closing_frees_everything_and_is_repeatable(make_backend, driver):
         backend.denoise(tiles, tiles.noise, 999)
 
 
-@pytest.mark.parametrize("fault", [{"dtypes": {"pan": DataType.HALF}}, {"batch": 33}])
+@pytest.mark.parametrize("fault", [{"dtypes": {"pan": DataType.HALF}}, {"batch": 8, "built": 4}])
 def test_a_backend_that_cannot_be_opened_leaves_nothing(make_backend, driver, fault):
     with pytest.raises(SSDiffError):
         make_backend(**fault)
@@ -203,9 +196,9 @@ def test_a_backend_that_cannot_be_opened_leaves_nothing(make_backend, driver, fa
 
 
 def test_an_engine_that_does_not_fit_is_refused(make_backend, driver):
-    driver.reset(memory=1 << 20)
+    driver.reset(memory=100)
     with pytest.raises(SSDiffError, match="too little memory for the engine; free some, or lower"):
-        make_backend(scratch=2 << 20)
+        make_backend()
     assert driver.counts.held() == {}
 
 

@@ -24,16 +24,24 @@ class Config:
     """A builder's configuration; calls of no interest do nothing."""
 
     def __init__(self):
-        self.timing = None
+        self.timing, self.flags = None, []
 
     def __getattr__(self, name):
         return lambda *arguments: None
 
+    def set_flag(self, flag):
+        self.flags.append(flag)
+
     def create_timing_cache(self, content):
+        if content == b"damaged":
+            return None
         return SimpleNamespace(serialize=lambda: b"new", content=content)
 
     def set_timing_cache(self, cache, ignore_mismatch):
-        self.timing, self.ignores = cache, ignore_mismatch
+        if cache.content == b"of another GPU" and not ignore_mismatch:
+            return False
+        self.timing = cache
+        return True
 
     def get_timing_cache(self):
         return self.timing
@@ -44,13 +52,14 @@ def fake(monkeypatch):
     """A fake of TensorRT, version 10.14: what each build gives, and what was asked for."""
     layer = Layer()
     layer.attention = SimpleNamespace(decomposable=False)
+    inputs = (SimpleNamespace(shape=(-1, 4, 64, 64)), SimpleNamespace(shape=(3,)))
     network = SimpleNamespace(
         num_layers=1,
         get_layer=lambda i: layer,
-        num_inputs=1,
-        get_input=lambda i: SimpleNamespace(name="x_t", shape=(-1, 4, 64, 64)),
+        num_inputs=2,
+        get_input=lambda i: inputs[i],
     )
-    asked = SimpleNamespace(results=[b"engine"], builds=[], shapes=[], configs=[], log=[])
+    asked = SimpleNamespace(results=[b"engine"], builds=[], inputs=inputs, configs=[], log=[])
 
     def build(network, config):
         asked.builds.append(layer.attention.decomposable)
@@ -69,9 +78,6 @@ def fake(monkeypatch):
         return SimpleNamespace(
             create_network=lambda flags: network,
             create_builder_config=lambda: asked.configs[-1],
-            create_optimization_profile=lambda: SimpleNamespace(
-                set_shape=lambda name, *shapes: asked.shapes.append(shapes)
-            ),
             build_serialized_network=build,
         )
 
@@ -89,22 +95,22 @@ def fake(monkeypatch):
         BuilderFlag=SimpleNamespace(TF32=1),
         ProfilingVerbosity=SimpleNamespace(DETAILED=1),
     )
+    asked.trt = trt
     monkeypatch.setattr(engine, "import_tensorrt", lambda flavour: trt)
     monkeypatch.setattr(engine, "check_target", lambda *_: None)
     monkeypatch.setattr(engine, "graph_digest", lambda *_: "digest")
     monkeypatch.setattr(engine, "audit_network", lambda *_: {})
     bundle = SimpleNamespace(path=engine.Path(), graph=lambda *_: SimpleNamespace(file="a.onnx"))
     asked.progress = RecordingProgress(verbose=True)
-    asked.plan = lambda precision="fp16", batch=32: Plan(
-        bundle, "tensorrt", precision, None, max_batch=batch
+    asked.plan = lambda precision="fp16", batch=8, flavour="tensorrt", target=None: Plan(
+        bundle, flavour, precision, target, batch
     )
     return asked
 
 
-@pytest.mark.parametrize(("largest", "sizes"), [(32, (1, 8, 32)), (8, (1, 8, 8)), (4, (1, 4, 4))])
-def test_the_profile_is_best_at_batches_of_8(fake, largest, sizes):
-    fake.plan(batch=largest).build(fake.progress)
-    assert fake.shapes == [tuple((size, 4, 64, 64) for size in sizes)]
+def test_an_engine_has_one_batch_size(fake):
+    fake.plan(batch=16).build(fake.progress)
+    assert [list(tensor.shape) for tensor in fake.inputs] == [[16, 4, 64, 64], [3]]
 
 
 @pytest.mark.parametrize(
@@ -130,14 +136,59 @@ def test_a_build_that_fails_gives_the_last_error_and_details_are_warnings_alone(
     assert fake.progress.notes == ["TensorRT: a warning"] * 2
 
 
-def test_the_timing_cache_of_another_gpu_is_taken_and_is_written_back(fake, tmp_path):
+def test_the_timing_cache_is_taken_and_written_back(fake, tmp_path):
     timing = tmp_path / "timing"
     for content in (b"", b"new"):
         fake.results = [b"a"]
         fake.plan().build(fake.progress, timing=timing)
-        config = fake.configs[-1]
-        assert (config.timing.content, config.ignores) == (content, True)
+        assert fake.configs[-1].timing.content == content
         assert timing.read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["timing"]
+
+
+@pytest.mark.parametrize("content", [b"damaged", b"of another GPU"])
+def test_a_timing_cache_that_tensorrt_refuses_is_replaced(fake, tmp_path, content):
+    timing = tmp_path / "timing"
+    timing.write_bytes(content)
+    (other := tmp_path / "other").hardlink_to(timing)
+    fake.plan().build(fake.progress, timing=timing)
+    assert fake.configs[-1].timing.content == b""
+    assert timing.read_bytes() == b"new"
+    assert other.read_bytes() == content  # a new file took the name of the old one
+
+
+def test_a_gpu_that_the_builder_refuses_is_an_error(fake, monkeypatch):
+    monkeypatch.setattr(engine, "_capability", lambda *_: 86)
+    plan = fake.plan(flavour="tensorrt-rtx", target="sm86")
+    monkeypatch.setattr(Config, "set_compute_capability", lambda *_: False, raising=False)
+    with pytest.raises(
+        BackendError, match=r"TensorRT-RTX 10.14.1 refused to build for sm86; choose"
+    ):
+        plan.build(fake.progress)
+    monkeypatch.setattr(Config, "set_compute_capability", lambda *_: True)
+    assert plan.build(fake.progress) == (b"engine", {})
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_flags_are_set_where_the_package_has_them_and_are_part_of_the_key(fake, exists):
+    if exists:
+        fake.trt.BuilderFlag.STRICT_NANS = 7
+    plan = fake.plan()
+    plan.build(fake.progress)
+    assert fake.configs[-1].flags == ([7] if exists else [])
+    assert plan.key.options == (("no TF32", "STRICT_NANS") if exists else ("no TF32",))
+
+
+@pytest.mark.parametrize(("version", "accepted"), [("10.5.0", False), ("10.6.0", True)])
+def test_bf16_starts_at_10_6(fake, version, accepted):
+    fake.trt.__version__ = version
+    if accepted:
+        assert fake.plan("bf16").precision == "bf16"
+    else:
+        with pytest.raises(
+            BackendError, match=r"BF16 needs TensorRT 10.6 .* this is 10.5.0; choose"
+        ):
+            fake.plan("bf16")
 
 
 def test_steps_of_the_build_are_progress(fake):

@@ -21,7 +21,7 @@ KEY = EngineKey(
     gpu="Orin, sm87",
     precision="fp16",
     form="portable",
-    batch=(1, 8, 32),
+    batch=8,
     options=("no TF32",),
     platform="linux-aarch64",
 )
@@ -52,7 +52,9 @@ def test_an_engine_is_built_once_with_a_note(cache):
     assert cache.get(KEY, build, progress) == b"engine 1"
     assert cache.get(KEY, build, progress) == b"engine 1"
     assert build.built == 1
-    assert progress.notes == ["Building an engine in fp16 for Orin, sm87, to be cached"]
+    assert progress.notes == [
+        "Building an engine in fp16 for batches of 8 on Orin, sm87, to be cached"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_an_engine_is_built_once_with_a_note(cache):
         ("version", "10.7.0", "version was 10.3.0 and is now 10.7.0"),
         ("gpu", "Orin Nano, sm87", "gpu was Orin, sm87 and is now Orin Nano, sm87"),
         ("precision", "fp32", "precision was fp16 and is now fp32"),
-        ("batch", (1, 8, 64), r"batch was (1, 8, 32) and is now (1, 8, 64)"),
+        ("batch", 4, "batch was 8 and is now 4"),
         ("options", (), "options was ('no TF32',) and is now ()"),
         ("platform", "linux-x86_64", "platform was linux-aarch64 and is now linux-x86_64"),
     ],
@@ -223,6 +225,19 @@ def test_how_long_a_build_took_is_known_for_the_key_it_was_built_for(cache, tmp_
     cache.put(KEY, b"engine", {}, 12.3456)
     assert cache.build_seconds(KEY) == 12.35
     assert cache.build_seconds(KEY.model_copy(update={"precision": "fp32"})) is None
+
+
+def test_each_gpu_and_version_has_a_timing_cache_of_its_own(cache):
+    builder = Builder()
+    changes = ({}, {"gpu": "NVIDIA RTX A2000/8, sm86"}, {"version": "10.7.0"}, {"batch": 4})
+    for change in changes:
+        cache.get(KEY.model_copy(update=change), builder, Progress())
+    assert [path.name for path in builder.timings] == [
+        "timing.tensorrt-10.3.0.Orin-sm87.cache",
+        "timing.tensorrt-10.3.0.NVIDIA-RTX-A2000-8-sm86.cache",
+        "timing.tensorrt-10.7.0.Orin-sm87.cache",
+        "timing.tensorrt-10.3.0.Orin-sm87.cache",
+    ]
 
 
 @pytest.mark.parametrize(("count", "told"), [(3, True), (4, False)])

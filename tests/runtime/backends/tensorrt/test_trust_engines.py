@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from ssdiff_trt.runtime.backends.registry import open_backend
-from ssdiff_trt.runtime.backends.tensorrt import backend
+from ssdiff_trt.runtime.backends.tensorrt import opening
 from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
 from ssdiff_trt.runtime.bundle.store import ENGINES, open_bundle
@@ -26,7 +26,7 @@ KEY = EngineKey(
     gpu="Fake GPU, sm86",
     precision="fp32",
     form="portable",
-    batch=(1, 8, 32),
+    batch=8,
     options=(),
     platform="linux-x86_64",
 )
@@ -39,15 +39,18 @@ def loaded(monkeypatch, tmp_path):
     """The engines that were loaded, on a fake GPU whose engines are b"built here"."""
     engines = []
 
-    def load(engine, *_):
+    def load(engine, *_, **__):
         engines.append(engine)
         return SimpleNamespace(build_seconds=None)
 
-    plan = SimpleNamespace(key=KEY, trt=None, build=lambda *_: (b"built here", {}))
+    def plan(bundle, flavour, precision, target, batch):
+        asked = {"bundle": bundle, "flavour": flavour, "precision": precision, "batch": batch}
+        return SimpleNamespace(key=KEY, trt=None, build=lambda *_: (b"built here", {}), **asked)
+
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(backend, "open_cuda", lambda index: FakeCuda())
-    monkeypatch.setattr(backend, "Plan", lambda *_, **options: plan)
-    monkeypatch.setattr(backend, "TensorRT", load)
+    monkeypatch.setattr(opening, "open_cuda", lambda index: FakeCuda())
+    monkeypatch.setattr(opening, "Plan", plan)
+    monkeypatch.setattr(opening, "TensorRT", load)
     return engines
 
 
@@ -103,7 +106,7 @@ def test_where_no_trusted_engine_fits_a_note_says_so(loaded, make):
     progress = RecordingProgress()
     open_it(make(key=OTHER), True, progress)
     assert loaded == [b"built here"]
-    assert progress.notes[0].endswith("has no engine in fp32 for Fake GPU, sm86")
+    assert progress.notes[0].endswith("has no engine in fp32 for batches of 8 on Fake GPU, sm86")
 
 
 def change(folder):
