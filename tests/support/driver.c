@@ -103,6 +103,7 @@ static __thread int depth;
 #define NEED(condition, status) do { if (!(condition)) return status; } while (0)
 #define NEED_CONTEXT do { NEED(initialised, NOT_INITIALIZED); NEED(CURRENT, INVALID_CONTEXT); } while (0)
 #define NEED_OBJECT(object, is) \
+    NEED_CONTEXT; \
     NEED((object) && (object)->kind == KIND(is) && (object)->context == CURRENT, INVALID_HANDLE)
 #define NEED_NO_CAPTURE NEED(!invalidate(), CAPTURE_UNSUPPORTED)
 
@@ -269,15 +270,7 @@ Status cuCtxPopCurrent_v2(Context **context)
     return SUCCESS;
 }
 
-Status cuCtxSetCurrent(Context *context)
-{
-    if (depth) depth--;
-    return context ? cuCtxPushCurrent_v2(context) : SUCCESS;
-}
-
 Status cuCtxDetach(Context *context) { return INVALID_CONTEXT; } /* not for primary contexts */
-
-Status cuCtxGetCurrent(Context **context) { *context = CURRENT; return SUCCESS; }
 
 Status cuCtxGetDevice(int *device)
 {
@@ -286,19 +279,11 @@ Status cuCtxGetDevice(int *device)
     return SUCCESS;
 }
 
-Status cuCtxGetApiVersion(Context *context, unsigned *version)
-{
-    *version = DRIVER_VERSION;
-    return SUCCESS;
-}
-
 Status cuGetErrorString(Status status, const char **text)
 {
     *text = status == OUT_OF_MEMORY ? "out of memory" : "refused by the stand-in driver";
     return SUCCESS;
 }
-
-Status cuGetErrorName(Status status, const char **text) { return cuGetErrorString(status, text); }
 
 /* Memory */
 
@@ -362,7 +347,6 @@ Status cuMemFreeHost(void *address) { return release((uint64_t)address, 1); }
 
 static Status copy(uint64_t target, uint64_t source, size_t size, Stream *s, uint64_t device, uint64_t host)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(s, STREAM);
     Block *on_device = block_of(device, size), *on_host = block_of(host, size);
     NEED(on_device && !on_device->pinned, INVALID_VALUE);
@@ -401,7 +385,6 @@ Status cuStreamCreate(Stream **stream, unsigned flags)
 
 Status cuStreamDestroy_v2(Stream *s)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(s, STREAM);
     execute_until(s, NULL, 0);
     for (Stream **link = &streams; *link; link = &(*link)->next)
@@ -411,15 +394,6 @@ Status cuStreamDestroy_v2(Stream *s)
         }
     s->kind = 0;
     standin.streams--;
-    return SUCCESS;
-}
-
-Status cuStreamSynchronize(Stream *s)
-{
-    NEED_CONTEXT;
-    NEED_OBJECT(s, STREAM);
-    NEED_NO_CAPTURE;
-    execute_until(s, NULL, 0);
     return SUCCESS;
 }
 
@@ -434,7 +408,6 @@ Status cuEventCreate(Event **event, unsigned flags)
 
 Status cuEventDestroy_v2(Event *event)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(event, EVENT);
     event->kind = 0;
     standin.events--;
@@ -443,7 +416,6 @@ Status cuEventDestroy_v2(Event *event)
 
 Status cuEventRecord(Event *event, Stream *s)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(event, EVENT);
     NEED_OBJECT(s, STREAM);
     event->stream = s;
@@ -454,7 +426,6 @@ Status cuEventRecord(Event *event, Stream *s)
 
 Status cuStreamWaitEvent(Stream *s, Event *event, unsigned flags)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(event, EVENT);
     NEED_OBJECT(s, STREAM);
     if (event->capture != (s->capturing ? s : NULL)) {
@@ -467,23 +438,14 @@ Status cuStreamWaitEvent(Stream *s, Event *event, unsigned flags)
 
 Status cuEventSynchronize(Event *event)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(event, EVENT);
     NEED_NO_CAPTURE;
     execute_until(event->stream, event, event->recorded);
     return SUCCESS;
 }
 
-Status cuEventQuery(Event *event)
-{
-    NEED_CONTEXT;
-    NEED_OBJECT(event, EVENT);
-    return event->reached >= event->recorded ? SUCCESS : NOT_READY;
-}
-
 Status cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *stop)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(start, EVENT);
     NEED_OBJECT(stop, EVENT);
     NEED(start->recorded && stop->recorded, INVALID_HANDLE);
@@ -492,14 +454,8 @@ Status cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *stop)
     return SUCCESS;
 }
 
-Status cuEventElapsedTime(float *milliseconds, Event *start, Event *stop)
-{
-    return cuEventElapsedTime_v2(milliseconds, start, stop);
-}
-
 Status cuLaunchHostFunc(Stream *s, void (*function)(void *), void *argument)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(s, STREAM);
     append(s, (Operation){.kind = HOST, .function = function, .target = argument});
     standin.enqueued++;
@@ -510,7 +466,6 @@ Status cuLaunchHostFunc(Stream *s, void (*function)(void *), void *argument)
 
 Status cuStreamBeginCapture_v2(Stream *s, int mode)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(s, STREAM);
     NEED(!s->capturing, ILLEGAL_STATE);
     s->capturing = 1;
@@ -524,7 +479,6 @@ Status cuStreamBeginCapture_v2(Stream *s, int mode)
 Status cuStreamEndCapture(Stream *s, Graph **graph)
 {
     *graph = NULL;
-    NEED_CONTEXT;
     NEED_OBJECT(s, STREAM);
     NEED(s->capturing, ILLEGAL_STATE);
     NEED(s->mode == RELAXED || s->thread == &depth, CAPTURE_WRONG_THREAD);
@@ -565,7 +519,6 @@ Status cuGraphExecDestroy(Graph *executable)
 
 Status cuGraphLaunch(Graph *executable, Stream *s)
 {
-    NEED_CONTEXT;
     NEED_OBJECT(executable, EXECUTABLE);
     NEED_OBJECT(s, STREAM);
     append(s, (Operation){.kind = LAUNCH, .graph = executable});
