@@ -15,7 +15,7 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 FAST = tests/runtime/bundle tests/runtime/backends tests/runtime/raster/test_[abhms]*.py \
 	tests/runtime/test_[acfop]*.py tests/cli/test_commands.py
 
-.PHONY: demo test test-slow test-versions fuzz check gpu-check mutants clean
+.PHONY: demo test test-bindings test-slow test-versions fuzz check gpu-check mutants clean
 
 demo: $(VENV)/.demo
 	@echo "Pansharpening the example scene: half a minute on 2 cores."
@@ -25,6 +25,11 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@echo "Running the tests: about 9 minutes on 2 cores."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --durations 8
+
+# Both CUDA packages and TensorRT's own bindings on stand-ins of NVIDIA's libraries.
+test-bindings: $(VENV)/.bindings
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(addprefix tests/runtime/backends/tensorrt/test_,backend.py \
+		bindings.py cuda.py opening.py)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
@@ -93,6 +98,17 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 		$(BIN)/python -m pip install --quiet --no-deps "$(TORCH)" $$index
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@ $(VENV)/.demo
+
+# Without a compiler or a connection, the tests that need these are skipped with a reason.
+TENSORRT = 12:10.3.0 12:10.7.0 12:10.14.1.48.post1 13:11.4.0.106
+$(VENV)/.bindings: tests/support/build_pycuda.sh | $(VENV)/.dev
+	@echo "Building pycuda from source, unless it is here: a minute or two."
+	@$(BIN)/python -c "import importlib.metadata as m; m.version('pycuda')" 2>/dev/null || \
+		sh tests/support/build_pycuda.sh $(VENV) || echo "pycuda could not be built; its tests are skipped"
+	@for version in $(TENSORRT); do folder=build/bindings/$${version#*:}; \
+		test -d $$folder || $(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --target $$folder \
+			tensorrt-cu$${version%%:*}-bindings==$${version#*:} || rm -rf $$folder; done
+	@touch $@
 
 clean:
 	rm -rf $(VENV) $(EXAMPLE) build .pytest_cache .mypy_cache .ruff_cache

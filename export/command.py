@@ -10,7 +10,12 @@ from typing import Any
 from ssdiff_ref.network.checkpoint import weights_file
 from ssdiff_trt.calibration.samples import read_about
 from ssdiff_trt.export.bundle import add_engine, check_calibration, defaults_of, export_bundle
-from ssdiff_trt.runtime.backends.tensorrt.cuda import Device, open_cuda, why_no_cuda
+from ssdiff_trt.runtime.backends.tensorrt.cuda import (
+    Device,
+    open_cuda,
+    why_no_cuda,
+    why_no_package,
+)
 from ssdiff_trt.runtime.backends.tensorrt.engine import (
     FLAVOURS,
     Flavour,
@@ -141,7 +146,7 @@ def _engines(
         )
     if engine == "auto":
         there = [flavour for flavour in FLAVOURS if installed(flavour)]
-        lack = why_no_cuda() or (None if there else "no TensorRT is installed")
+        lack = why_no_cuda() or why_no_package() or (None if there else "no TensorRT is installed")
         if lack:
 
             def later(bundle: Bundle, precision: Precision) -> list[Plan]:
@@ -159,7 +164,10 @@ def _engines(
     flavour: Flavour = "tensorrt" if engine == "tensorrt" else "tensorrt-rtx"
     import_tensorrt(flavour)
     here = None if gpus or why_no_cuda() else open_cuda(device)
-    memory = here.memory()[1] if here else None
+    memory = None
+    if here:
+        with here.current():
+            _, memory = here.memory()
     targets: list[Device | str | None] = (
         list(gpus.split(",")) if gpus else [here.device if here else None]
     )
@@ -177,8 +185,12 @@ def _build(bundle: Bundle, plan: Plan, progress: Progress) -> Bundle:
     """Build an engine into a bundle; if it is for this machine, into the user's cache too."""
     began, key = time.monotonic(), plan.key
     if isinstance(plan.target, Device):
-        free, _ = open_cuda().memory()
-        engine = EngineCache().get(key, lambda timing: plan.build(progress, free, timing), progress)
+        cuda = open_cuda()
+        with cuda.current():
+            free, _ = cuda.memory()
+            engine = EngineCache().get(
+                key, lambda timing: plan.build(progress, free, timing), progress
+            )
     else:
         engine, _ = plan.build(progress)
     bundle = add_engine(bundle, engine_file(key), engine)

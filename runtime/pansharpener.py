@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 
 from ssdiff_trt.runtime.arrays import AnyArray, ArrayOutput, ArrayPair
-from ssdiff_trt.runtime.backends.protocol import Backend
+from ssdiff_trt.runtime.backends.protocol import Backend, close
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
 from ssdiff_trt.runtime.errors import InputError
@@ -106,8 +106,14 @@ class Pansharpener:
         self.close()
 
     def close(self) -> None:
-        """Release the networks. A later call opens them again."""
-        self._networks.clear()
+        """Wait for runs on a GPU and free the networks. A later call opens them again."""
+        with self._opening:
+            networks = list(self._networks.values())
+            self._networks.clear()
+        for backend, in_turn in networks:
+            if backend is not self._opened:
+                with in_turn:
+                    close(backend)
 
     def network(self, bundle: Bundle) -> Backend:
         """The backend that runs a bundle, opened now if need be."""
@@ -300,17 +306,21 @@ class Pansharpener:
         """Carry out a plan of :meth:`plan`, while its context is open."""
         backend, lock = self._network(plan.bundle)
         in_turn = lock if backend.device == "gpu" else nullcontext()
+        opened = ExitStack()
 
         def fallback() -> Backend:
             """ONNX Runtime on the CPU, where it is installed."""
             name = self._execution.backend if self._opened is None else "onnxruntime"
             if find_spec("onnxruntime"):
                 name = "onnxruntime"
-            return self._open(replace(self._execution, backend=name, precision="fp32"), plan.bundle)
+            execution = replace(self._execution, backend=name, precision="fp32")
+            backend = self._open(execution, plan.bundle)
+            opened.callback(close, backend)
+            return backend
 
         progress = progress or self._progress
         try:
-            with in_turn:
+            with in_turn, opened:
                 result = run(plan, backend, fallback, progress, self._execution.batch)
         finally:
             if plan.sink.left:

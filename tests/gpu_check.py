@@ -171,7 +171,8 @@ def main(bundle: str, output: str) -> None:
 
     def device():
         cuda = open_cuda()
-        return vars(cuda.device) | {"by": cuda.package, "memory": cuda.memory()}
+        with cuda.current():
+            return vars(cuda.device) | {"by": cuda.package, "memory": cuda.memory()}
 
     report["device"] = attempt("device", device)
     report["floors"] = attempt("floors", lambda: floors(opened.manifest.model.tile))

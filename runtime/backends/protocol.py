@@ -59,6 +59,21 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class Closable(Protocol):
+    """A backend that holds memory of a device until it is closed."""
+
+    def close(self) -> None:
+        """Free it; the backend cannot be used afterwards. Closing again does nothing."""
+        ...
+
+
+def close(backend: Backend) -> None:
+    """Free what a backend holds on a device, if it holds anything."""
+    if isinstance(backend, Closable):
+        backend.close()
+
+
+@runtime_checkable
 class TimedByDevice(Protocol):
     """A backend that can measure time on the device."""
 

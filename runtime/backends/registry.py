@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.options import BACKENDS, Precision, PrecisionChoice
 from ssdiff_trt.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from ssdiff_trt.runtime.backends.tensorrt.engine import Flavour
 
 
 def open_backend(
@@ -69,32 +75,48 @@ def best_backend(progress: Progress, device: int = 0) -> str:
     """Name of the fastest backend that works on this machine, which ``auto`` stands for.
 
     Args:
-        progress: receives what was selected and why.
+        progress: receives its name, and why each faster one is passed over.
         device: GPU to use, counted from 0.
     """
-    from ssdiff_trt.runtime.backends.tensorrt.cuda import open_cuda, why_no_cuda
-    from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS, check_target, installed
+    from ssdiff_trt.runtime.backends.onnxruntime_cuda import unavailable_reason
+    from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_cuda
 
     if no_cuda := why_no_cuda():
         progress.detail(f"Backend onnxruntime (CPU): {no_cuda}")
         return "onnxruntime"
-    lack = "TensorRT is not installed"
-    for flavour in filter(installed, FLAVOURS):
-        try:
-            check_target(flavour, open_cuda(device).device)
-        except BackendError as error:
-            progress.note(f"Backend {flavour} is passed over: {error}")
-            lack = "TensorRT cannot be used"
-            continue
-        progress.note(f"Backend {flavour}: it is installed, and there is a GPU")
-        return flavour
-    from ssdiff_trt.runtime.backends.onnxruntime_cuda import unavailable_reason
+    candidates: dict[str, Callable[[], str | None]] = {
+        "tensorrt": lambda: _why_no_tensorrt("tensorrt", device),
+        "tensorrt-rtx": lambda: _why_no_tensorrt("tensorrt-rtx", device),
+        "onnxruntime-cuda": unavailable_reason,
+    }
+    passed_over: list[str] = []
+    for name, why_not in candidates.items():
+        if not (reason := why_not()):
+            break
+        passed_over.append(f"{name}: {reason}")
+    else:
+        name = "onnxruntime"
+    because = f", because {'; '.join(passed_over)}" if passed_over else ": it works on the GPU"
+    progress.note(f"Backend {name}{' (CPU)' if name == 'onnxruntime' else ''}{because}")
+    return name
 
-    if not (reason := unavailable_reason()):
-        progress.note(f"Backend onnxruntime-cuda: there is a GPU, but {lack}")
-        return "onnxruntime-cuda"
-    progress.note(f"Backend onnxruntime (CPU): {lack}, and {reason}")
-    return "onnxruntime"
+
+def _why_no_tensorrt(flavour: Flavour, device: int) -> str | None:
+    """Why a flavour of TensorRT cannot be used although there is a GPU, as a clause."""
+    from ssdiff_trt.runtime.backends.tensorrt.cuda import open_cuda, why_no_package
+    from ssdiff_trt.runtime.backends.tensorrt.engine import (
+        import_tensorrt,
+        installed,
+        why_unsupported,
+    )
+
+    if not installed(flavour):
+        return "it is not installed"
+    try:
+        import_tensorrt(flavour)
+    except BackendError as error:
+        return f"it cannot be imported ({error.__cause__})"
+    return why_no_package() or why_unsupported(flavour, open_cuda(device).device)
 
 
 def _precision_for(name: str, bundle: Bundle, progress: Progress) -> Precision:

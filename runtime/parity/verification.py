@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
+from ssdiff_trt.runtime.backends.protocol import Backend, close
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.bundle.manifest import Manifest
 from ssdiff_trt.runtime.bundle.measured import Limits, Parity, Trajectory
-from ssdiff_trt.runtime.bundle.store import open_bundle
+from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import ExecutionOptions, Precision, PrecisionChoice
 from ssdiff_trt.runtime.parity.ladder import LIMITS, compare, faults, trajectories, walk
@@ -71,12 +72,21 @@ def verify(
     opened = open_bundle(bundle)
     reference = OnnxRuntime(opened, form="portable", threads=threads)
     verified = open_backend(arguments.pop("backend"), opened, progress=progress, **arguments)
+    try:
+        return _verify(opened, reference, verified, progress)
+    finally:
+        close(verified)
+
+
+def _verify(
+    bundle: Bundle, reference: OnnxRuntime, verified: Backend, progress: Progress
+) -> Verification:
     if verified.describe() == reference.describe():
         raise InputError(
             f"{verified.describe()} is the reference of the verification; choose another "
             "`backend` or `precision`."
         )
-    manifest = opened.manifest
+    manifest = bundle.manifest
     comparisons = list(trajectories(manifest.model, manifest.sampler, verified.precision))
     compared: list[Trajectory] = []
     with progress:

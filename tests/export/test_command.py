@@ -46,6 +46,17 @@ def test_without_weights_the_shipped_bundles_are_exported(exported):
     assert progress.notes[1].startswith("No engine in fp16 is built here (")
 
 
+def test_a_gpu_without_a_cuda_package_gets_no_engine_and_a_note(exported, monkeypatch):
+    monkeypatch.setattr(command, "why_no_cuda", lambda: None)
+    monkeypatch.setattr(command, "why_no_package", lambda: "there is no CUDA package")
+    monkeypatch.setattr(command, "installed", lambda flavour: True)
+    progress = RecordingProgress()
+    list(export(fp16=True, progress=progress))
+    assert progress.notes[1].startswith(
+        "No engine in fp16 is built here (there is no CUDA package); ssdiff-trt run builds"
+    )
+
+
 def test_options_take_precedence_over_the_manifest_of_the_bundle(exported):
     list(
         export(

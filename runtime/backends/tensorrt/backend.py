@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
 from ssdiff_trt.runtime.backends.tensorrt.audit import audit_engine
+from ssdiff_trt.runtime.backends.tensorrt.buffers import Held, Slot, make_slot, upload_table
 from ssdiff_trt.runtime.backends.tensorrt.context import Kernels, capturable, create_context
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, CudaError, OutOfMemoryError
 from ssdiff_trt.runtime.bundle.manifest import graph_io
@@ -30,8 +30,8 @@ from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.schedule import Schedule
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
-_ALIGNMENT = 256
-"""Alignment that TensorRT requires of input and output addresses, bytes."""
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class _StepTable(NamedTuple):
@@ -43,28 +43,10 @@ class _StepTable(NamedTuple):
     """Coefficients of each step; see :attr:`ssdiff_trt.runtime.schedule.Schedule.updates`."""
 
 
-@dataclass
-class _Slot:
-    """Buffers of one batch, on the host and on the device."""
-
-    host: dict[str, Array]
-    """Pinned host memory: the fields of :class:`Tiles`, and ``image``."""
-    inputs: dict[str, int]
-    """Device addresses of pan, lms and ms."""
-    states: tuple[int, int]
-    """Device addresses of two states: each step reads one and writes the other."""
-    uploaded: int
-    """Event at the end of the upload."""
-    sampled: int
-    """Event at the end of the sampling loop."""
-    downloaded: int
-    """Event at the end of the download."""
-    graph: int | None = None
-    """CUDA graph of the sampling loop, if it was captured."""
-
-
 class TensorRT:
     """Backend that runs an engine of the step graph.
+
+    Any thread may call it, one at a time. A new sampling ends one that was not finished.
 
     Args:
         engine: serialised engine. It is native code, so its origin must have been verified.
@@ -104,6 +86,43 @@ class TensorRT:
         self.precision: Precision = precision
         self._cuda, self._progress, self._graphs = cuda, progress or Progress(), graphs
         self._name = f"{trt.__name__} {trt.__version__} on {cuda.device.name}"
+        self._model = bundle.manifest.model
+        self._streams, self._buffers, self._loaded = (Held(cuda) for _ in range(3))
+        self._slots: list[Slot] = []
+        self._table: _StepTable | None = None
+        self._sampling: object = None
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        try:
+            with cuda.current():
+                self._upload, self._compute, self._download = (
+                    self._streams.stream() for _ in range(3)
+                )
+                self._open(engine, trt, bundle, batch)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the GPU, and free all that the backend holds there and in pinned memory."""
+        with self._cuda.current():
+            self._drain()
+            self._slots.clear()
+            self._loaded.close()
+            # In the order that TensorRT needs.
+            self._context = self._kernels = self._engine = self._runtime = None
+            self._buffers.close()
+            self._streams.close()
+            self._table = self._sampling = None
+
+    def _open(self, engine: bytes, trt: Any, bundle: Bundle, batch: int) -> None:
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
@@ -111,16 +130,23 @@ class TensorRT:
                 f"{self._name} cannot load the engine; delete it from the cache to rebuild it."
             )
         self._audit(trt, bundle, batch)
-        self._context = create_context(trt, self._engine, kernels)
+        self._context = create_context(trt, self._engine, self._kernels)
         if self._context is None:
             raise OutOfMemoryError(
                 f"{self._name} has too little memory for the engine; free some, or lower `batch`."
             )
-        self._upload, self._compute, self._download = (cuda.stream() for _ in range(3))
-        self._model = bundle.manifest.model
-        self._table: _StepTable | None = None
-        self._device_tables: list[tuple[int, int]] = []
         self._allocate(batch)
+
+    def _drain(self) -> None:
+        """Wait until nothing is in flight, whatever was enqueued."""
+        for slot in self._slots[:1]:
+            for event, stream in (
+                (slot.uploaded, self._upload),
+                (slot.sampled, self._compute),
+                (slot.downloaded, self._download),
+            ):
+                self._cuda.record(event, stream)
+                self._cuda.synchronize(event)
 
     def _audit(self, trt: Any, bundle: Bundle, batch: int) -> None:
         """Check names, types and shapes against those of the bundle's graph, and the precision."""
@@ -144,44 +170,14 @@ class TensorRT:
         )
 
     def _allocate(self, batch: int) -> None:
-        """Allocate the memory of the engine and of both slots, or none of it."""
-        bands, tile = self._model.bands, self._model.tile
-        shapes = {
-            "noise": (batch, bands, tile, tile),
-            "pan": (batch, 1, tile, tile),
-            "lms": (batch, bands, tile, tile),
-            "ms": (batch, bands, tile // 4, tile // 4),
-            "image": (batch, bands, tile, tile),
-        }
-        allocated: list[int] = []
-
-        def allocate(name: str) -> int:
-            allocated.append(self._cuda.allocate(4 * int(np.prod(shapes[name]))))
-            return allocated[-1]
-
-        try:
-            if scratch := self._engine.device_memory_size_v2:
-                allocated.append(self._cuda.allocate(scratch))
-                self._context.set_device_memory(allocated[-1], scratch)
-            self._slots = [
-                _Slot(
-                    host={name: self._cuda.pinned(shape) for name, shape in shapes.items()},
-                    inputs={name: allocate(name) for name in ("pan", "lms", "ms")},
-                    states=(allocate("noise"), allocate("noise")),
-                    uploaded=self._cuda.event(),
-                    sampled=self._cuda.event(),
-                    downloaded=self._cuda.event(),
-                )
-                for _ in range(2)
-            ]
-        except OutOfMemoryError:
-            for address in allocated:
-                self._cuda.release(address)
-            raise
+        """Allocate the memory of the engine and of both slots."""
+        if scratch := self._engine.device_memory_size_v2:
+            self._context.set_device_memory(self._buffers.allocate(scratch), scratch)
+        model = self._model
+        self._slots.extend(
+            make_slot(self._buffers, model.bands, model.tile, batch) for _ in range(2)
+        )
         self.batch = batch
-        for slot in self._slots:
-            for array in slot.host.values():
-                array[:] = 0  # a batch that is not full is computed whole, so it must be finite
 
     def _check(self, succeeded: bool, operation: str) -> None:
         """Raise if a TensorRT call that returns a status failed."""
@@ -196,27 +192,19 @@ class TensorRT:
             return
         updates = np.array(table.updates, np.float32)
         times = np.repeat(np.array(table.times, np.float32)[:, None], self.batch, axis=1)
-        for address, _ in self._device_tables:
-            self._cuda.release(address)
-        self._device_tables = [self._upload_table(array) for array in (times, updates)]
+        self._table = None
+        for slot in self._slots:
+            slot.graph = None
+        self._loaded.close()
+        self._device_tables = [
+            upload_table(self._loaded, self._cuda, array, self._compute)
+            for array in (times, updates)
+        ]
         self._table = table
         for slot in self._slots:
             slot.graph = self._capture(slot) if capture and self._graphs else None
 
-    def _upload_table(self, table: Array) -> tuple[int, int]:
-        """Copy a table to the device; returns its address and its row pitch in bytes."""
-        columns = -(-table.shape[1] * 4 // _ALIGNMENT) * _ALIGNMENT // 4
-        host = self._cuda.pinned((len(table), columns))
-        host[:] = 0
-        host[:, : table.shape[1]] = table
-        address = self._cuda.allocate(host.nbytes)
-        self._cuda.upload(address, host, self._compute)
-        done = self._cuda.event()
-        self._cuda.record(done, self._compute)
-        self._cuda.synchronize(done)
-        return address, 4 * columns
-
-    def _loop(self, slot: _Slot) -> None:
+    def _loop(self, slot: Slot) -> None:
         """Enqueue every step of a batch."""
         assert self._table is not None
         for name, address in slot.inputs.items():
@@ -229,7 +217,7 @@ class TensorRT:
             self._bind("coefficients", updates + step * updates_pitch)
             self._check(self._context.execute_async_v3(self._compute), f"step {step + 1}")
 
-    def _enqueue(self, slot: _Slot) -> None:
+    def _enqueue(self, slot: Slot) -> None:
         """Enqueue the sampling loop, as a CUDA graph if it was captured."""
         if slot.graph is None:
             self._loop(slot)
@@ -239,7 +227,7 @@ class TensorRT:
     def _bind(self, name: str, address: int) -> None:
         self._check(self._context.set_tensor_address(name, address), f"the address of {name}")
 
-    def _capture(self, slot: _Slot) -> int | None:
+    def _capture(self, slot: Slot) -> int | None:
         """Capture the loop as a CUDA graph; None, and no graphs from now on, if that fails."""
         self._loop(slot)  # first without capture: engines initialise at their first call
         self._cuda.record(slot.sampled, self._compute)
@@ -249,7 +237,7 @@ class TensorRT:
         try:
             if not capturable(self._context, self._compute):
                 raise CudaError("TensorRT-RTX cannot run this engine in one")
-            return self._cuda.capture(self._compute, lambda: self._loop(slot))
+            return self._loaded.own(self._cuda.capture(self._compute, lambda: self._loop(slot)))
         except CudaError as error:
             self._progress.warn(f"No CUDA graph could be captured ({error}); running step by step")
             self._graphs = False
@@ -268,17 +256,43 @@ class TensorRT:
 
     def _run(self, batches: Iterable[Tiles], table: _StepTable, capture: bool) -> Iterator[Array]:
         """Final state of each batch, in order, with up to two engine batches in flight."""
-        self._load(table, capture)
-        in_flight = deque[tuple[_Slot, int, bool]]()
+        if self._context is None:
+            raise BackendError(f"{self._name} is closed; open it again.")
+        self._sampling = sampling = object()
+        in_flight = deque[tuple[Slot, int, bool]]()
         images: list[Array] = []
-        for index, (part, last) in enumerate(self._split(batches)):
-            if len(in_flight) == len(self._slots):
-                yield from self._collect(*in_flight.popleft(), images)
-            slot = self._slots[index % 2]
-            self._submit(slot, part)
-            in_flight.append((slot, len(part.noise), last))
-        while in_flight:
-            yield from self._collect(*in_flight.popleft(), images)
+
+        def collect() -> Iterator[Array]:
+            """Wait for a part and append its images; yield all images after the last part."""
+            slot, count, last = in_flight.popleft()
+            with self._cuda.current():
+                self._cuda.synchronize(slot.downloaded)
+            images.append(slot.host["image"][:count].copy())
+            if last:
+                yield np.concatenate(images)
+                images.clear()
+                if self._sampling is not sampling:
+                    raise BackendError(
+                        f"{self._name} was closed or began another sampling before this one ended; "
+                        "take all images first, or open a second backend."
+                    )
+
+        try:
+            with self._cuda.current():
+                self._drain()
+                self._load(table, capture)
+            for index, (part, last) in enumerate(self._split(batches)):
+                if len(in_flight) == len(self._slots):
+                    yield from collect()
+                slot = self._slots[index % 2]
+                with self._cuda.current():
+                    self._submit(slot, part)
+                in_flight.append((slot, len(part.noise), last))
+            while in_flight:
+                yield from collect()
+        finally:
+            with self._cuda.current():
+                self._drain()
 
     def _split(self, batches: Iterable[Tiles]) -> Iterator[tuple[Tiles, bool]]:
         """Parts of the batches that fit the engine, and whether a part is the last of its batch."""
@@ -287,15 +301,7 @@ class TensorRT:
                 end = first + self.batch
                 yield tiles.part(slice(first, end)), end >= len(tiles.noise)
 
-    def _collect(self, slot: _Slot, count: int, last: bool, images: list[Array]) -> Iterator[Array]:
-        """Wait for a part and append its images; yield all images after the last part."""
-        self._cuda.synchronize(slot.downloaded)
-        images.append(slot.host["image"][:count].copy())
-        if last:
-            yield np.concatenate(images)
-            images.clear()
-
-    def _submit(self, slot: _Slot, tiles: Tiles) -> None:
+    def _submit(self, slot: Slot, tiles: Tiles) -> None:
         """Enqueue upload, sampling and download of a part, without waiting."""
         assert self._table is not None
         cuda = self._cuda
@@ -316,13 +322,14 @@ class TensorRT:
         """See :class:`ssdiff_trt.runtime.backends.protocol.TimedByDevice`; uses CUDA events."""
         list(self.sample([tiles], schedule))  # loads the steps, captures the loop and warms up
         cuda, slot, times = self._cuda, self._slots[0], []
-        start, stop = cuda.event(), cuda.event()
-        for _ in range(repeats):
-            cuda.record(start, self._compute)
-            self._enqueue(slot)
-            cuda.record(stop, self._compute)
-            cuda.synchronize(stop)
-            times.append(cuda.elapsed(start, stop))
+        with cuda.current(), Held(cuda) as held:
+            start, stop = held.event(), held.event()
+            for _ in range(repeats):
+                cuda.record(start, self._compute)
+                self._enqueue(slot)
+                cuda.record(stop, self._compute)
+                cuda.synchronize(stop)
+                times.append(cuda.elapsed(start, stop))
         return times
 
     def describe(self) -> str:

@@ -21,13 +21,13 @@ class Kernels:
         self._kept = False
         self._kernels: Any = None
 
-    def attach(self, config: Any) -> None:
+    def attach(self, runtime_config: Any) -> None:
         """Make contexts with a runtime configuration use the kept kernels, and collect new ones."""
-        self._kernels = config.create_runtime_cache()
+        self._kernels = runtime_config.create_runtime_cache()
         kept = self._cache.kernels(self._key)
         # TensorRT-RTX itself refuses kernels of another GPU, driver or version.
         self._kept = bool(kept) and self._kernels.deserialize(kept)
-        config.set_runtime_cache(self._kernels)
+        runtime_config.set_runtime_cache(self._kernels)
 
     def keep(self) -> None:
         """Store the kernels, once the engine has run, unless they are those that were kept."""
@@ -47,10 +47,10 @@ def create_context(trt: Any, engine: Any, kernels: Kernels | None) -> Any:
     strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     if kernels is None:
         return engine.create_execution_context(strategy)
-    config = engine.create_runtime_config()
-    config.set_execution_context_allocation_strategy(strategy)
-    kernels.attach(config)
-    return engine.create_execution_context(config)
+    runtime_config = engine.create_runtime_config()
+    runtime_config.set_execution_context_allocation_strategy(strategy)
+    kernels.attach(runtime_config)
+    return engine.create_execution_context(runtime_config)
 
 
 def capturable(context: Any, stream: int) -> bool:

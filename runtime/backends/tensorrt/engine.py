@@ -153,28 +153,42 @@ def check_target(flavour: Flavour, target: Device | str | None) -> None:
         )
 
 
-def _capability(trt: ModuleType, target: Device | str | None) -> Any:
-    """Member of TensorRT-RTX's enumeration of compute capabilities for a GPU.
+def why_unsupported(flavour: Flavour, gpu: Device) -> str | None:
+    """Why a flavour has no engines for a GPU, as a clause; None if it has."""
+    if flavour == "tensorrt" or gpu.sm in (supported := _supported(import_tensorrt(flavour))):
+        return None
+    return f"it has no engines for {gpu.sm} ({gpu.name}), only for {', '.join(supported)}"
 
-    SM75 is among them, but its build ends with "FP32 GEMM is not supported".
+
+def _supported(trt: ModuleType) -> list[str]:
+    """Compute capabilities that TensorRT-RTX builds for, such as sm86.
+
+    SM75 is in its enumeration, but the build ends with "FP32 GEMM is not supported".
     """
     members = trt.ComputeCapability.__members__
-    supported = [name.lower() for name in members if name.startswith("SM") and name != "SM75"]
-    name = target.sm if isinstance(target, Device) else target
-    if name and name in supported:
-        return members[name.upper()]
+    return [name.lower() for name in members if name.startswith("SM") and name != "SM75"]
+
+
+def _capability(trt: ModuleType, target: Device | str | None) -> Any:
+    """Member of TensorRT-RTX's enumeration of compute capabilities for a GPU."""
     if isinstance(target, Device):
-        raise BackendError(
-            f"TensorRT-RTX has no engines for the {target.name} ({name}), only for "
-            f"{', '.join(supported)}; choose another `backend`."
+        if reason := why_unsupported("tensorrt-rtx", target):
+            raise BackendError(
+                f"TensorRT-RTX cannot be used on this GPU: {reason}; choose another `backend`."
+            )
+        target = target.sm
+    supported = _supported(trt)
+    if target is None or target not in supported:
+        problem = (
+            "This machine has no GPU and `gpu` is not given"
+            if target is None
+            else f"`gpu` is {target!r}"
         )
-    problem = (
-        "This machine has no GPU and `gpu` is not given" if name is None else f"`gpu` is {name!r}"
-    )
-    raise BackendError(
-        f"{problem}, expected a GPU that TensorRT-RTX builds for; choose `gpu` from "
-        f"{', '.join(supported)}."
-    )
+        raise BackendError(
+            f"{problem}, expected a GPU that TensorRT-RTX builds for; choose `gpu` from "
+            f"{', '.join(supported)}."
+        )
+    return trt.ComputeCapability.__members__[target.upper()]
 
 
 @dataclass(frozen=True)

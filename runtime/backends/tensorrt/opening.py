@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ssdiff_trt.runtime.backends.tensorrt.backend import TensorRT
 from ssdiff_trt.runtime.backends.tensorrt.context import Kernels
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, OutOfMemoryError, open_cuda
@@ -46,7 +48,8 @@ def open_tensorrt(
     """
     flavour: Flavour = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
     cuda = open_cuda(index)
-    _, total = cuda.memory()
+    with cuda.current():
+        _, total = cuda.memory()
     size = engine_batch(batch or default_batch(precision, total))
     while True:
         plan = Plan(bundle, flavour, precision, cuda.device, size)
@@ -65,8 +68,9 @@ def _open(plan: Plan, cuda: Cuda, trust_engines: bool, progress: Progress) -> Te
     bundle, cache, seconds = plan.bundle, EngineCache(), None
     engine = _bundled(bundle, plan.key, trust_engines, progress)
     if engine is None:
-        free, _ = cuda.memory()
-        engine = cache.get(plan.key, lambda timing: plan.build(progress, free, timing), progress)
+        with cuda.current():  # TensorRT builds for the GPU that is current
+            build = partial(plan.build, progress, cuda.memory()[0])
+            engine = cache.get(plan.key, build, progress)
         seconds = cache.build_seconds(plan.key)
     kernels = Kernels(cache, plan.key) if plan.flavour == "tensorrt-rtx" else None
     backend = TensorRT(

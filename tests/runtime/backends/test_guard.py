@@ -33,13 +33,15 @@ class Half(StandIn):
 def test_non_finite_tiles_are_recomputed_in_fp32_and_counted(make_pair, run, value, monkeypatch):
     pair = make_pair()
     expected = read_raster(run(pair, StandIn(pan=0.2), "expected.tif").output)
-    fallback = StandIn(pan=0.2)
+    fallback, closed = StandIn(pan=0.2), []
+    fallback.close = lambda: closed.append(fallback.batches[:])
     monkeypatch.setattr(
         "ssdiff_trt.runtime.pansharpener.open_backend", lambda *names, **options: fallback
     )
     result = run(pair, Half(0.6, value), "half.tif")
     assert 0 < result.counts.redone < result.counts.tiles
     assert sum(fallback.batches) == result.counts.redone
+    assert closed == [fallback.batches]
     np.testing.assert_array_equal(read_raster(result.output), expected)
 
 

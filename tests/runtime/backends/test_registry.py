@@ -12,6 +12,8 @@ import ssdiff_trt.runtime.backends.tensorrt.engine
 import ssdiff_trt.runtime.backends.tensorrt.opening
 from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
+from ssdiff_trt.runtime.backends.tensorrt.engine import FLAVOURS
+from ssdiff_trt.runtime.errors import BackendError
 from tests.support.progress import RecordingProgress
 
 
@@ -19,7 +21,14 @@ from tests.support.progress import RecordingProgress
 def machine(monkeypatch):
     """Simulates a machine with or without GPU and packages; returns the list of opened backends."""
 
-    def machine(gpu=True, installed=(), cuda_provider=False, capability=(8, 6)):
+    def machine(
+        gpu=True,
+        installed=(),
+        broken=(),
+        package=True,
+        cuda_provider=False,
+        capability=(8, 6),
+    ):
         opened = []
         device = Device("Simulated GPU", capability, 13000)
         monkeypatch.setattr(
@@ -28,10 +37,7 @@ def machine(monkeypatch):
             lambda index: SimpleNamespace(device=device),
         )
         members = dict.fromkeys(("NONE", "CURRENT", "SM75", "SM80", "SM86"))
-        package = SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=members))
-        monkeypatch.setattr(
-            ssdiff_trt.runtime.backends.tensorrt.engine, "import_tensorrt", lambda flavour: package
-        )
+        module = SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=members))
         monkeypatch.setattr(
             ssdiff_trt.runtime.backends.tensorrt.cuda,
             "why_no_cuda",
@@ -46,6 +52,20 @@ def machine(monkeypatch):
             ssdiff_trt.runtime.backends.onnxruntime_cuda,
             "unavailable_reason",
             lambda: None if cuda_provider else "this ONNX Runtime has no CUDA",
+        )
+
+        def import_tensorrt(flavour):
+            if flavour in broken:
+                raise BackendError("broken") from ImportError("libnvinfer.so.10 is missing")
+            return module
+
+        monkeypatch.setattr(
+            ssdiff_trt.runtime.backends.tensorrt.engine, "import_tensorrt", import_tensorrt
+        )
+        monkeypatch.setattr(
+            ssdiff_trt.runtime.backends.tensorrt.cuda,
+            "why_no_package",
+            lambda: None if package else "there is no CUDA package",
         )
 
         def tensorrt(name, bundle, *, precision, batch, index, trust_engines, progress):
@@ -64,38 +84,58 @@ def machine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("installed", "selected", "reason"),
+    ("has", "note"),
     [
-        (("tensorrt", "tensorrt-rtx"), "tensorrt", "it is installed, and there is a GPU"),
-        (("tensorrt-rtx",), "tensorrt-rtx", "it is installed, and there is a GPU"),
-        ((), "onnxruntime-cuda", "there is a GPU, but TensorRT is not installed"),
+        ({"installed": FLAVOURS}, "tensorrt: it works on the GPU"),
+        (
+            {"installed": ("tensorrt-rtx",)},
+            "tensorrt-rtx, because tensorrt: it is not installed",
+        ),
+        (
+            {"installed": FLAVOURS, "broken": ("tensorrt",)},
+            "tensorrt-rtx, because tensorrt: it cannot be imported (libnvinfer.so.10 is missing)",
+        ),
+        (
+            {},
+            "onnxruntime-cuda, because tensorrt: it is not installed; tensorrt-rtx: it is not "
+            "installed",
+        ),
+        (
+            {"installed": ("tensorrt-rtx",), "capability": (9, 0)},
+            "onnxruntime-cuda, because tensorrt: it is not installed; tensorrt-rtx: it has no "
+            "engines for sm90 (Simulated GPU), only for sm80, sm86",
+        ),
+        (
+            {"installed": ("tensorrt",), "package": False},
+            "onnxruntime-cuda, because tensorrt: there is no CUDA package; tensorrt-rtx: it is not "
+            "installed",
+        ),
     ],
 )
-def test_auto_selects_the_fastest_backend_and_notes_why(machine, low4, installed, selected, reason):
-    opened, progress = machine(installed=installed, cuda_provider=True), RecordingProgress()
-    open_backend("auto", low4, batch=16, progress=progress)
-    assert opened == [(selected, "fp16", 16)]
-    assert progress.notes == [f"Backend {selected}: {reason}"]
+def test_auto_selects_the_fastest_backend_and_says_why_others_are_passed_over(
+    machine, bundle4, has, note
+):
+    opened, progress = machine(**has, cuda_provider=True), RecordingProgress()
+    open_backend("auto", bundle4, precision="bf16", batch=16, progress=progress)
+    assert opened == [(note.partition(",")[0].partition(":")[0], "bf16", 16)]
+    assert progress.notes == [f"Backend {note}"]
 
 
-def test_auto_passes_over_tensorrt_rtx_on_a_gpu_that_it_does_not_support(machine, low4):
-    options = {"installed": ("tensorrt-rtx",), "cuda_provider": True, "capability": (9, 0)}
-    opened, progress = machine(**options), RecordingProgress()
-    open_backend("auto", low4, progress=progress)
-    assert opened == [("onnxruntime-cuda", "fp16", None)]
-    passed, selected = progress.notes
-    assert passed.startswith("Backend tensorrt-rtx is passed over: TensorRT-RTX has no engines for")
-    assert "the Simulated GPU (sm90), only for sm80, sm86" in passed
-    assert selected == "Backend onnxruntime-cuda: there is a GPU, but TensorRT cannot be used"
+def test_auto_is_fp16_on_a_gpu_where_the_bundle_has_it(machine, low4):
+    opened = machine(installed=FLAVOURS)
+    open_backend("auto", low4, progress=RecordingProgress())
+    assert opened == [("tensorrt", "fp16", None)]
 
 
-def test_a_gpu_without_a_package_for_it_falls_back_to_the_cpu_with_a_note(machine, bundle4):
+def test_a_gpu_that_nothing_can_use_falls_back_to_the_cpu_with_every_reason(machine, bundle4):
+    """As on a Jetson, where TensorRT comes with the system and the CUDA packages do not."""
     progress = RecordingProgress()
-    machine()
+    machine(installed=("tensorrt",), package=False)
     backend = open_backend("auto", bundle4, progress=progress)
     assert "on the CPU, fp32" in backend.describe()
     assert progress.notes == [
-        "Backend onnxruntime (CPU): TensorRT is not installed, and this ONNX Runtime has no CUDA"
+        "Backend onnxruntime (CPU), because tensorrt: there is no CUDA package; tensorrt-rtx: it "
+        "is not installed; onnxruntime-cuda: this ONNX Runtime has no CUDA"
     ]
 
 

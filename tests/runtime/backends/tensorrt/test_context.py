@@ -87,23 +87,23 @@ def test_tensorrt_rtx_says_whether_a_graph_can_be_captured():
     assert capturable(SimpleNamespace(), 1)
 
 
-def test_an_engine_that_no_graph_can_capture_runs_step_by_step(make_backend):
+def test_an_engine_that_no_graph_can_capture_runs_step_by_step(make_backend, driver):
     progress = RecordingProgress()
-    backend, cuda = make_backend(progress=progress)
+    backend = make_backend(progress=progress)
     backend._context.is_stream_capturable = lambda stream: False
     (images,) = backend.sample([engine_tiles(4)], make_schedule((999, 20)))
     assert len(images) == 4
-    assert "launch" not in cuda.calls
+    assert driver.counts.launches == 0
     assert progress.warnings == [
         "No CUDA graph could be captured (TensorRT-RTX cannot run this engine in one); running "
         "step by step"
     ]
 
 
-def test_kernels_are_kept_once_the_engine_has_run(make_backend):
+def test_kernels_are_kept_once_the_engine_has_run(make_backend, driver):
     kept = []
-    backend, cuda = make_backend()
-    backend._kernels = SimpleNamespace(keep=lambda: kept.append(cuda.calls.count("enqueue")))
+    backend = make_backend()
+    backend._kernels = SimpleNamespace(keep=lambda: kept.append(driver.counts.enqueued))
     list(backend.sample([engine_tiles(4)], make_schedule((999, 20))))
     assert kept[0] == 2  # both steps, before the capture
 

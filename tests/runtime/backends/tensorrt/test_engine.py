@@ -53,9 +53,13 @@ def test_the_key_distinguishes_engines(low4):
         (
             "tensorrt-rtx",
             Device("NVIDIA H100", (9, 0), 13000),
-            r"for the NVIDIA H100 \(sm90\), only",
+            r"for sm90 \(NVIDIA H100\), only for sm80, ",
         ),
-        ("tensorrt-rtx", Device("Tesla T4", (7, 5), 13000), r"for the Tesla T4 \(sm75\), only"),
+        (
+            "tensorrt-rtx",
+            Device("Tesla T4", (7, 5), 13000),
+            r"for sm75 \(Tesla T4\), only for sm80, ",
+        ),
         ("tensorrt-rtx", "rtx3060", "`gpu` is 'rtx3060'"),
         ("tensorrt-rtx", None, "This machine has no GPU and `gpu` is not given"),
         ("tensorrt", "sm86", "TensorRT builds engines on the GPU that runs them"),
