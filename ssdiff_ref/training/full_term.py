@@ -43,10 +43,9 @@ _EDGE = 2
 _TERMS = {"consistency": "R-ERGAS", "decorrelation": "D_rho", "detail": "detail"}
 """Terms that count where they are higher than those of the former image, and the measures of
 held-out blocks (:data:`ssdiff_ref.training.held_out.FULL`) that they stand for."""
-_MARGIN = 0.01
-"""Share by which they should be lower than those at least, since held-out blocks differ from
-samples. Twice as much is added to it when the measure of these blocks is worse, and as much is
-taken from it when it is not."""
+_MARGIN, _STEP = 0.01, 0.03
+"""Share by which they should be lower than those at first, since held-out blocks differ from
+samples; and by how much more or less when the measure of these blocks is worse, or is not."""
 NOISE = 0.006
 """Standard deviation of noise in the local correlation with PAN, as a share of the mean of MS."""
 _FASTEST, _MOST = 0.02, 10.0
@@ -62,7 +61,7 @@ class Weights:
     """Of the excess of the difference between MS and what its sensor sees of the image."""
     decorrelation: float = 0.01
     """Of the excess of one minus the local correlation with PAN, D_rho."""
-    detail: float = 0.03
+    detail: float = 0.1
     """Of the excess of one minus the correlation of the detail with PAN's."""
     anchor: float = 0.3
     """Of the difference from the image of the former weights."""
@@ -161,8 +160,7 @@ class FullTerm:
                 resolution have no term.
         """
         for name, measure in _TERMS.items():
-            change = 2 * _MARGIN if measure in worse else -_MARGIN
-            self._margin[name] = max(self._margin[name] + change, _MARGIN)
+            self._margin[name] += _STEP if measure in worse else -_STEP
 
     def _terms(self, image: Tensor, batch: Batch, scale: Tensor) -> tuple[Tensor, ...]:
         """What the image lacks, in the order of ``_TERMS``."""

@@ -325,10 +325,11 @@ class Stopping:
         """Measure weights."""
         # Without overlap there are half as many tiles, and the comparison is as fair.
         values = self._held_out.measure(net, SamplingOptions(tile_overlap=0))
-        if self._before is None:
-            self._before = values
-        worse = Verdict(self._before, values).worse
-        self._heed(worse)
+        first = self._before is None
+        before = self._before = values if self._before is None else self._before
+        worse = Verdict(before, values).worse
+        if not first:
+            self._heed(worse)
         sound = not any(measure.name in worse for measure in FULL)
         scores = map(float, means(values))
         return SceneScores(*scores, sound=sound)  # type: ignore[misc, arg-type]

@@ -146,8 +146,8 @@ def test_without_a_gpu_the_cpu_is_used_without_a_note(machine, bundle4):
     assert not progress.notes
 
 
-def test_a_bundle_without_fp16_runs_in_fp32_with_a_note_how_to_get_it(machine, bundle4):
+def test_a_bundle_without_fp16_runs_in_fp32_with_a_note_how_to_get_it(machine, fp32_only):
     opened, progress = machine(), RecordingProgress()
-    open_backend("tensorrt", bundle4, progress=progress)
+    open_backend("tensorrt", fp32_only, progress=progress)
     assert opened == [("tensorrt", "fp32", None)]
     assert "no graphs in fp16; create them with ssdiff-export --fp16" in progress.notes[0]

@@ -42,7 +42,7 @@ def test_the_loop_of_the_example_gives_the_images_of_a_run(loop, tmp_path):
     count = len(tiles.pan)
     contract = written(tmp_path / "step.json", "--batch", str(count))
     noise = np.random.default_rng(7).standard_normal(tiles.lms.shape, np.float32)
-    schedule = make_schedule([step["t"] for step in contract["steps"]])
+    schedule = make_schedule([int(step["t"]) for step in contract["steps"]])
     (expected,) = OnnxRuntime(bundle).sample([tiles._replace(noise=noise)], schedule)
     images = loop.sample(contract, bundle.path, tiles._asdict(), seed=7)
     np.testing.assert_allclose(images, expected, atol=2e-5)
