@@ -45,7 +45,7 @@ _TERMS = {"consistency": "R-ERGAS", "decorrelation": "D_rho", "detail": "detail"
 held-out blocks (:data:`ssdiff_ref.training.held_out.FULL`) that they stand for."""
 _MARGIN, _STEP = 0.01, 0.03
 """Share by which they should be lower than those at first, since held-out blocks differ from
-samples; and by how much more or less when the measure of these blocks is worse, or is not."""
+samples; and by how much more or less when the measure of these blocks is not good enough, or is."""
 NOISE = 0.006
 """Standard deviation of noise in the local correlation with PAN, as a share of the mean of MS."""
 _FASTEST, _MOST = 0.02, 10.0
@@ -152,15 +152,14 @@ class FullTerm:
             self._growth[name] = min(max(grown, 1 / _MOST), _MOST)
         return loss
 
-    def heed(self, worse: Collection[str]) -> None:
-        """Ask more of terms whose measures are worse on held-out blocks, and less of the others.
+    def heed(self, lacking: Collection[str]) -> None:
+        """Ask more of terms whose measures on held-out blocks lack something, and less of others.
 
         Args:
-            worse: names of :data:`ssdiff_ref.training.held_out.MEASURES`; those of reduced
-                resolution have no term.
+            lacking: names of :data:`ssdiff_ref.training.held_out.FULL`.
         """
         for name, measure in _TERMS.items():
-            self._margin[name] += _STEP if measure in worse else -_STEP
+            self._margin[name] += _STEP if measure in lacking else -_STEP
 
     def _terms(self, image: Tensor, batch: Batch, scale: Tensor) -> tuple[Tensor, ...]:
         """What the image lacks, in the order of ``_TERMS``."""

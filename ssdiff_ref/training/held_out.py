@@ -44,18 +44,21 @@ class Measure(NamedTuple):
     name: str
     higher: bool
     """Whether higher values are better."""
-    tolerance: float
-    """Change for the worse, as a share of the value before, that counts as none."""
+    tolerance: float = 0
+    """Change for the worse, as a share of the value before, that counts as none in a verdict."""
+    reserve: float = 0
+    """Change for the better, as a share of the value before, that early stopping asks for."""
 
 
-REDUCED = Measure("ERGAS", False, 0), Measure("SAM", False, 0), Measure("Q2n", True, 0)
+REDUCED = Measure("ERGAS", False), Measure("SAM", False), Measure("Q2n", True)
 """At reduced resolution, with MS as the truth."""
 FULL = (
-    Measure("R-ERGAS", False, 0.002),
-    Measure("D_rho", False, 0.005),
-    Measure("detail", True, 0.0005),
+    Measure("R-ERGAS", False, 0.002, 0.02),
+    Measure("D_rho", False, 0.005, 0.05),
+    Measure("detail", True, 0.0005, 0.002),
 )
-"""At full resolution. Tolerances are about what another seed of the noise changes."""
+"""At full resolution. Tolerances are about what another seed of the noise changes, reserves about
+what the blocks of a verdict differ by from those for early stopping."""
 MEASURES = REDUCED + FULL
 
 
@@ -70,7 +73,8 @@ class SceneScores(Scores):
     detail: float
     """-1..1; higher is better."""
     sound: bool
-    """Whether no measure at full resolution is worse than before training."""
+    """Whether every measure at full resolution is better than before training by its reserve, or
+    this is before training."""
 
     def better_than(self, other: Scores | None) -> bool:
         """Whether the weights are sound, and ERGAS is lower than that of ``other``."""
@@ -78,7 +82,7 @@ class SceneScores(Scores):
 
     def __str__(self) -> str:
         full = f"R-ERGAS {self.r_ergas:.3f}, D_rho {self.d_rho:.4f}, detail {self.detail:.4f}"
-        return f"{super().__str__()}; {full}{'' if self.sound else ', worse than before'}"
+        return f"{super().__str__()}; {full}{'' if self.sound else ', not good enough'}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,16 @@ class Verdict:
             measure.name
             for measure, gain, before in rows
             if not (gain > 0 if measure in REDUCED else gain >= -measure.tolerance * abs(before))
+        )
+
+    @property
+    def without_reserve(self) -> tuple[str, ...]:
+        """Measures at full resolution that are not better by their reserve."""
+        rows = zip(MEASURES, self.gains, means(self.before), strict=True)
+        return tuple(
+            measure.name
+            for measure, gain, before in rows
+            if measure in FULL and not gain >= measure.reserve * abs(before)
         )
 
     @property
@@ -314,7 +328,7 @@ class Stopping:
 
     Args:
         held_out: blocks to measure weights on.
-        heed: receives the measures in which weights are worse than the first.
+        heed: receives the measures at full resolution in which weights are not good enough.
     """
 
     def __init__(self, held_out: HeldOut, heed: Callable[[Collection[str]], None]) -> None:
@@ -325,11 +339,11 @@ class Stopping:
         """Measure weights."""
         # Without overlap there are half as many tiles, and the comparison is as fair.
         values = self._held_out.measure(net, SamplingOptions(tile_overlap=0))
-        first = self._before is None
-        before = self._before = values if self._before is None else self._before
-        worse = Verdict(before, values).worse
-        if not first:
-            self._heed(worse)
-        sound = not any(measure.name in worse for measure in FULL)
+        lacking: tuple[str, ...] = ()
+        if self._before is None:
+            self._before = values
+        else:
+            lacking = Verdict(self._before, values).without_reserve
+            self._heed(lacking)
         scores = map(float, means(values))
-        return SceneScores(*scores, sound=sound)  # type: ignore[misc, arg-type]
+        return SceneScores(*scores, sound=not lacking)  # type: ignore[misc, arg-type]
