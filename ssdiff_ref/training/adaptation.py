@@ -60,7 +60,7 @@ _BATCH, _FULL_BATCH = 6, 3
 _RATE = 4e-4
 _MOST_ITERATIONS = 100_000
 _VALIDATE_EVERY = 50
-_PATIENCE = 8
+_PATIENCE = 16
 _LEAST_TRAINING = 2.0
 """Seconds below which training is not worth it."""
 _TIMED_TILE = 64

@@ -185,9 +185,9 @@ def test_early_stopping_compares_with_the_first_weights_at_full_resolution():
         (
             GOOD,
             GOOD * [0.5, 1, 1, 0.97, 0.94, 1.003],  # better by the reserve of each
-            GOOD * [0.4, 1, 1, 0.97, 0.96, 1.003],
-            GOOD * [0.4, 1, 1, 0.99, 0.94, 1.003],
-            GOOD * [0.4, 1, 1, 0.97, 0.94, 1.001],
+            GOOD * [0.4, 1, 1, 0.97, 0.97, 1.003],
+            GOOD * [0.4, 1, 1, 0.995, 0.94, 1.003],
+            GOOD * [0.4, 1, 1, 0.97, 0.94, 1.0005],
         )
     )
 
