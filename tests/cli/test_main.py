@@ -63,6 +63,8 @@ VALID = {
     "ssdiff-trt verify": "generic4 --precision fp16",
     "ssdiff-trt bench": "generic4",
     "ssdiff-trt info": "generic4",
+    "ssdiff-trt build": "generic4",
+    "ssdiff-trt contract": "generic4 -o c.json",
     "ssdiff-export": "--weights w.pt --sensor qb -o b.ssdiff",
     "ssdiff-calibrate collect": f"{RASTERS} -o s.npz --no-picture",
     "ssdiff-calibrate sensitivity": "s.npz",
@@ -81,8 +83,9 @@ def test_the_list_of_commands_is_complete():
     assert set(VALID) == {name for name, _ in commands()}
 
 
-OF_FILES = sorted(set(VALID) - {"ssdiff-trt info", "ssdiff-trt bench", "ssdiff-trt verify"})
-"""Commands that need files."""
+OF_BUNDLES = {f"ssdiff-trt {name}" for name in ("info", "bench", "verify", "build", "contract")}
+"""Commands that need no files but a bundle."""
+OF_FILES = sorted(set(VALID) - OF_BUNDLES)
 
 
 def first(command, kind):

@@ -351,8 +351,8 @@ def test_a_disk_that_is_full_is_one_sentence_and_costs_no_finished_block(
 
 @needs_fork
 def test_too_little_memory_is_one_sentence(make_pair, run, tmp_path, capfd):
-    """A limit on the address space, below what a block of that size takes."""
-    pair = make_pair(2400, 2400)
+    """A limit on the address space, below what a block of that size takes beyond freed memory."""
+    pair = make_pair(4000, 4000)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     process = start(lambda: limited(run, pair, {"block": 4000}, AS=used + (30 << 20)))
     process.join()

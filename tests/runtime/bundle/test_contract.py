@@ -50,16 +50,17 @@ def test_the_loop_of_the_example_gives_the_images_of_a_run(loop, tmp_path):
 
 
 def test_the_example_is_a_program(tmp_path):
-    contract = written(tmp_path / "step.json", "--batch", "2")
-    tiles = real_tiles(4, 32).part(slice(2))._asdict()
-    del tiles["noise"]
+    tiles = real_tiles(4, 32)._asdict()
+    count = len(tiles.pop("noise"))
+    contract = written(tmp_path / "step.json", "--batch", str(count))
     np.savez(tmp_path / "tiles.npz", **tiles)
     arguments = [tmp_path / "step.json", open_bundle("generic4").path, tmp_path / "tiles.npz"]
     words = [sys.executable, LOOP, *arguments, tmp_path / "image.npy"]
     subprocess.run([str(word) for word in words], check=True)
     image = np.load(tmp_path / "image.npy")
-    assert image.shape == tuple(contract["outputs"][0]["shape"]) == (2, 4, 32, 32)
-    assert (image.min(), image.max()) >= (0, 0.1)
+    assert image.shape == tuple(contract["outputs"][0]["shape"]) == (count, 4, 32, 32)
+    assert image.min() >= 0
+    assert 0.05 < image.max() <= 1
 
 
 @pytest.mark.parametrize(

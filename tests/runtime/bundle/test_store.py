@@ -54,15 +54,20 @@ def test_files_of_no_part_of_a_bundle_are_strange(copy):
 def test_shipped_bundles_are_small_and_within_the_limits_of_parity():
     for name in shipped():
         bundle = open_bundle(name)
-        assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 8_000_000
-        (parity,) = bundle.manifest.parity
-        assert parity.limits.rounding == 8
-        assert not list(faults(parity))
-        assert {t.inputs for t in parity.trajectories} == {"random", "real"}
-        for trajectory in parity.trajectories:
-            assert len(trajectory.steps) >= 10
+        assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 16_000_000
+        assert bundle.precisions == ("fp32", "fp16", "bf16")
+        of = {parity.precision: parity for parity in bundle.manifest.parity}
+        assert tuple(of) == bundle.precisions
+        assert of["fp32"].limits.rounding == 8
+        for low in ("fp16", "bf16"):
+            assert (of[low].limits.rmse, of[low].limits.psnr) == (1e-3, 60)
+        for parity in of.values():
+            assert not list(faults(parity))
+            assert {t.inputs for t in parity.trajectories} == {"random", "real"}
+            for trajectory in parity.trajectories:
+                assert len(trajectory.steps) >= 10
             for step in trajectory.steps:
-                assert len(step.deviations) == 7
+                assert len(step.deviations) == {"fp32": 7, "fp16": 5, "bf16": 2}[parity.precision]
                 assert step.rounding.max < 1e-6
         assert bundle.manifest.judged.ergas < 0.7 * bundle.manifest.judged.interpolation
 
