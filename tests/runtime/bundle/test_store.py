@@ -66,9 +66,10 @@ def test_shipped_bundles_are_small_and_within_the_limits_of_parity():
             assert {t.inputs for t in parity.trajectories} == {"random", "real"}
             for trajectory in parity.trajectories:
                 assert len(trajectory.steps) >= 10
-            for step in trajectory.steps:
-                assert len(step.deviations) == {"fp32": 7, "fp16": 5, "bf16": 2}[parity.precision]
-                assert step.rounding.max < 1e-6
+                for step in trajectory.steps:
+                    count = {"fp32": 7, "fp16": 5, "bf16": 2}[parity.precision]
+                    assert len(step.deviations) == count
+                    assert step.rounding.max < 1e-6
         assert bundle.manifest.judged.ergas < 0.7 * bundle.manifest.judged.interpolation
 
 
