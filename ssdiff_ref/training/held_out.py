@@ -54,7 +54,7 @@ REDUCED = Measure("ERGAS", False), Measure("SAM", False), Measure("Q2n", True)
 """At reduced resolution, with MS as the truth."""
 FULL = (
     Measure("R-ERGAS", False, 0.002, 0.01),
-    Measure("D_rho", False, 0.005, 0.04),
+    Measure("D_rho", False, 0.005, 0.05),
     Measure("detail", True, 0.0005, 0.001),
 )
 """At full resolution. Tolerances are about what another seed of the noise changes, reserves about
