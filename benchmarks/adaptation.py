@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.weights import number
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.training.adaptation import Adaptation, adapt_weights, open_scenes
-from ssdiff_ref.training.held_out import MEASURES, HeldOut, means
+from ssdiff_ref.training.held_out import FULL, MEASURES, HeldOut, means
 from ssdiff_ref.training.scene_pairs import split_blocks
 from ssdiff_trt.export.adaptation import EXPORT_TILES, export_adaptation
 from ssdiff_trt.runtime.progress import Printed, Progress
@@ -54,6 +54,7 @@ def measure(
         "sensor": sensor,
         "pairs": len(entries),
         "blocks": len(verdict.before),
+        "reserves of early stopping": {each.name: each.reserve for each in FULL},
         "iterations": result.iterations,
         "threads": threads,
         "minutes given": minutes,
