@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -321,8 +322,15 @@ def test_a_place_that_cannot_be_written_to_is_one_sentence(make_pair, tmp_path):
         sharpen(*make_pair(), "/proc/out.tif")
 
 
-def limited(run, pair, options=(), **limits):
-    """Run with limits of the system on this process; exits with 2 at an error of ours."""
+def limited(run, pair, options=(), memory=None, **limits):
+    """Run with limits of the system on this process; exits with 2 at an error of ours.
+
+    ``memory`` limits the address space to so many bytes beyond what is in use.
+    """
+    if memory is not None:  # in this process: not all of its parent's is copied
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limits["AS"] = pages * os.sysconf("SC_PAGE_SIZE") + memory
     for name, limit in limits.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -351,10 +359,9 @@ def test_a_disk_that_is_full_is_one_sentence_and_costs_no_finished_block(
 
 @needs_fork
 def test_too_little_memory_is_one_sentence(make_pair, run, tmp_path, capfd):
-    """A limit on the address space, below what a block of that size takes beyond freed memory."""
-    pair = make_pair(4000, 4000)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    process = start(lambda: limited(run, pair, {"block": 4000}, AS=used + (30 << 20)))
+    """A limit on the address space, below what a block of that size takes."""
+    pair = make_pair(2400, 2400)
+    process = start(lambda: limited(run, pair, {"block": 4000}, memory=30 << 20))
     process.join()
     assert process.exitcode == 2
     assert re.search("allocate|memory", capfd.readouterr().out)
