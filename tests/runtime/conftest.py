@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import ExitStack
 
 import pytest
@@ -37,6 +38,7 @@ def driver(loaded_driver, monkeypatch):
     cached = cuda_module.why_no_cuda, cuda_module.why_no_package, cuda_module.open_cuda
     for function in cached:
         function.cache_clear()
+    gc.collect()  # what pycuda destroys with its last reference would be of another test's driver
     loaded_driver.reset()
     yield loaded_driver
     for function in cached:
