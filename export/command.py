@@ -10,6 +10,7 @@ from typing import Any
 from ssdiff_ref.network.checkpoint import weights_file
 from ssdiff_trt.calibration.samples import read_about
 from ssdiff_trt.export.bundle import add_engine, check_calibration, defaults_of, export_bundle
+from ssdiff_trt.runtime.backends.tensorrt.building import batch_on, cached_engine
 from ssdiff_trt.runtime.backends.tensorrt.cuda import (
     Device,
     open_cuda,
@@ -21,11 +22,10 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
     Flavour,
     Plan,
     check_target,
-    default_batch,
     import_tensorrt,
     installed,
 )
-from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
+from ssdiff_trt.runtime.backends.tensorrt.engine_cache import engine_file
 from ssdiff_trt.runtime.bundle.store import (
     MANIFEST,
     SHIPPED,
@@ -116,7 +116,7 @@ def export(
         built: tuple[Precision, ...] = low or ("fp32",)
         for precision in built:
             for plan in plans(bundle, precision):
-                bundle = _build(bundle, plan, progress)
+                bundle = _build(bundle, plan, device or 0, progress)
         yield bundle
 
 
@@ -164,16 +164,12 @@ def _engines(
     flavour: Flavour = "tensorrt" if engine == "tensorrt" else "tensorrt-rtx"
     import_tensorrt(flavour)
     here = None if gpus or why_no_cuda() else open_cuda(device)
-    memory = None
-    if here:
-        with here.current():
-            _, memory = here.memory()
     targets: list[Device | str | None] = (
         list(gpus.split(",")) if gpus else [here.device if here else None]
     )
 
     def plans(bundle: Bundle, precision: Precision) -> list[Plan]:
-        batch = default_batch(precision, memory)
+        batch = batch_on(here, precision)
         return [Plan(bundle, flavour, precision, target, batch) for target in targets]
 
     for target in targets:
@@ -181,16 +177,11 @@ def _engines(
     return plans
 
 
-def _build(bundle: Bundle, plan: Plan, progress: Progress) -> Bundle:
+def _build(bundle: Bundle, plan: Plan, device: int, progress: Progress) -> Bundle:
     """Build an engine into a bundle; if it is for this machine, into the user's cache too."""
     began, key = time.monotonic(), plan.key
     if isinstance(plan.target, Device):
-        cuda = open_cuda()
-        with cuda.current():
-            free, _ = cuda.memory()
-            engine = EngineCache().get(
-                key, lambda timing: plan.build(progress, free, timing), progress
-            )
+        engine = cached_engine(plan, open_cuda(device), progress)
     else:
         engine, _ = plan.build(progress)
     bundle = add_engine(bundle, engine_file(key), engine)

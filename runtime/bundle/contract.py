@@ -1,15 +1,14 @@
 """What a program without this package needs to run a step graph or an engine of it, as JSON.
 
-docs/integration.md explains the fields and has programs that use them.
+docs/integration.md explains the fields; examples/loop_onnxruntime.py is such a program.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from ssdiff_trt.runtime.bundle.manifest import Graph, TensorSpec
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.bundle.store import Bundle
 
 _CONTENT = {
@@ -23,11 +22,7 @@ _CONTENT = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Tensor(_Part):
+class Tensor(Strict):
     """An input or output, contiguous, the last axis fastest."""
 
     name: str
@@ -37,14 +32,14 @@ class Tensor(_Part):
     content: str
 
 
-class LoopStep(_Part):
+class LoopStep(Strict):
     """One step of the sampling loop."""
 
     t: float
     coefficients: tuple[float, ...]
 
 
-class EngineFile(_Part):
+class EngineFile(Strict):
     """A TensorRT engine of the graph."""
 
     file: str
@@ -56,7 +51,7 @@ class EngineFile(_Part):
     """That it runs on."""
 
 
-class Contract(_Part):
+class Contract(Strict):
     """What a program needs to sample tiles."""
 
     version: Literal[1] = 1

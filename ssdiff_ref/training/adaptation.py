@@ -190,7 +190,7 @@ def adapt_weights(
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(name.startswith(_HEAD))
     with tempfile.TemporaryDirectory() as folder:
-        stopping = Stopping(validation, term.heed)
+        stopping = Stopping(validation, term.adjust)
         trainer = Trainer(*(config, net, supply, stopping, generator, device, Path(folder)), term)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):

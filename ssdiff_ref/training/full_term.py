@@ -152,7 +152,7 @@ class FullTerm:
             self._growth[name] = min(max(grown, 1 / _MOST), _MOST)
         return loss
 
-    def heed(self, lacking: Collection[str]) -> None:
+    def adjust(self, lacking: Collection[str]) -> None:
         """Ask more of terms whose measures on held-out blocks lack something, and less of others.
 
         Args:

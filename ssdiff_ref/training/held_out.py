@@ -328,11 +328,11 @@ class Stopping:
 
     Args:
         held_out: blocks to measure weights on.
-        heed: receives the measures at full resolution in which weights are not good enough.
+        adjust: receives the measures at full resolution in which weights are not good enough.
     """
 
-    def __init__(self, held_out: HeldOut, heed: Callable[[Collection[str]], None]) -> None:
-        self._held_out, self._heed = held_out, heed
+    def __init__(self, held_out: HeldOut, adjust: Callable[[Collection[str]], None]) -> None:
+        self._held_out, self._adjust = held_out, adjust
         self._before: Values | None = None
 
     def __call__(self, net: SSNet) -> SceneScores:
@@ -344,6 +344,6 @@ class Stopping:
             self._before = values
         else:
             lacking = Verdict(self._before, values).without_reserve
-            self._heed(lacking)
+            self._adjust(lacking)
         scores = map(float, means(values))
         return SceneScores(*scores, sound=not lacking)  # type: ignore[misc, arg-type]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -94,15 +95,14 @@ class TensorRT:
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
-        try:
+        with ExitStack() as unfinished:
+            unfinished.callback(self.close)
             with cuda.current():
                 self._upload, self._compute, self._download = (
                     self._streams.stream() for _ in range(3)
                 )
                 self._open(engine, trt, bundle, batch)
-        except BaseException:
-            self.close()
-            raise
+            unfinished.pop_all()
 
     def __enter__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda
+from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.tiles.batch import Array
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def make_slot(held: Held, bands: int, tile: int, batch: int) -> Slot:
         "noise": (batch, bands, tile, tile),
         "pan": (batch, 1, tile, tile),
         "lms": (batch, bands, tile, tile),
-        "ms": (batch, bands, tile // 4, tile // 4),
+        "ms": (batch, bands, tile // RATIO, tile // RATIO),
         "image": (batch, bands, tile, tile),
     }
     host = {name: held.pinned(shape) for name, shape in shapes.items()}

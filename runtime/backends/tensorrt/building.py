@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ssdiff_trt.runtime.backends.tensorrt.cuda import open_cuda, why_no_cuda
+from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, open_cuda, why_no_cuda, why_no_package
 from ssdiff_trt.runtime.backends.tensorrt.engine import (
     FLAVOURS,
     Flavour,
@@ -22,7 +23,7 @@ from ssdiff_trt.runtime.bundle.contract import Contract, EngineFile, contract_of
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError, InputError
 from ssdiff_trt.runtime.files import atomic_write, check_target
-from ssdiff_trt.runtime.options import PrecisionChoice
+from ssdiff_trt.runtime.options import Precision, PrecisionChoice
 from ssdiff_trt.runtime.progress import Progress
 
 
@@ -98,22 +99,15 @@ def build_engine(
         precision = "fp16" if "fp16" in bundle.precisions else "fp32"
     cuda = None
     if gpu is None:
-        if lack := why_no_cuda():
+        if lack := why_no_cuda() or why_no_package():
             raise BackendError(
                 f"An engine is built for a GPU, and {lack}; with TensorRT-RTX name one with `gpu`, "
                 "such as sm86, and a file with `engine_file`."
             )
         cuda = open_cuda(device or 0)
-    memory = cuda.memory() if cuda else None
-    size = engine_batch(batch or default_batch(precision, memory[1] if memory else None))
+    size = batch_on(cuda, precision, batch)
     plan = Plan(bundle, flavour, precision, cuda.device if cuda else gpu, size)
-    cache = EngineCache()
-    if memory:
-        engine = cache.get(
-            plan.key, lambda timing: plan.build(progress, memory[0], timing), progress
-        )
-    else:
-        engine, _ = plan.build(progress)
+    engine = cached_engine(plan, cuda, progress) if cuda else plan.build(progress)[0]
     contract = contract_of(bundle, plan.graph, size)
     if path is not None:
         described = EngineFile(
@@ -130,4 +124,27 @@ def build_engine(
         ):
             with atomic_write(file) as unfinished:
                 unfinished.write_bytes(content)
-    return Built(path or cache.folder / engine_file(plan.key), contract, time.monotonic() - began)
+    built = path or EngineCache().folder / engine_file(plan.key)
+    return Built(built, contract, time.monotonic() - began)
+
+
+def batch_on(cuda: Cuda | None, precision: Precision, batch: int | None = None) -> int:
+    """Batch size of the engine for batches of up to ``batch`` tiles.
+
+    Args:
+        cuda: CUDA on the GPU; None for one that is not in this machine.
+        precision: of the engine.
+        batch: largest batch, tiles; by default that of the precision and the GPU.
+    """
+    total = None
+    if cuda:
+        with cuda.current():
+            _, total = cuda.memory()
+    return engine_batch(batch or default_batch(precision, total))
+
+
+def cached_engine(plan: Plan, cuda: Cuda, progress: Progress) -> bytes:
+    """The engine of a plan for a GPU of this machine, from the user's cache or built into it."""
+    with cuda.current():  # TensorRT builds for the GPU that is current
+        build = partial(plan.build, progress, cuda.memory()[0])
+        return EngineCache().get(plan.key, build, progress)

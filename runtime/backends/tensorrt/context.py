@@ -54,6 +54,6 @@ def create_context(trt: Any, engine: Any, kernels: Kernels | None) -> Any:
 
 
 def capturable(context: Any, stream: int) -> bool:
-    """Whether a CUDA graph can be captured, by TensorRT-RTX; TensorRT does not tell beforehand."""
+    """Whether a CUDA graph can be captured, by TensorRT-RTX; TensorRT cannot say beforehand."""
     ask = getattr(context, "is_stream_capturable", None)
     return ask is None or ask(stream)

@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 
 from ssdiff_trt.runtime.errors import BackendError, SSDiffError
 
-_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no synchronisation with the legacy default stream
-OUT_OF_MEMORY = 2  # CUDA_ERROROUT_OF_MEMORY
-_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may call CUDA meanwhile
+OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 
 
 class CudaError(SSDiffError):

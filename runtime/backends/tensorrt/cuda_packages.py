@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from weakref import finalize
 
@@ -45,14 +45,18 @@ class _Handles:
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
         call, graph, executable = self._graphs, ctypes.c_void_p(), ctypes.c_void_p()
-        call("cuStreamBeginCapture_v2", stream, _THREAD_LOCAL)
-        try:
-            work()
-        except BaseException:
-            with suppress(CudaError):  # the capture must be ended even if it is invalid
+
+        def abandon() -> None:
+            """End the capture, which may be invalid."""
+            with suppress(CudaError):
                 call("cuStreamEndCapture", stream, ctypes.byref(graph))
                 call("cuGraphDestroy", graph)
-            raise
+
+        call("cuStreamBeginCapture_v2", stream, _THREAD_LOCAL)
+        with ExitStack() as unfinished:
+            unfinished.callback(abandon)
+            work()
+            unfinished.pop_all()
         call("cuStreamEndCapture", stream, ctypes.byref(graph))
         try:
             call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, 0)

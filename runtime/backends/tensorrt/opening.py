@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from ssdiff_trt.runtime.backends.tensorrt.backend import TensorRT
+from ssdiff_trt.runtime.backends.tensorrt.building import batch_on, cached_engine
 from ssdiff_trt.runtime.backends.tensorrt.context import Kernels
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, OutOfMemoryError, open_cuda
 from ssdiff_trt.runtime.backends.tensorrt.engine import (
     EngineKey,
     Flavour,
     Plan,
-    default_batch,
-    engine_batch,
 )
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
 from ssdiff_trt.runtime.bundle.store import Bundle
@@ -48,9 +45,7 @@ def open_tensorrt(
     """
     flavour: Flavour = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
     cuda = open_cuda(index)
-    with cuda.current():
-        _, total = cuda.memory()
-    size = engine_batch(batch or default_batch(precision, total))
+    size = batch_on(cuda, precision, batch)
     while True:
         plan = Plan(bundle, flavour, precision, cuda.device, size)
         try:
@@ -65,16 +60,14 @@ def open_tensorrt(
 
 def _open(plan: Plan, cuda: Cuda, trust_engines: bool, progress: Progress) -> TensorRT:
     """Open the backend with the engine of a plan."""
-    bundle, cache, seconds = plan.bundle, EngineCache(), None
-    engine = _bundled(bundle, plan.key, trust_engines, progress)
+    cache, seconds = EngineCache(), None
+    engine = _bundled(plan.bundle, plan.key, trust_engines, progress)
     if engine is None:
-        with cuda.current():  # TensorRT builds for the GPU that is current
-            build = partial(plan.build, progress, cuda.memory()[0])
-            engine = cache.get(plan.key, build, progress)
+        engine = cached_engine(plan, cuda, progress)
         seconds = cache.build_seconds(plan.key)
     kernels = Kernels(cache, plan.key) if plan.flavour == "tensorrt-rtx" else None
     backend = TensorRT(
-        engine, plan.trt, cuda, bundle, plan.precision, plan.batch, progress, kernels=kernels
+        engine, plan.trt, cuda, plan.bundle, plan.precision, plan.batch, progress, kernels=kernels
     )
     backend.build_seconds = seconds
     return backend

@@ -121,9 +121,9 @@ def test_a_term_asks_for_more_while_its_measure_is_worse_on_held_out_blocks():
         return batch.lms + batch.residual
 
     first = float(term(former))  # asks for a hundredth less
-    term.heed(("R-ERGAS", "D_rho"))
+    term.adjust(("R-ERGAS", "D_rho"))
     assert float(term(former)) == pytest.approx(4 * first * math.exp(0.01), rel=1e-3)
-    term.heed(("detail",))
+    term.adjust(("detail",))
     assert float(term(former)) == pytest.approx(first * math.exp(0.03), rel=1e-3)
-    term.heed(())
+    term.adjust(())
     assert float(term(former)) == 0

@@ -1,4 +1,4 @@
-"""What TensorRT-RTX makes of the graphs for SM 8.6, as its verbose build logs tell."""
+"""What TensorRT-RTX makes of the graphs for SM 8.6, as its verbose build logs show."""
 
 from __future__ import annotations
 

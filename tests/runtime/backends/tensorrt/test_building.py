@@ -10,17 +10,17 @@ import pytest
 
 from ssdiff_trt.runtime.backends.tensorrt import building
 from ssdiff_trt.runtime.backends.tensorrt.building import build_engine
-from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
+from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_package
 from ssdiff_trt.runtime.bundle.contract import Contract
 from ssdiff_trt.runtime.errors import BackendError, InputError, OutputError
 from tests.support.progress import RecordingProgress
 
-GPU = Device("Simulated GPU", (8, 6), 12080)
-
 
 @pytest.fixture
-def plans(monkeypatch, tmp_path):
-    """Plans that were built, by a stand-in for TensorRT and a GPU of 16 GB."""
+def plans(monkeypatch, tmp_path, driver):
+    """Plans that were built, by a stand-in for TensorRT on the stand-in driver, and on what GPU."""
+    if reason := why_no_package():
+        pytest.skip(reason)
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
     built = []
 
@@ -29,26 +29,22 @@ def plans(monkeypatch, tmp_path):
             object.__setattr__(self, "trt", SimpleNamespace(__version__="10.14", BuilderFlag=None))
 
         def build(self, progress, workspace=None, timing=None):
-            built.append(self)
+            built.append((self, driver.current(), workspace))
             return b"engine %d" % self.batch, {"MATRIX_MULTIPLY HALF": 3}
 
-    cuda = SimpleNamespace(device=GPU, memory=lambda: (15 * 10**9, 16 * 10**9))
     monkeypatch.setattr(building, "Plan", Recorded)
-    monkeypatch.setattr(building, "why_no_cuda", lambda: None)
-    monkeypatch.setattr(building, "open_cuda", lambda device: cuda)
     monkeypatch.setattr(building, "installed", lambda flavour: flavour == "tensorrt")
     return built
 
 
 def test_an_engine_is_built_once_and_found_in_the_cache(plans, bundle4):
-    first = build_engine(bundle4, batch=5)
-    again = build_engine(bundle4, batch=8)
-    assert [(plan.flavour, plan.precision, plan.batch) for plan in plans] == [
-        ("tensorrt", "fp16", 8)
-    ]
+    first = build_engine(bundle4, batch=5, device=1)
+    again = build_engine(bundle4, batch=8, device=1)
+    ((plan, gpu, free),) = plans
+    assert (plan.flavour, plan.precision, plan.batch) == ("tensorrt", "fp16", 8)
+    assert (gpu, free, plan.target.name) == (1, 1 << 40, "Stand-in GPU 1")
     assert first.path == again.path
     assert first.path.read_bytes() == b"engine 8"
-    assert plans[0].target == GPU
 
 
 def test_a_file_has_its_contract_beside_it(plans, bundle4, tmp_path):
@@ -59,7 +55,7 @@ def test_a_file_has_its_contract_beside_it(plans, bundle4, tmp_path):
     assert contract.precision == "fp32"
     assert contract.inputs[0].shape[0] == 8
     assert contract.engine.sha256 == hashlib.sha256(b"engine 8").hexdigest()
-    assert contract.engine.gpu == "Simulated GPU, sm86"
+    assert contract.engine.gpu.startswith("Stand-in GPU 0, sm")
     assert (contract.engine.file, contract.engine.version) == ("step.plan", "10.14")
 
 
