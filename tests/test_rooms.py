@@ -148,3 +148,28 @@ def test_a_run_loads_neither_torch_nor_onnx_nor_what_only_tests_need(make_pair, 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def without(modules, *arguments):
+    """Run ``ssdiff-trt`` in a process in which some modules cannot be imported."""
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({modules!r}))\n"
+        f"sys.argv = ['ssdiff-trt', *{[str(word) for word in arguments]!r}]\n"
+        "from ssdiff_trt.cli.trt import main; main()"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+EXPORTS = ["torch", "onnx", "onnxscript", "safetensors", "ssdiff_ref", "ssdiff_trt.export"]
+
+
+def test_engines_are_built_and_runs_are_made_without_what_exports(make_pair, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    engine = tmp_path / "step.plan"
+    options = "--backend=tensorrt-rtx", "--gpu=sm86", "--batch=2", f"--engine-file={engine}"
+    done = without(EXPORTS, "build", "generic4", *options)
+    assert done.returncode == 0, done.stderr
+    assert '"precision": "fp16"' in engine.with_suffix(".json").read_text()
+    done = without(EXPORTS, "run", *make_pair(64, 64), "-o", tmp_path / "o.tif")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o.tif").stat().st_size > 0

@@ -32,6 +32,9 @@ from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.scratch import foreign
 from ssdiff_trt.runtime.user_folders import cache_folder, make_cache
 
+_ELSEWHERE = {"tensorrt-rtx": "elsewhere it took 3 to 12 s, on two CPU cores"}
+"""How long builds took, by flavour; docs/engines.json. No engine of TensorRT has been timed."""
+
 
 class Record(BaseModel):
     """Metadata of an engine, stored beside it."""
@@ -151,18 +154,26 @@ class EngineCache:
             _write(self.folder / _kernels_file(key), kernels)
 
     def _reason(self, key: EngineKey) -> str:
-        """Message about a build, with the differences from the most similar cached engine."""
-        cached = [
-            record.key for path in sorted(self.folder.glob("*.json")) if (record := _read(path))
-        ]
+        """Message about a build: the most similar cached engine, and how long such builds took."""
         message = (
             f"Building an engine in {key.precision} for batches of {key.batch} on {key.gpu}, to be "
             "cached"
         )
-        differences = sorted((key.differences(other) for other in cached), key=len)
-        if not differences or not differences[0] or len(differences[0]) > 3:
-            return message
-        return f"{message} (most similar cached engine: {'; '.join(differences[0])})"
+        records = [record for path in sorted(self.folder.glob("*.json")) if (record := _read(path))]
+        similar = min(
+            records,
+            key=lambda each: (each.key.flavour != key.flavour, len(key.differences(each.key))),
+            default=None,
+        )
+        if similar is not None:
+            differences = key.differences(similar.key)
+            if 0 < len(differences) <= 3:
+                message += f" (most similar cached engine: {'; '.join(differences)})"
+            if similar.key.flavour == key.flavour:
+                return f"{message}; that one took {similar.seconds:.0f} s"
+        if elsewhere := _ELSEWHERE.get(key.flavour):
+            return f"{message}; {elsewhere}"
+        return f"{message}; nobody has timed that yet"
 
 
 def engine_file(key: EngineKey) -> str:

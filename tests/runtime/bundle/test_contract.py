@@ -15,20 +15,35 @@ from click.testing import CliRunner
 from ssdiff_trt.cli.trt import cli
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 from ssdiff_trt.runtime.bundle.contract import contract_of
+from ssdiff_trt.runtime.bundle.manifest import graph_io
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.parity.ladder import real_tiles
-from ssdiff_trt.runtime.schedule import make_schedule
+from ssdiff_trt.runtime.schedule import make_schedule, sample
+from tests.support.engines import engine_tiles, residual, step
+from tests.support.fake_gpu import FakeEngine, fake_tensorrt
 from tests.support.rasters import EXAMPLE
 
 LOOP = EXAMPLE.parent / "loop_onnxruntime.py"
 
 
-@pytest.fixture(scope="module")
-def loop():
-    spec = importlib.util.spec_from_file_location("loop", LOOP)
+def module_of(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def loop():
+    return module_of(LOOP)
+
+
+def with_two_steps():
+    """The shipped bundle with two sampling steps."""
+    bundle = open_bundle("generic4")
+    changed = bundle.manifest.sampler.model_copy(update={"timesteps": (999, 68)})
+    manifest = bundle.manifest.model_copy(update={"sampler": changed})
+    return type(bundle)(bundle.path, manifest, bundle.sha256)
 
 
 def written(path, *more):
@@ -74,11 +89,32 @@ def test_the_example_refuses_what_it_does_not_know(loop, tmp_path, change, sente
         loop.sample(contract, open_bundle("generic4").path, tiles)
 
 
+def test_the_loop_with_pycuda_gives_the_images_of_the_loop_in_numpy(driver, monkeypatch):
+    cuda = pytest.importorskip("pycuda.driver", reason="pycuda is missing; see make test-bindings")
+    two = with_two_steps()
+    contract = contract_of(two, two.graph("step", "fp16", "portable"), 4).model_dump(mode="json")
+    inputs, outputs = graph_io("step", two.manifest.model)
+    specs = {spec.name: spec for spec in (*inputs, *outputs)}
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(FakeEngine(driver, specs, step, 4)))
+    loop = module_of(LOOP.with_name("loop_tensorrt.py"))
+    tiles = engine_tiles(4)
+    noise = np.random.default_rng(7).standard_normal(tiles.noise.shape, np.float32)
+    cuda.init()
+    primary = cuda.Device(0).retain_primary_context()
+    primary.push()
+    try:
+        images = loop.sample(contract, b"engine", tiles._asdict(), seed=7)
+    finally:
+        primary.pop()
+    expected = sample(
+        lambda x, t: residual(x, tiles.pan, tiles.lms, tiles.ms, np.full(4, t, np.float32)),
+        *(tiles.lms, noise, make_schedule((999, 68))),
+    )
+    np.testing.assert_allclose(images, expected, rtol=0, atol=2e-6)
+
+
 def test_a_contract_has_the_steps_of_the_bundle_and_the_shapes_of_the_graph():
-    bundle = open_bundle("generic4")
-    changed = bundle.manifest.sampler.model_copy(update={"timesteps": (999, 68)})
-    manifest = bundle.manifest.model_copy(update={"sampler": changed})
-    two = type(bundle)(bundle.path, manifest, bundle.sha256)
+    two = with_two_steps()
     contract = contract_of(two, two.graph("step", "fp32", "portable"), 4)
     schedule = make_schedule((999, 68))
     assert [step.t for step in contract.steps] == [999, 68]

@@ -53,8 +53,18 @@ def test_an_engine_is_built_once_with_a_note(cache):
     assert cache.get(KEY, build, progress) == b"engine 1"
     assert build.built == 1
     assert progress.notes == [
-        "Building an engine in fp16 for batches of 8 on Orin, sm87, to be cached"
+        "Building an engine in fp16 for batches of 8 on Orin, sm87, to be cached; nobody has timed "
+        "that yet"
     ]
+
+
+def test_how_long_a_build_takes_is_noted_before_it(cache):
+    build, progress = Builder(), RecordingProgress()
+    cache.get(KEY.model_copy(update={"flavour": "tensorrt-rtx"}), build, progress)
+    assert progress.notes[-1].endswith("; elsewhere it took 3 to 12 s, on two CPU cores")
+    cache.put(KEY.model_copy(update={"batch": 4}), b"engine", {}, 41.7)
+    cache.get(KEY, build, progress)
+    assert progress.notes[-1].endswith("batch was 4 and is now 8); that one took 42 s")
 
 
 @pytest.mark.parametrize(
