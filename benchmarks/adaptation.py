@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import numpy as np
 
 from benchmarks.weights import number
 from ssdiff_ref.network.checkpoint import load_checkpoint
-from ssdiff_ref.training.adaptation import Adaptation, adapt_weights, open_scenes
+from ssdiff_ref.training.adaptation import adapt_weights, open_scenes
 from ssdiff_ref.training.held_out import FULL, MEASURES, HeldOut, means
 from ssdiff_ref.training.scene_pairs import split_blocks
 from ssdiff_trt.export.adaptation import EXPORT_TILES, export_adaptation
@@ -32,8 +34,11 @@ from ssdiff_trt.runtime.scenes import SceneEntry
 
 def measure(
     entries: list[SceneEntry], sensor: str, minutes: float, weights: Path, threads: int
-) -> tuple[Adaptation, dict[str, Any]]:
-    """Adapt to scenes of a sensor; the result, and what JSON keeps of it."""
+) -> dict[str, Any]:
+    """Adapt to scenes of a sensor; returns what JSON keeps of it."""
+    import torch
+
+    torch.set_num_threads(threads)
     began = time.monotonic()
     result = adapt_weights(
         entries, weights, sensor=sensor, minutes=minutes, reserve=EXPORT_TILES, progress=Printed()
@@ -50,7 +55,7 @@ def measure(
         numbers = (None if np.isnan(value) else float(value) for value in values)
         return dict(zip(names, numbers, strict=True))
 
-    return result, {
+    return {
         "sensor": sensor,
         "pairs": len(entries),
         "blocks": len(verdict.before),
@@ -123,7 +128,8 @@ def draw(entries: list[SceneEntry], sensor: str, weights: Path, block: int, path
 @click.option("--minutes", type=float, default=10, help="For each scene, export included.")
 @click.option("--nodata", type=float, help="Value that means no data in the scenes.")
 @click.option("--block", type=int, default=0, help="Held-out block to draw, counted from 0.")
-@click.option("--threads", type=int, default=2, help="CPU threads.")
+@click.option("--threads", type=int, default=2, help="CPU threads of each adaptation.")
+@click.option("--at-once", type=int, default=1, help="Adaptations that run at the same time.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder for weights and bundles.")
 def main(
     output: Path,
@@ -132,29 +138,33 @@ def main(
     nodata: float | None,
     block: int,
     threads: int,
+    at_once: int,
     keep: Path | None,
 ) -> None:
     """Adapt to scenes, write what it came to and print the table."""
-    import torch
-
-    torch.set_num_threads(threads)
     options = {} if nodata is None else {"nodata": nodata}
     pairs = {}
     for name, _, files in given:
         paths = files.split(",")
         couples = zip(paths[::2], paths[1::2], strict=True)
         pairs[name] = [SceneEntry(pan, (ms,), None, options) for pan, ms in couples]
-    scenes = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
         folder.mkdir(exist_ok=True)
-        for name, sensor, _ in given:
-            weights = folder / f"{name.lower().replace(' ', '-')}.safetensors"
-            _, scenes[name] = measure(pairs[name], sensor, minutes, weights, threads)
-            if len(scenes) == 1:
-                draw(pairs[name], sensor, weights, block, output / "adaptation.png")
-            content = {"version": version("ssdiff-trt"), "scenes": scenes}
-            (output / "adaptation.json").write_text(json.dumps(content, indent=1) + "\n")
+        sensors = {name: sensor for name, sensor, _ in given}
+        weights = {
+            name: folder / f"{name.lower().replace(' ', '-')}.safetensors" for name in sensors
+        }
+        with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
+            running = {
+                name: pool.submit(measure, pairs[name], sensor, minutes, weights[name], threads)
+                for name, sensor in sensors.items()
+            }
+            scenes = {name: future.result() for name, future in running.items()}
+        first = given[0][0]
+        draw(pairs[first], sensors[first], weights[first], block, output / "adaptation.png")
+    content = {"version": version("ssdiff-trt"), "at once": at_once, "scenes": scenes}
+    (output / "adaptation.json").write_text(json.dumps(content, indent=1) + "\n")
     click.echo(table(scenes))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ssdiff_trt.runtime.arguments import positive
 from ssdiff_trt.runtime.errors import SSDiffWarning, counted
 
+_CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -93,3 +94,12 @@ def _quota(group: Path) -> float:
         if quota > 0 and period > 0:
             return quota / period
     return math.inf
+
+
+def computes_in_bf16() -> bool:
+    """Whether the processor has instructions for BF16; False where the system does not say."""
+    try:
+        flags = _CPUINFO.read_text()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())

@@ -30,7 +30,9 @@ from ssdiff_trt.runtime.errors import InputError
 
 Sampler = Literal["consistent", "released"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
-BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime"]
+BackendName = Literal[
+    "auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime", "openvino"
+]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PrecisionChoice = Literal["auto", Precision]

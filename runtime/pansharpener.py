@@ -31,6 +31,7 @@ from ssdiff_trt.runtime.options import (
     take,
 )
 from ssdiff_trt.runtime.pansharpen import run
+from ssdiff_trt.runtime.parity.verification import require_parity
 from ssdiff_trt.runtime.plan.plan import Plan, make_plan
 from ssdiff_trt.runtime.plan.result import Result
 from ssdiff_trt.runtime.progress import Progress
@@ -128,7 +129,14 @@ class Pansharpener:
 
     def _open(self, execution: ExecutionOptions, bundle: Bundle) -> Backend:
         arguments = asdict(execution)
-        return open_backend(arguments.pop("backend"), bundle, progress=self._progress, **arguments)
+        name = arguments.pop("backend")
+        backend = open_backend(name, bundle, progress=self._progress, **arguments)
+        if backend.device == "cpu" and backend.precision == "bf16":
+            # How far OpenVINO is off depends on its version and the processor.
+            threads = execution.threads
+            exact = open_backend("openvino", bundle, precision="fp32", threads=threads)
+            require_parity(bundle, backend, exact)
+        return backend
 
     @overload
     def __call__(

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Device
+from ssdiff_trt.runtime.backends.on_cpu import OnCpu
+from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Role, TensorSpec
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.cpus import choose_threads
 from ssdiff_trt.runtime.errors import BackendError, BundleError
 from ssdiff_trt.runtime.files import reason_of
 from ssdiff_trt.runtime.options import Precision
-from ssdiff_trt.runtime.schedule import Schedule, sample
-from ssdiff_trt.runtime.tiles.batch import Array, Tiles
+from ssdiff_trt.runtime.tiles.batch import Array
 
 CPU = ("CPUExecutionProvider",)
 _ATTENTION_SINCE = (1, 23)
@@ -153,7 +151,7 @@ def open_session(
         return onnxruntime.InferenceSession(graph, options, providers=list(providers))
 
 
-class OnnxRuntime:
+class OnnxRuntime(OnCpu):
     """Backend that runs the denoiser graph in ONNX Runtime and the sampling loop in numpy.
 
     Args:
@@ -165,7 +163,7 @@ class OnnxRuntime:
         role: role of the graph; ``step`` to check the step graph.
     """
 
-    device: Device = "cpu"
+    refusals = staticmethod(refusals)
     batch = 1  # larger batches are not faster and need 0.27 GB per tile
 
     def __init__(
@@ -186,31 +184,15 @@ class OnnxRuntime:
         graph = bundle.graph(role, precision, *forms)
         self.precision: Precision = precision
         self._form, self._role = graph.form, role
-        self._file = bundle.path / graph.file
-        self._session = open_session(self._file, threads=threads, integers=graph.form == "contrib")
-        check_graph(self._session, graph, self._file)
+        self.file = bundle.path / graph.file
+        self._session = open_session(self.file, threads=threads, integers=graph.form == "contrib")
+        check_graph(self._session, graph, self.file)
 
-    def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
-        times = np.full(len(x), t, np.float32)
-        inputs = {"x_t": x, "pan": tiles.pan, "lms": tiles.lms, "ms": tiles.ms, "t": times}
-        if self._role == "step":
-            inputs["coefficients"] = CLAMPED_RESIDUAL
-        with refusals(self._file, "run"):
-            (residual,) = self._session.run(None, inputs)
-            if residual.shape != x.shape:
-                raise ValueError(f"it gives {list(residual.shape)}, expected {list(x.shape)}")
-        if self.precision != "fp32":
-            # The clamp to 0..1 would turn infinity into 1.
-            residual[~np.isfinite(residual)] = np.nan
+    def evaluate(self, inputs: Mapping[str, Array]) -> Array:
+        more = {"coefficients": CLAMPED_RESIDUAL} if self._role == "step" else {}
+        residual: Array
+        (residual,) = self._session.run(None, {**inputs, **more})
         return residual
-
-    def sample(self, batches: Iterable[Tiles], schedule: Schedule) -> Iterator[Array]:
-        for tiles in batches:
-
-            def denoise(x: Array, t: float, tiles: Tiles = tiles) -> Array:
-                return self.denoise(tiles, x, t)
-
-            yield sample(denoise, tiles.lms, tiles.noise, schedule)
 
     def describe(self) -> str:
         return f"ONNX Runtime {self._version} on the CPU, {self.precision}, {self._form} graph"

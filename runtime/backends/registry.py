@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ssdiff_trt.runtime.backends.protocol import Backend
@@ -47,13 +48,17 @@ def open_backend(
     if name not in BACKENDS:
         raise BackendError(f"The backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}.")
     if name == "auto":
-        name = best_backend(progress, device or 0)
+        name = best_backend(progress, device or 0, precision)
     if precision == "auto":
         precision = _precision_for(name, bundle, progress)
     if name == "onnxruntime":
         from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 
         return OnnxRuntime(bundle, threads=threads, precision=precision)
+    if name == "openvino":
+        from ssdiff_trt.runtime.backends.openvino import OpenVino
+
+        return OpenVino(bundle, threads=threads, precision=precision)
     if name == "onnxruntime-cuda":
         from ssdiff_trt.runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
 
@@ -71,19 +76,21 @@ def open_backend(
     )
 
 
-def best_backend(progress: Progress, device: int = 0) -> str:
+def best_backend(progress: Progress, device: int = 0, precision: PrecisionChoice = "auto") -> str:
     """Name of the fastest backend that works on this machine, which ``auto`` stands for.
 
     Args:
         progress: receives its name, and why each faster one is passed over.
         device: GPU to use, counted from 0.
+        precision: of the network.
     """
     from ssdiff_trt.runtime.backends.onnxruntime_cuda import unavailable_reason
     from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_cuda
 
+    on_cpu = _best_on_cpu(precision)
     if no_cuda := why_no_cuda():
-        progress.detail(f"Backend onnxruntime (CPU): {no_cuda}")
-        return "onnxruntime"
+        progress.detail(f"Backend {on_cpu} (CPU): {no_cuda}")
+        return on_cpu
     candidates: dict[str, Callable[[], str | None]] = {
         "tensorrt": lambda: _why_no_tensorrt("tensorrt", device),
         "tensorrt-rtx": lambda: _why_no_tensorrt("tensorrt-rtx", device),
@@ -95,10 +102,17 @@ def best_backend(progress: Progress, device: int = 0) -> str:
             break
         passed_over.append(f"{name}: {reason}")
     else:
-        name = "onnxruntime"
+        name = on_cpu
     because = f", because {'; '.join(passed_over)}" if passed_over else ": it works on the GPU"
-    progress.note(f"Backend {name}{' (CPU)' if name == 'onnxruntime' else ''}{because}")
+    progress.note(f"Backend {name}{' (CPU)' if name == on_cpu else ''}{because}")
     return name
+
+
+def _best_on_cpu(precision: PrecisionChoice) -> str:
+    """ONNX Runtime, which is faster in FP32, unless it has not what is needed and OpenVINO has."""
+    if find_spec("openvino") and (precision == "bf16" or not find_spec("onnxruntime")):
+        return "openvino"
+    return "onnxruntime"
 
 
 def _why_no_tensorrt(flavour: Flavour, device: int) -> str | None:
@@ -121,7 +135,7 @@ def _why_no_tensorrt(flavour: Flavour, device: int) -> str | None:
 
 def _precision_for(name: str, bundle: Bundle, progress: Progress) -> Precision:
     """Precision that ``auto`` stands for."""
-    if name == "onnxruntime":
+    if name in ("onnxruntime", "openvino"):
         return "fp32"
     if "fp16" in bundle.precisions:
         return "fp16"

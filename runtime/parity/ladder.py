@@ -40,6 +40,8 @@ _RESOLUTION = 2.0**-23
 """Spacing of FP32 numbers below 1, the least rounding that is assumed."""
 
 Array = NDArray[np.float32]
+Compared = tuple[Literal["random", "real"], Tiles, Schedule]
+"""Kind of the inputs of a comparison, the tiles and the schedule."""
 Denoiser = Callable[[Tiles, Array, float], Array]
 """Residual of the network for tiles, state and timestep, as ``Backend.denoise``."""
 
@@ -95,7 +97,7 @@ def _sample(name: str, size: int, count: int) -> list[Array]:
 
 def trajectories(
     model: Model, sampler: SamplerDefaults, precision: Precision = "fp32"
-) -> Iterator[tuple[Literal["random", "real"], Tiles, Schedule]]:
+) -> Iterator[Compared]:
     """Inputs and schedules of the parity check, with the bundle's sampler.
 
     The schedule has ten evenly spaced timesteps and those of the bundle. INT8 is calibrated for

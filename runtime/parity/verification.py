@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -12,9 +13,18 @@ from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.bundle.manifest import Manifest
 from ssdiff_trt.runtime.bundle.measured import Limits, Parity, Trajectory
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import BackendError, InputError
 from ssdiff_trt.runtime.options import ExecutionOptions, Precision, PrecisionChoice
-from ssdiff_trt.runtime.parity.ladder import LIMITS, compare, faults, trajectories, walk
+from ssdiff_trt.runtime.parity.ladder import (
+    LIMITS,
+    Compared,
+    compare,
+    faults,
+    random_tiles,
+    real_tiles,
+    trajectories,
+    walk,
+)
 from ssdiff_trt.runtime.progress import Progress
 
 
@@ -72,14 +82,38 @@ def verify(
     opened = open_bundle(bundle)
     reference = OnnxRuntime(opened, form="portable", threads=threads)
     verified = open_backend(arguments.pop("backend"), opened, progress=progress, **arguments)
+    manifest = opened.manifest
     try:
-        return _verify(opened, reference, verified, progress)
+        compared = trajectories(manifest.model, manifest.sampler, verified.precision)
+        return _verify(opened, reference, verified, list(compared), progress)
     finally:
         close(verified)
 
 
+def require_parity(bundle: Bundle, backend: Backend, reference: Backend) -> None:
+    """Compare a backend with another at the steps of the bundle, on random and real tiles.
+
+    Raises:
+        BackendError: if their images differ by more than the precision of the backend may.
+    """
+    model, schedule = bundle.manifest.model, bundle.manifest.sampler.schedule()
+    inputs: list[Compared] = [
+        ("random", random_tiles(model.bands, model.tile), schedule),
+        ("real", real_tiles(model.bands, model.tile), schedule),
+    ]
+    if found := _verify(bundle, reference, backend, inputs, Progress()).faults:
+        raise BackendError(
+            f"{backend.describe()} {found[0].partition(' ')[2]} compared with fp32; choose "
+            "`precision=fp32`."
+        )
+
+
 def _verify(
-    bundle: Bundle, reference: OnnxRuntime, verified: Backend, progress: Progress
+    bundle: Bundle,
+    reference: Backend,
+    verified: Backend,
+    comparisons: Sequence[Compared],
+    progress: Progress,
 ) -> Verification:
     if verified.describe() == reference.describe():
         raise InputError(
@@ -87,7 +121,6 @@ def _verify(
             "`backend` or `precision`."
         )
     manifest = bundle.manifest
-    comparisons = list(trajectories(manifest.model, manifest.sampler, verified.precision))
     compared: list[Trajectory] = []
     with progress:
         progress.start("Parity", 2 * len(comparisons))

@@ -26,6 +26,7 @@ _EXTRAS = {
     "onnx": "calibrate",
     "onnxruntime": "cpu",
     "onnxscript": "export",
+    "openvino": "openvino",
     "safetensors": "calibrate",
     "scipy": "evaluate",
     "tomli": "train",

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
+from ssdiff_trt.runtime.backends.openvino import OpenVino
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import BackendError, BundleError
 from ssdiff_trt.runtime.files import sha256_of
@@ -25,7 +26,7 @@ def damaged(bundle4, tmp_path):
         folder = tmp_path / "b.ssdiff"
         shutil.copytree(bundle4.path, folder)
         file = folder / of
-        if of == FILE:
+        if file.suffix == ".onnx":
             model = onnx.load(file, load_external_data=False)
             content = change(model)
             file.write_bytes(content if isinstance(content, bytes) else model.SerializeToString())
@@ -64,6 +65,21 @@ def test_a_graph_that_cannot_be_opened_is_refused(damaged, change):
     reading = rf"b.ssdiff/{FILE} is not an ONNX file \(.*export it again"
     with pytest.raises((BackendError, BundleError), match=f"{opening}|{reading}"):
         OnnxRuntime(damaged(change), form="contrib")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda model: b"no graph", "is not an ONNX file .*export it again"),
+        (lambda model: model.graph.node.pop(), "OpenVINO cannot open the graph"),
+        (lambda model: setattr(a_node(model, "Conv"), "op_type", "Unknown"), "cannot open the"),
+        (lambda model: setattr(model.graph.input[0], "name", "y"), "OpenVINO cannot open|inputs y"),
+    ],
+)
+def test_openvino_refuses_it_too(damaged, change, sentence):
+    pytest.importorskip("openvino")
+    with pytest.raises((BackendError, BundleError), match=sentence):
+        OpenVino(damaged(change, of="denoiser.fp32.portable.onnx"))
 
 
 def test_weights_that_end_early_are_refused(damaged):
