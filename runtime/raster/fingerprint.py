@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import rasterio
 from rasterio.io import DatasetReader
 
-from ssdiff_trt.runtime.raster.gdal import READ_ERRORS, without_georeferencing_warnings
+from ssdiff_trt.runtime.raster.gdal import READ_ERRORS, few_requests, open_dataset
 
 _URL = re.compile(r"(?:/vsicurl/)?(https?://.*)")
 _VIRTUAL = b"<VRTDataset"
@@ -57,7 +56,7 @@ def dataset_files(dataset: DatasetReader) -> Iterator[str]:
         if not _is_virtual(file):
             continue
         try:
-            with without_georeferencing_warnings(), rasterio.open(file) as source:
+            with open_dataset(file) as source:
                 waiting.extend(_listed(source))
         except READ_ERRORS:
             pass  # a part that is no dataset by itself has no further files
@@ -65,7 +64,9 @@ def dataset_files(dataset: DatasetReader) -> Iterator[str]:
 
 def _listed(dataset: DatasetReader) -> Iterator[str]:
     """GDAL's list of files, without the folder that it puts before absolute names of raw bands."""
-    for file in dataset.files:
+    with few_requests(dataset.name):
+        files = dataset.files
+    for file in files:
         absolute = file[file.rfind("//") + 1 :]
         yield absolute if not os.path.exists(file) and os.path.exists(absolute) else file
 
@@ -83,7 +84,7 @@ def every_file(*rasters: DatasetReader | str | Path) -> list[str]:
             continue
         files.append(str(raster))
         try:
-            with without_georeferencing_warnings(), rasterio.open(raster) as dataset:
+            with open_dataset(raster) as dataset:
                 files += dataset_files(dataset)
         except READ_ERRORS:
             pass

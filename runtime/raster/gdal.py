@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from rasterio._env import set_gdal_config
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import DatasetWriter
+from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 
 from ssdiff_trt.runtime.errors import OutputError
@@ -52,6 +53,46 @@ os.environ["GDAL_VRT_ENABLE_PYTHON"] = "NO"
 set_gdal_config("GDAL_VRT_ENABLE_PYTHON", "NO")
 
 _SMALLEST_OVERVIEW = 256  # pixels along the longer side; a smaller one is of no use
+
+
+_SERVERS = re.compile(
+    r"(https?|s3|gs|az|oss|webhdfs)(\+\w+)?://|/vsi(curl|s3|gs|az|adls|oss|webhdfs|swift)"
+)
+_ON_SERVERS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff,.aux.xml,.msk",
+}
+
+
+@contextmanager
+def few_requests(raster: str | Path) -> Iterator[bool]:
+    """Context manager in which GDAL asks a server for few files beside a TIFF.
+
+    It would list the folder, and ask for 30 files that may be there. Those with nodata, metadata
+    and the mask remain, unless the environment says otherwise.
+
+    Args:
+        raster: name of the TIFF, or of any other raster, for which nothing changes.
+
+    Yields:
+        Whether it is a TIFF on a server.
+    """
+    name = str(raster)
+    if not (_SERVERS.match(name) and name.lower().endswith((".tif", ".tiff"))):
+        yield False
+        return
+    chosen = {key: value for key, value in _ON_SERVERS.items() if key not in os.environ}
+    with rasterio.Env(**chosen):
+        yield True
+
+
+def open_dataset(raster: str | Path) -> DatasetReader:
+    """Open a raster with rasterio, which it raises errors like; see :func:`few_requests`."""
+    with without_georeferencing_warnings(), few_requests(raster) as on_server:
+        dataset = rasterio.open(raster)
+        if on_server:  # what GDAL asks for when it is first needed, it asks for now
+            _ = dataset.tags(), dataset.rpcs, dataset.overviews(1), dataset.mask_flag_enums
+        return dataset
 
 
 @contextmanager

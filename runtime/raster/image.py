@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import DatasetReader
@@ -21,7 +20,11 @@ from rasterio.windows import Window
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import ZeroBands
-from ssdiff_trt.runtime.raster.gdal import READ_ERRORS, without_georeferencing_warnings
+from ssdiff_trt.runtime.raster.gdal import (
+    READ_ERRORS,
+    few_requests,
+    open_dataset,
+)
 from ssdiff_trt.runtime.raster.header import check_file, check_header, colours_of, descriptions_of
 
 Raster: TypeAlias = str | Path | DatasetReader
@@ -102,13 +105,13 @@ def open_raster(raster: Raster | BandFiles, role: str) -> DatasetReader:
     check_file(raster, role)
     with ExitStack() as stack:
         try:
-            with without_georeferencing_warnings():
-                dataset = stack.enter_context(rasterio.open(raster))
+            dataset = stack.enter_context(open_dataset(raster))
         except READ_ERRORS as error:
             raise InputError(
                 f"The {role} image cannot be read ({error}); check the path."
             ) from error
-        check_header(dataset, role)
+        with few_requests(dataset.name):
+            check_header(dataset, role)
         stack.pop_all()
     return dataset
 
