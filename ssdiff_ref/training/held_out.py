@@ -72,17 +72,23 @@ class SceneScores(Scores):
     """0..2; lower is better."""
     detail: float
     """-1..1; higher is better."""
-    sound: bool
-    """Whether every measure at full resolution is better than before training by its reserve, or
-    this is before training."""
+    grade: int
+    """2 if every measure at full resolution is better than before training by its reserve, 1 if
+    none is worse or this is before training, otherwise 0."""
 
     def better_than(self, other: Scores | None) -> bool:
-        """Whether the weights are sound, and ERGAS is lower than that of ``other``."""
-        return self.sound and super().better_than(other)
+        """Whether the grade is higher than that of ``other``, or the same and ERGAS is lower.
+
+        With grade 0 the weights are better than none others.
+        """
+        if not (self.grade and isinstance(other, SceneScores)):
+            return self.grade > 0
+        return (-self.grade, self.ergas) < (-other.grade, other.ergas)
 
     def __str__(self) -> str:
         full = f"R-ERGAS {self.r_ergas:.3f}, D_rho {self.d_rho:.4f}, detail {self.detail:.4f}"
-        return f"{super().__str__()}; {full}{'' if self.sound else ', not good enough'}"
+        remark = (", not good enough", ", without reserve", "")[self.grade]
+        return f"{super().__str__()}; {full}{remark}"
 
 
 @dataclass(frozen=True)
@@ -115,21 +121,20 @@ class Verdict:
         At reduced resolution those that are not better, at full resolution those that are worse by
         more than their tolerance.
         """
-        rows = zip(MEASURES, self.gains, means(self.before), strict=True)
-        return tuple(
-            measure.name
-            for measure, gain, before in rows
-            if not (gain > 0 if measure in REDUCED else gain >= -measure.tolerance * abs(before))
-        )
+        rows = zip(REDUCED, self.gains, strict=False)
+        not_better = tuple(measure.name for measure, gain in rows if not gain > 0)
+        return not_better + self.lacking([-measure.tolerance for measure in FULL])
 
-    @property
-    def without_reserve(self) -> tuple[str, ...]:
-        """Measures at full resolution that are not better by their reserve."""
-        rows = zip(MEASURES, self.gains, means(self.before), strict=True)
+    def lacking(self, required: Sequence[float]) -> tuple[str, ...]:
+        """Measures at full resolution that are not better by what is required.
+
+        Args:
+            required: shares of the values before, in the order of :data:`FULL`.
+        """
+        full = slice(len(REDUCED), None)
+        rows = zip(FULL, self.gains[full], means(self.before)[full], required, strict=True)
         return tuple(
-            measure.name
-            for measure, gain, before in rows
-            if measure in FULL and not gain >= measure.reserve * abs(before)
+            measure.name for measure, gain, before, share in rows if not gain >= share * abs(before)
         )
 
     @property
@@ -339,11 +344,13 @@ class Stopping:
         """Measure weights."""
         # Without overlap there are half as many tiles, and the comparison is as fair.
         values = self._held_out.measure(net, SamplingOptions(tile_overlap=0))
-        lacking: tuple[str, ...] = ()
+        grade = 1
         if self._before is None:
             self._before = values
         else:
-            lacking = Verdict(self._before, values).without_reserve
+            verdict = Verdict(self._before, values)
+            lacking = verdict.lacking([measure.reserve for measure in FULL])
             self._adjust(lacking)
-        scores = map(float, means(values))
-        return SceneScores(*scores, sound=not lacking)  # type: ignore[misc, arg-type]
+            worse = verdict.lacking([0] * len(FULL))
+            grade = 0 if worse else 1 if lacking else 2
+        return SceneScores(*map(float, means(values)), grade=grade)  # type: ignore[misc, arg-type]

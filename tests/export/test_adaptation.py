@@ -170,14 +170,20 @@ def test_held_out_blocks_are_measured_as_the_run_fuses_them():
     )
 
 
-def test_weights_that_soften_stop_nothing_but_are_never_the_best():
-    before = SceneScores(1, 1, 0.9, 0.5, 0.1, 0.9, sound=True)
-    soft = SceneScores(0.5, 0.5, 0.95, 0.5, 0.3, 0.6, sound=False)
-    better = SceneScores(0.8, 0.9, 0.92, 0.5, 0.1, 0.9, sound=True)
+def test_the_best_weights_have_the_highest_grade_and_then_the_lowest_error():
+    before = SceneScores(1, 1, 0.9, 0.5, 0.1, 0.9, grade=1)
+    soft = SceneScores(0.5, 0.5, 0.95, 0.5, 0.3, 0.6, grade=0)
+    better = SceneScores(0.8, 0.9, 0.92, 0.5, 0.1, 0.9, grade=1)
+    safer = SceneScores(0.9, 0.9, 0.92, 0.4, 0.05, 0.95, grade=2)
+    order = [before, better, safer]
     assert before.better_than(None)
-    assert not soft.better_than(before)
-    assert better.better_than(before)
-    assert str(soft).endswith("not good enough")
+    assert not any(soft.better_than(other) for other in (None, *order))
+    for index, one in enumerate(order):
+        for other in order[:index]:
+            assert one.better_than(other)
+            assert not other.better_than(one)
+    ends = [str(scores).rpartition(" ")[2] for scores in (soft, better, safer)]
+    assert ends == ["enough", "reserve", "0.9500"]
 
 
 def test_early_stopping_compares_with_the_first_weights_at_full_resolution():
@@ -188,6 +194,7 @@ def test_early_stopping_compares_with_the_first_weights_at_full_resolution():
             GOOD * [0.4, 1, 1, 0.97, 0.97, 1.003],
             GOOD * [0.4, 1, 1, 0.995, 0.94, 1.003],
             GOOD * [0.4, 1, 1, 0.97, 0.94, 1.0005],
+            GOOD * [0.4, 1, 1, 1.001, 0.94, 1.003],
         )
     )
 
@@ -197,8 +204,8 @@ def test_early_stopping_compares_with_the_first_weights_at_full_resolution():
 
     lacking: list[tuple[str, ...]] = []
     stopping = Stopping(Fake(), lacking.append)
-    assert [stopping(SSNet(4)).sound for _ in range(5)] == [True, True, False, False, False]
-    assert lacking == [(), ("D_rho",), ("R-ERGAS",), ("detail",)]
+    assert [stopping(SSNet(4)).grade for _ in range(6)] == [1, 2, 1, 1, 1, 0]
+    assert lacking == [(), ("D_rho",), ("R-ERGAS",), ("detail",), ("R-ERGAS",)]
 
 
 def test_a_verdict_states_gains_their_errors_and_what_is_worse():
@@ -251,13 +258,16 @@ def test_scenes_with_other_bands_or_full_scale_and_a_scene_twice_are_refused(pai
         adapt_weights([pair, pair], tmp_path / "w.safetensors")
 
 
+ONES = (1, 1, 1, 1, 1, 1)
+
+
 @pytest.mark.parametrize("part", ["all", "head"])
 def test_adaptation_trains_all_weights_or_the_last_layers_and_measures_them(
     tmp_path, monkeypatch, part
 ):
     monkeypatch.setattr(adaptation, "_MOST_ITERATIONS", 2)
-    monkeypatch.setattr(Stopping, "__call__", lambda self, net: SceneScores(*next(scores), True))
-    scores = iter([[1, 1, 1, 1, 1, 1], [0.5, 1, 1, 1, 1, 1]])
+    monkeypatch.setattr(Stopping, "__call__", lambda self, net: SceneScores(next(errors), *ONES))
+    errors = iter([1, 0.5, 0.6, 0.4, 0.9, 0.7])  # the second share of the change is the best
     entries = [write_pair(tmp_path / name, 3, 48) for name in "ab"]
     progress = RecordingProgress()
     path = tmp_path / "w.safetensors"
@@ -267,6 +277,8 @@ def test_adaptation_trains_all_weights_or_the_last_layers_and_measures_them(
     assert result.bundle.manifest.name == bundle_for(4).manifest.name
     assert result.verdict.before.shape == result.verdict.after.shape == (2, 6)
     assert any("of 16 x 16 pixels of MS" in note for note in progress.notes)
+    best = [note for note in progress.notes if note.endswith("the best so far")]
+    assert best[-1].startswith("60% of the change. Iteration 2: ERGAS 0.4000")
     old, new = (load_checkpoint(place).net for place in (result.bundle.path, path))
     changed = {
         name.split(".")[0]
@@ -386,3 +398,15 @@ def test_an_existing_bundle_is_refused_before_training(pair, tmp_path):
     (tmp_path / "new.ssdiff").mkdir()
     with pytest.raises(SSDiffError, match="exists"):
         adapt([pair], tmp_path / "new.ssdiff")
+
+
+def test_weights_between_two_networks():
+    former, trained = SSNet(4), SSNet(4)
+    expected = {
+        name: value + 0.25 * (trained.state_dict()[name] - value)
+        if value.is_floating_point()
+        else value
+        for name, value in former.state_dict().items()
+    }
+    for name, value in adaptation._between(former, trained, 0.25).state_dict().items():
+        torch.testing.assert_close(value, expected[name])
