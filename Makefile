@@ -15,7 +15,7 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 FAST = tests/runtime/bundle tests/runtime/backends tests/runtime/raster/test_[abhms]*.py \
 	tests/runtime/test_[acfop]*.py tests/cli/test_commands.py
 
-.PHONY: demo test test-bindings test-slow test-versions fuzz check gpu-check mutants clean
+.PHONY: demo test test-bindings test-slow test-versions fuzz check docs gpu-check mutants clean
 
 demo: $(VENV)/.demo
 	@echo "Pansharpening the example scene: half a minute on 2 cores."
@@ -64,6 +64,10 @@ gpu-check: $(VENV)/.dev
 	SSDIFF_CACHE=$(EXAMPLE)/cache $(BIN)/python -m tests.gpu_check \
 		--bundle $(EXAMPLE)/gpu-check.ssdiff -o $(EXAMPLE)/gpu-check.json
 
+# The documentation as a site, in build/site; a warning is an error.
+docs: $(VENV)/.docs build/view
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 # Changes the code at random places and prints the changes that no test notices. SEED=1 has others.
 SAMPLE ?= 40
 SEED ?= 0
@@ -98,6 +102,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 		$(BIN)/python -m pip install --quiet --no-deps "$(TORCH)" $$index
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	@touch $@
 
 # Without a compiler or a connection, the tests that need these are skipped with a reason.
 TENSORRT = 12:10.3.0 12:10.7.0 12:10.14.1.48.post1 13:11.4.0.106

@@ -131,3 +131,14 @@ def test_the_python_of_the_page_on_the_api_runs(number, make_pair, tmp_path, mon
     with warnings.catch_warnings():
         exec(compile(blocks[number], "api.md", "exec"), {"Pansharpener": ssdiff_trt.Pansharpener})
     assert list(tmp_path.glob("*sharp.tif"))
+
+
+def test_messages_that_have_a_section_are_messages_of_the_code():
+    """Each quoted heading is a part of one, as the source spells it."""
+    sources = [path.read_text() for path in (ROOT / "runtime").rglob("*.py")]
+    joined = [re.sub(r'"\s+f?"', "", source) for source in sources]
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    headings = re.findall(r"^### `(.+)`$", text, re.MULTILINE)
+    assert len(headings) > 10
+    for heading in headings:
+        assert any(heading in source for source in joined), heading
