@@ -31,7 +31,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Make links fit the site; of those to sources keep the text."""
+    """Make links fit the site, with titles for file names; of those to sources keep the text."""
     name = {value: key for key, value in PAGES.items()}.get(page.file.src_uri)
     folder = ROOT if name and name != "README.md" else DOCS
 
@@ -47,6 +47,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             there = str(path.relative_to(DOCS))
         elif (there := PAGES.get(path.name, "")) == "" or path.parent != ROOT:
             return text
+        if text == path.name:
+            text = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         return f"[{text}]({there}{'#' + anchor if anchor else ''})"
 
     return LINK.sub(changed, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Remove the roles of reStructuredText, which docstrings name other objects with."""
+    return re.sub(r":(?:attr|class|data|func|meth|mod):(?=<code>)", "", html)

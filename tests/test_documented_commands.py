@@ -1,0 +1,158 @@
+"""Every command of the project in README and the documents, run on tiny scenes.
+
+Commands of a page run one after another in one folder, which has the files that they name. What
+takes minutes is marked slow; what needs a GPU has to end with one sentence that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ssdiff_trt.cli import calibrate, export, ref, trt
+from ssdiff_trt.runtime.bundle.store import bundle_for
+from tests.support.imagery import pair
+from tests.support.products import geoeye
+from tests.support.rasters import PAN_GRID, write_raster
+from tests.support.scenes import MS_GRID
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = {
+    "ssdiff-trt": trt.cli,
+    "ssdiff-ref": ref.cli,
+    "ssdiff-export": export.cli,
+    "ssdiff-calibrate": calibrate.cli,
+}
+LONG = (
+    r"\badapt\b|--adapt|\bbench\b|ssdiff-export|sensitivity|\btrain\b|finetune|\bpack\b|int8|"
+    r"mine\.ssdiff|collect"
+)
+"""Commands that take long, and those that need what they write."""
+SHORTER = {
+    "--minutes 10": "--minutes 0.7",
+    "--minutes 60": "--minutes 0.05",
+    "--adapt 10": "--adapt 0.7",
+    "ssdiff-trt bench": "ssdiff-trt bench --repeats 2 --rounds 1 --seconds 0",
+    "--steps 1,2,10": "--steps 1",
+    "--batch 1,8,32": "--batch 1,2",
+    "-o runtime/bundles/": "-o ",
+}
+"""What is changed so that they take less."""
+ELSEWHERE = r"--backend tensorrt( |$)|ssdiff-trt build(?!.*--gpu)"
+"""Commands that need a GPU, which say so in one sentence."""
+NO_GPU = "GPU|No TensorRT is installed|[Nn]one of the candidates|works on this machine"
+
+
+RECIPE = """
+bands = 4
+validate_every = 2
+save_every = 2
+validation_patches = 2
+[[stages]]
+iterations = 2
+patch = 32
+batch = 2
+[[sources]]
+name = "imagery"
+files = ["*.tif"]
+"""
+
+
+def commands(page: Path) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    words = (shlex.join(shlex.split(line, comments=True)) for line in lines)
+    return [line for line in words if line.partition(" ")[0] in PROGRAMS]
+
+
+PAGES = {
+    str(page.relative_to(ROOT)): found
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if (found := commands(page))
+}
+
+
+def write_files(folder: Path, side: int) -> None:
+    """The files that the documents name."""
+    for name, seed in (("", 1), ("2", 2), ("3", 3)):
+        pan, ms = pair(seed, 4, side, side)
+        names = ("blue", "green", "red", "nir")
+        write_raster(folder / f"pan{name}.tif", pan[None], PAN_GRID)
+        write_raster(folder / f"ms{name}.tif", ms, MS_GRID, descriptions=names)
+    for index, name in enumerate(("b", "g", "r", "nir")):
+        write_raster(folder / f"{name}.tif", ms[index : index + 1], MS_GRID)
+    for where in ("in", "out", "sharp"):
+        (folder / where).mkdir()
+    for name in "ab":
+        for role in ("pan", "ms"):
+            shutil.copy(folder / f"{role}.tif", folder / "in" / f"{name}_{role}.tif")
+    for number in "12":
+        geoeye(folder / "deliveries" / number)
+    geoeye(folder / "PRODUCT")
+    for name in ("fused", "truth"):
+        shutil.copy(folder / "ms.tif", folder / f"{name}.tif")
+    (folder / "scenes.csv").write_text(
+        "pan,ms,output\npan.tif,ms.tif,sharp/one.tif\npan2.tif,ms2.tif,sharp/two.tif\n"
+    )
+    corners = [[3.0, 51.451], [3.0001, 51.452]]
+    (folder / "field.geojson").write_text(
+        json.dumps({"type": "MultiPoint", "coordinates": corners})
+    )
+
+
+def run(command: str) -> None:
+    for long, short in SHORTER.items():
+        command = command.replace(long, short)
+    program, *words = shlex.split(command)
+    if "-o" in words:
+        output = Path(words[words.index("-o") + 1])
+        shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
+    done = CliRunner().invoke(PROGRAMS[program], words)
+    if re.search(ELSEWHERE, command):
+        assert done.exit_code != 0
+        assert re.search(NO_GPU, f"{done.exception}{done.output}"), command
+    else:
+        assert done.exit_code == 0, f"{command}: {done.exception}\n{done.output}"
+
+
+def chosen(page: str, long: bool) -> list[str]:
+    return [line for line in PAGES[page] if bool(re.search(LONG, line)) == long]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if chosen(page, False)])
+def test_the_commands_of_a_page_run(page, tmp_path, monkeypatch):
+    pytest.importorskip("scipy")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
+    write_files(tmp_path, 80 if page == "docs/quality.md" else 32)
+    for line in chosen(page, False):
+        run(line)
+
+
+def test_every_page_with_commands_is_known():
+    assert {"README.md", "docs/quickstart.md", "docs/runs.md", "docs/quality.md"} <= set(PAGES)
+    assert sum(len(lines) for lines in PAGES.values()) > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if chosen(page, True)])
+def test_the_long_commands_of_a_page_run(page, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from ssdiff_ref.network.checkpoint import load_checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
+    write_files(tmp_path, 128)
+    torch.save(load_checkpoint(bundle_for(4).path).net.state_dict(), "mine.pt")
+    (tmp_path / "imagery").mkdir()
+    shutil.copy(tmp_path / "ms.tif", tmp_path / "imagery" / "a.tif")
+    shutil.copy(tmp_path / "ms2.tif", tmp_path / "imagery" / "b.tif")
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    for line in chosen(page, True):
+        run(line)
