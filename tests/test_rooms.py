@@ -37,6 +37,7 @@ FLOORS = {
         {"estimate", "pansharpen", "parity", "quicklook"},
         {"pansharpener"},
         {"benchmark", "scenes"},
+        {"doctor"},
     ],
     "ssdiff_ref": [
         {"network", "quality"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -395,6 +396,43 @@ def contract_command(
     graph = opened.graph("step", precision, "portable")
     contract = contract_of(opened, graph, positive("batch", batch))
     write_json(contract.model_dump_json(indent=1), output)
+
+
+@cli.command(
+    "doctor", epilog=examples("ssdiff-trt doctor", "ssdiff-trt doctor --archive support.zip")
+)
+@json_option
+@click.option(
+    "--archive",
+    type=FILE,
+    metavar="FILE",
+    help="Also write a ZIP to send: the findings and the installed packages, without paths and "
+    "names of yours.",
+)
+@overwrite_option
+@verbosity_options
+def doctor_command(
+    json: str | None, archive: str | None, overwrite: bool, quiet: bool, verbose: bool
+) -> int:
+    """Look at what this machine has for a run, try it, and say what mends what is missing.
+
+    Each backend that is installed computes a tile, which is compared with FP32 on the CPU. The exit
+    status is 1 if no run would work.
+    """
+    from ssdiff_trt.cli.doctor import print_diagnosis
+    from ssdiff_trt.runtime.doctor import diagnose, write_archive
+    from ssdiff_trt.runtime.files import check_target
+
+    check_json(json, overwrite)
+    if archive is not None:
+        check_target(Path(archive), (), overwrite, "archive")
+    diagnosis = diagnose(progress=progress_for(quiet, verbose))
+    write_json(diagnosis.model_dump_json(indent=1), json)
+    if archive is not None:
+        write_archive(diagnosis, Path(archive))
+    if not quiet and json != "-":
+        print_diagnosis(diagnosis)
+    return 0 if diagnosis.usable else 1
 
 
 @cli.command("info", epilog=examples("ssdiff-trt info", "ssdiff-trt info generic4 --json -"))

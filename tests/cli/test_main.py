@@ -65,6 +65,7 @@ VALID = {
     "ssdiff-trt info": "generic4",
     "ssdiff-trt build": "generic4",
     "ssdiff-trt contract": "generic4 -o c.json",
+    "ssdiff-trt doctor": "",
     "ssdiff-export": "--weights w.pt --sensor qb -o b.ssdiff",
     "ssdiff-calibrate collect": f"{RASTERS} -o s.npz --no-picture",
     "ssdiff-calibrate sensitivity": "s.npz",
@@ -83,7 +84,9 @@ def test_the_list_of_commands_is_complete():
     assert set(VALID) == {name for name, _ in commands()}
 
 
-OF_BUNDLES = {f"ssdiff-trt {name}" for name in ("info", "bench", "verify", "build", "contract")}
+OF_BUNDLES = {
+    f"ssdiff-trt {name}" for name in ("info", "bench", "verify", "build", "contract", "doctor")
+}
 """Commands that need no files but a bundle."""
 OF_FILES = sorted(set(VALID) - OF_BUNDLES)
 
