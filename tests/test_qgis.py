@@ -106,7 +106,7 @@ def qgis_process(tmp_path, monkeypatch):
 def test_qgis_fuses_a_pair_as_the_command_does(qgis_process, make_pair, tmp_path):
     pan, ms = make_pair(64, 64)
     output = tmp_path / "o.tif"
-    words = [f"--PAN={pan}", f"--MS={ms}", f"--OUTPUT={output}", "--SHIFT=none", "--MORE=--seed 3"]
+    words = [f"PAN={pan}", f"MS={ms}", f"OUTPUT={output}", "SHIFT=none", "MORE=--seed 3"]
     done = qgis_process("run", "ssdiff_trt:pansharpen", "--json", "--", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["results"]["OUTPUT"] == str(output)
@@ -119,7 +119,7 @@ def test_qgis_fuses_a_pair_as_the_command_does(qgis_process, make_pair, tmp_path
 
 def test_qgis_shows_the_sentence_of_a_mistake(qgis_process, make_pair, tmp_path):
     pan, ms = make_pair(64, 64)
-    words = [f"--PAN={ms}", f"--MS={pan}", f"--OUTPUT={tmp_path / 'o.tif'}"]
+    words = [f"PAN={ms}", f"MS={pan}", f"OUTPUT={tmp_path / 'o.tif'}"]
     done = qgis_process("run", "ssdiff_trt:pansharpen", "--", *words)
     assert done.returncode != 0
     assert "so are the two swapped?" in done.stdout + done.stderr
