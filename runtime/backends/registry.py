@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.bundle.store import Bundle
@@ -12,8 +10,8 @@ from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.options import BACKENDS, Precision, PrecisionChoice
 from ssdiff_trt.runtime.progress import Progress
 
-if TYPE_CHECKING:
-    from ssdiff_trt.runtime.backends.tensorrt.engine import Flavour
+GPU_BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
+"""Backends on a GPU, fastest first."""
 
 
 def open_backend(
@@ -84,21 +82,15 @@ def best_backend(progress: Progress, device: int = 0, precision: PrecisionChoice
         device: GPU to use, counted from 0.
         precision: of the network.
     """
-    from ssdiff_trt.runtime.backends.onnxruntime_cuda import unavailable_reason
     from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_cuda
 
     on_cpu = _best_on_cpu(precision)
     if no_cuda := why_no_cuda():
         progress.detail(f"Backend {on_cpu} (CPU): {no_cuda}")
         return on_cpu
-    candidates: dict[str, Callable[[], str | None]] = {
-        "tensorrt": lambda: _why_no_tensorrt("tensorrt", device),
-        "tensorrt-rtx": lambda: _why_no_tensorrt("tensorrt-rtx", device),
-        "onnxruntime-cuda": unavailable_reason,
-    }
     passed_over: list[str] = []
-    for name, why_not in candidates.items():
-        if not (reason := why_not()):
+    for name in GPU_BACKENDS:
+        if not (reason := why_not(name, device)):
             break
         passed_over.append(f"{name}: {reason}")
     else:
@@ -115,15 +107,25 @@ def _best_on_cpu(precision: PrecisionChoice) -> str:
     return "onnxruntime"
 
 
-def _why_no_tensorrt(flavour: Flavour, device: int) -> str | None:
-    """Why a flavour of TensorRT cannot be used although there is a GPU, as a clause."""
+def why_not(name: str, device: int = 0) -> str | None:
+    """Why a backend cannot be used although there is a GPU, as a clause; None if it can.
+
+    Args:
+        name: one of :data:`GPU_BACKENDS`.
+        device: GPU to use, counted from 0.
+    """
+    from ssdiff_trt.runtime.backends.onnxruntime_cuda import unavailable_reason
     from ssdiff_trt.runtime.backends.tensorrt.cuda import open_cuda, why_no_package
     from ssdiff_trt.runtime.backends.tensorrt.engine import (
+        Flavour,
         import_tensorrt,
         installed,
         why_unsupported,
     )
 
+    if name == "onnxruntime-cuda":
+        return unavailable_reason()
+    flavour: Flavour = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
     if not installed(flavour):
         return "it is not installed"
     try:

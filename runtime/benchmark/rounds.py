@@ -14,6 +14,7 @@ import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from subprocess import CalledProcessError
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
@@ -43,8 +44,6 @@ from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import PrecisionChoice
 from ssdiff_trt.runtime.progress import Lines, Progress
-from ssdiff_trt.runtime.quicklook import check_picture
-from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.schedule import spaced_timesteps
 
 OPENER = "ssdiff_trt.runtime.backends.registry:open_backend"
@@ -53,6 +52,8 @@ _IDLE_CHECK = 1.0
 Answer = TypeVar("Answer", bound=BaseModel)
 Key = TypeVar("Key", bound=Hashable)
 _WORKER = Job.__module__
+_LOST = SSDiffError, CalledProcessError
+"""What :func:`_run_job` raises; one process that fails does not lose the others' measurements."""
 
 
 def bench(
@@ -85,7 +86,7 @@ def bench(
         backends: names of :data:`ssdiff_trt.runtime.backends.protocol.BACKENDS`; each backend with
             each precision is a candidate.
         precisions: precisions of the network. Combinations that the backend or the bundle does not
-            have are left out with a warning.
+            have are left out with a warning, as are cases whose process fails.
         batches: batch sizes, in tiles.
         steps: numbers of sampling steps; default: one, and the bundle's own number.
         rounds: number of rounds, each a fresh process for every case.
@@ -124,13 +125,19 @@ def bench(
         budget_watts=budget,
     )
     _check(settings)
-    sources = every_file(*(scene or ()))
+    sources: list[str] = []
+    if scene:
+        from ssdiff_trt.runtime.raster.fingerprint import every_file
+
+        sources = every_file(*scene)
     for option, path in (("json", json), ("plot", plot)):
         if path is not None:
             check_target(Path(path), sources, overwrite, option)
     if plot is not None and plot == json:
         raise InputError(f"`json` and `plot` are both {json}; give them different names.")
     if plot is not None:
+        from ssdiff_trt.runtime.quicklook import check_picture
+
         check_picture(Path(plot))
     machine = environment(power_label)
     _warn_if_busy(machine.cores, progress)
@@ -233,8 +240,8 @@ def _open_candidates(
     for name, job in jobs:
         try:
             opened = _run_job(job, Opened)
-        except SSDiffError as error:
-            refusals.append(f"{name} in {job.precision}: {error}")
+        except _LOST as error:
+            refusals.append(f"{name} in {job.precision}: {_reason(error)}")
             continue
         progress.detail(f"{name}: {opened.backend}")
         if too_large := sorted(set(job.batches) - set(opened.batches)):
@@ -276,9 +283,23 @@ def _measure_all(
                 progress.advance(1)
             for name, batch in _shuffled(cases, index):
                 job = candidates[name][0].model_copy(update={"task": "tiles", "batches": (batch,)})
-                cases[name, batch].append(_run_job(job, Process))
-                progress.advance(1)
+                try:
+                    cases[name, batch].append(_run_job(job, Process))
+                    progress.advance(1)
+                except _LOST as error:
+                    del cases[name, batch]
+                    if not cases:
+                        raise
+                    progress.warn(f"left out: {name} in batches of {batch}: {_reason(error)}")
+                    progress.advance(rounds - index)
     return cases, scenes
+
+
+def _reason(error: SSDiffError | CalledProcessError) -> str:
+    """Why a process gave no answer."""
+    return (
+        str(error) if isinstance(error, SSDiffError) else "its process ended with the error above"
+    )
 
 
 def _shuffled(keys: Iterable[Key], seed: int) -> list[Key]:
@@ -293,6 +314,7 @@ def _run_job(job: Job, answer_type: type[Answer]) -> Answer:
 
     Raises:
         SSDiffError: if the job was refused or its process was killed.
+        CalledProcessError: if the process ended with another error, which it has printed.
     """
     job = job.model_copy(update={"started": time.monotonic()})
     # Of itself -c imports from the working directory first, where anything may lie.

@@ -14,14 +14,14 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count, islice
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
 
-from ssdiff_trt.runtime.backends.protocol import Backend, Device, TimedByDevice
+from ssdiff_trt.runtime.backends.protocol import Backend, Device, TimedByDevice, close
 from ssdiff_trt.runtime.benchmark.gauges import Watch
 from ssdiff_trt.runtime.benchmark.results import Opened, Process, Sample, SceneRun, Strict
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
@@ -65,8 +65,9 @@ class Job(Strict):
     started: float = 0
     """Start time of the process by the system's monotonic clock, in s."""
 
-    def open(self, bundle: Bundle, batch: int | None) -> Backend:
-        """Open the backend for batches of up to ``batch`` tiles."""
+    @contextmanager
+    def opened(self, bundle: Bundle, batch: int | None) -> Iterator[Backend]:
+        """The backend for batches of up to ``batch`` tiles, closed after the block."""
         progress = Lines() if self.show_progress else Progress()
         options = {
             "precision": self.precision,
@@ -78,7 +79,10 @@ class Job(Strict):
         backend: Backend = pkgutil.resolve_name(self.opener)(
             self.backend, bundle, progress=progress, **options
         )
-        return backend
+        try:
+            yield backend
+        finally:
+            close(backend)
 
 
 def open_candidate(job: Job) -> Opened:
@@ -88,24 +92,28 @@ def open_candidate(job: Job) -> Opened:
         SSDiffError: if it cannot be opened, or no batch size fits into memory.
     """
     bundle = open_bundle(job.bundle)
-    fitting = []
-    for batch in job.batches:
-        backend = job.open(bundle, batch)
-        # A GPU backend reduces its batch where memory is short.
-        if backend.device == "cpu" or backend.batch >= batch:
-            fitting.append(batch)
+    opened = [(batch, _open_and_close(job, bundle, batch)) for batch in job.batches]
+    # A GPU backend reduces its batch where memory is short.
+    fitting = [batch for batch, one in opened if one.device == "cpu" or max(one.batches) >= batch]
+    last = opened[-1][1]
     if not fitting:
         raise InputError(
             f"No batch size of {', '.join(map(str, job.batches))} fits into memory, which has room "
-            f"for {backend.describe()}; lower `batch`."
+            f"for {last.backend}; lower `batch`."
         )
-    return Opened(
-        backend=backend.describe(),
-        precision=backend.precision,
-        device=backend.device,
-        batches=tuple(fitting),
-        build_seconds=getattr(backend, "build_seconds", None),
-    )
+    return last.model_copy(update={"batches": tuple(fitting)})
+
+
+def _open_and_close(job: Job, bundle: Bundle, batch: int) -> Opened:
+    """What the backend says for one batch size; it has left the memory when this returns."""
+    with job.opened(bundle, batch) as backend:
+        return Opened(
+            backend=backend.describe(),
+            precision=backend.precision,
+            device=backend.device,
+            batches=(backend.batch,),
+            build_seconds=getattr(backend, "build_seconds", None),
+        )
 
 
 def measure_tiles(job: Job) -> Process:
@@ -114,15 +122,15 @@ def measure_tiles(job: Job) -> Process:
     model, sampler = bundle.manifest.model, bundle.manifest.sampler
     with closing(Watch(job.device)) as watch:
         began = time.monotonic()
-        backend = job.open(bundle, batch)
-        load_seconds = time.monotonic() - began
-        tiles = real_tiles(model.bands, model.tile, batch)
-        list(backend.sample([tiles], sampler.schedule()))
-        first_tile_seconds = time.monotonic() - job.started
-        samples = {}
-        for steps in job.steps:
-            schedule = make_schedule(spaced_timesteps(steps), sampler.name)
-            samples[steps] = measure(backend, tiles, schedule, job.repeats, job.seconds, watch)
+        with job.opened(bundle, batch) as backend:
+            load_seconds = time.monotonic() - began
+            tiles = real_tiles(model.bands, model.tile, batch)
+            list(backend.sample([tiles], sampler.schedule()))
+            first_tile_seconds = time.monotonic() - job.started
+            samples = {}
+            for steps in job.steps:
+                schedule = make_schedule(spaced_timesteps(steps), sampler.name)
+                samples[steps] = measure(backend, tiles, schedule, job.repeats, job.seconds, watch)
     return Process(
         load_seconds=load_seconds,
         first_tile_seconds=first_tile_seconds,
@@ -206,10 +214,11 @@ def measure_scene(job: Job) -> SceneRun:
     bundle = open_bundle(job.bundle)
     with closing(Watch(job.device)) as watch:
         began = time.monotonic()
-        timed = TimedBackend(job.open(bundle, None))
-        load_seconds = time.monotonic() - began
-        with watch:
-            result = pansharpen(*job.scene, bundle=bundle, backend=timed, overwrite=True)
+        with job.opened(bundle, None) as backend:
+            timed = TimedBackend(backend)
+            load_seconds = time.monotonic() - began
+            with watch:
+                result = pansharpen(*job.scene, bundle=bundle, backend=timed, overwrite=True)
     return SceneRun(
         seconds=result.seconds,
         network_seconds=timed.seconds,

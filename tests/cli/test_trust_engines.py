@@ -49,7 +49,8 @@ def verify(folder, **options):
 def bench(folder, **options):
     shared = {"task": "open", "bundle": "generic4", "batches": (1,), "threads": 1}
     job = Job(opener=OPENER, backend="auto", precision="auto", **shared, **options)
-    job.open(open_bundle("generic4"), 1)
+    with job.opened(open_bundle("generic4"), 1):
+        pass
 
 
 def evaluate(folder, **options):
