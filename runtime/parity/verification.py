@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
-from ssdiff_trt.runtime.backends.protocol import Backend, close
-from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Backend, close
+from ssdiff_trt.runtime.backends.registry import best_backend, open_backend
 from ssdiff_trt.runtime.bundle.manifest import Manifest
 from ssdiff_trt.runtime.bundle.measured import Limits, Parity, Trajectory
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.errors import BackendError, InputError
+from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import ExecutionOptions, Precision, PrecisionChoice
 from ssdiff_trt.runtime.parity.ladder import (
     LIMITS,
@@ -25,7 +30,9 @@ from ssdiff_trt.runtime.parity.ladder import (
     trajectories,
     walk,
 )
+from ssdiff_trt.runtime.parity.layers import Layers, compare_layers, require_polygraphy
 from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.tiles.batch import Array
 
 
 class Verification(BaseModel):
@@ -40,12 +47,26 @@ class Verification(BaseModel):
     parity: Parity
     faults: tuple[str, ...]
     """Deviations beyond the limits, a clause each."""
+    layers: Layers | None = None
+    """The layers at the step that deviates most, if they were compared."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
         """Whether all deviations are within the limits."""
         return not self.faults
+
+
+class _Recorded(OnnxRuntime):
+    """The reference, which keeps the inputs of the step graph at each of its steps."""
+
+    def __init__(self, bundle: Bundle, **options: Any) -> None:
+        super().__init__(bundle, **options)
+        self.steps: list[dict[str, Array]] = []
+
+    def evaluate(self, inputs: Mapping[str, Array]) -> Array:
+        self.steps.append({**inputs, "coefficients": CLAMPED_RESIDUAL})
+        return super().evaluate(inputs)
 
 
 def verify(
@@ -56,6 +77,9 @@ def verify(
     device: int | None = None,
     threads: int | None = None,
     trust_engines: bool = False,
+    layers: bool = False,
+    save_inputs: str | Path | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Verification:
     """Compare a backend, at every sampling step, with ONNX Runtime on the CPU in FP32.
@@ -64,12 +88,22 @@ def verify(
         bundle: directory of a bundle, or name of a shipped one.
         backend, precision, device, threads, trust_engines: see
             :class:`ssdiff_trt.runtime.options.ExecutionOptions`.
+        layers: whether to compare the layers of the step graph as well, at the step that deviates
+            most; see :func:`ssdiff_trt.runtime.parity.layers.compare_layers`.
+        save_inputs: npz file for the inputs of the step graph at each compared step, as the
+            reference has them: ``[steps, ...]`` by name.
+        overwrite: replace this file if it exists.
         progress: receives progress updates.
 
     Raises:
-        SSDiffError: if the bundle or the backend cannot be used, or the backend is the reference.
+        SSDiffError: if the bundle or the backend cannot be used, the backend is the reference,
+            Polygraphy is needed and not installed, or the file cannot be written.
     """
     progress = progress or Progress()
+    if save_inputs is not None:
+        check_target(Path(save_inputs), (), overwrite, "save_inputs")
+    if layers:
+        require_polygraphy()
     # Checks its fields, as for a run.
     execution = ExecutionOptions(
         backend=backend,
@@ -80,14 +114,42 @@ def verify(
     )
     arguments = asdict(execution)
     opened = open_bundle(bundle)
-    reference = OnnxRuntime(opened, form="portable", threads=threads)
-    verified = open_backend(arguments.pop("backend"), opened, progress=progress, **arguments)
+    reference = _Recorded(opened, form="portable", threads=threads)
+    if (name := arguments.pop("backend")) == "auto":
+        name = best_backend(progress, device or 0, precision)
+    if layers and name == "openvino":
+        raise InputError(
+            "Polygraphy does not run OpenVINO; leave out `layers`, or choose another `backend`."
+        )
+    verified = open_backend(name, opened, progress=progress, **arguments)
     manifest = opened.manifest
     try:
         compared = trajectories(manifest.model, manifest.sampler, verified.precision)
-        return _verify(opened, reference, verified, list(compared), progress)
+        verification = _verify(opened, reference, verified, list(compared), progress)
     finally:
         close(verified)
+    if save_inputs is not None:
+        with atomic_write(Path(save_inputs)) as unfinished, unfinished.open("wb") as file:
+            stacked: dict[str, Any] = {
+                key: np.stack([step[key] for step in reference.steps]) for key in reference.steps[0]
+            }
+            np.savez_compressed(file, **stacked)
+    if layers:
+        worst = reference.steps[_worst(verification.parity)]
+        found = compare_layers(opened, name, verified.precision, worst)
+        verification = verification.model_copy(update={"layers": found})
+    return verification
+
+
+def _worst(parity: Parity) -> int:
+    """Index of the step that deviates most, over all trajectories; NaN is more than any number."""
+    largest = [
+        deviation.max
+        for trajectory in parity.trajectories
+        for step in trajectory.steps
+        for deviation in step.deviations.values()
+    ]
+    return int(np.argmax(np.nan_to_num(largest, nan=math.inf)))
 
 
 def require_parity(bundle: Bundle, backend: Backend, reference: Backend) -> None:

@@ -8,6 +8,7 @@ from rich.table import Table
 from ssdiff_trt.runtime.bundle.measured import Parity, Quantisation
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import counted
+from ssdiff_trt.runtime.parity.layers import Layers
 from ssdiff_trt.runtime.parity.verification import Verification
 from ssdiff_trt.runtime.progress import tell
 
@@ -107,10 +108,32 @@ def print_parity(parity: Parity) -> None:
         tell(f"\nOn {trajectory.inputs} tiles:", table)
 
 
+def print_layers(layers: Layers) -> None:
+    """Print the first layer that differs, with those before it, or the one that differs most."""
+    compared = f"{counted(len(layers.layers), 'layer')} compared at t = {layers.t:g}"
+    if (first := layers.first) is None:
+        most = max(layers.layers, key=lambda layer: layer.difference)
+        tell(
+            f"\n{compared}: none differs by more than {layers.limit:g} of its own size in fp32; "
+            f"most by {most.difference:.1e}: {most.name} ({most.operator})."
+        )
+        return
+    table = Table("layer", "operator", "difference", box=None, padding=(0, 2, 0, 0))
+    for layer in layers.layers[max(first - 4, 0) : first + 1]:
+        table.add_row(layer.name, layer.operator, f"{layer.difference:.1e}")
+    tell(
+        f"\n{compared}: {layers.layers[first].name} is the first that differs by more than "
+        f"{layers.limit:g} of its own size in fp32.",
+        table,
+    )
+
+
 def print_verification(verification: Verification) -> None:
     """Print the result of a verification on standard output."""
     tell(f"{verification.bundle}: {verification.backend}")
     print_parity(verification.parity)
+    if verification.layers:
+        print_layers(verification.layers)
     for fault in verification.faults:
         tell(f"FAILED: {fault}")
     tell("passed" if verification.passed else "failed")

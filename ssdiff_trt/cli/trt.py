@@ -168,15 +168,28 @@ def run_command(
     epilog=examples(
         "ssdiff-trt verify generic4 --precision fp16 --backend tensorrt",
         "ssdiff-trt verify mine.ssdiff --json verification.json",
+        "ssdiff-trt verify generic4 --precision fp16 --layers --save-inputs inputs.npz",
     ),
 )
 @click.argument("bundle", type=BundleName())
 @group_options(ExecutionOptions, without=("batch",))
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Also compare every layer, at the step that deviates most, and name the first that "
+    "differs; on the first GPU. Needs the extra debug.",
+)
+@click.option(
+    "--save-inputs",
+    type=FILE,
+    metavar="FILE.npz",
+    help="Write the network's inputs at each compared step, to reproduce a deviation.",
+)
 @json_option
 @overwrite_option
 @verbosity_options
 def verify_command(
-    bundle: str, json: str | None, overwrite: bool, quiet: bool, verbose: bool, **execution: Any
+    bundle: str, json: str | None, quiet: bool, verbose: bool, **options: Any
 ) -> int:
     """Compare each sampling step of BUNDLE on this machine with FP32 on the CPU.
 
@@ -186,8 +199,8 @@ def verify_command(
     from ssdiff_trt.cli.info import print_verification
     from ssdiff_trt.runtime.parity.verification import verify
 
-    check_json(json, overwrite)
-    verification = verify(bundle, progress=progress_for(quiet, verbose), **execution)
+    check_json(json, options["overwrite"], options["save_inputs"])
+    verification = verify(bundle, progress=progress_for(quiet, verbose), **options)
     write_json(verification.model_dump_json(indent=2), json)
     if not quiet and json != "-":
         print_verification(verification)

@@ -52,7 +52,7 @@ def test_the_command_exits_with_0_if_the_verification_passes(low4):
     done = call("verify", low4.path, "--precision", "fp16", "--json", "-", "-q")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
-    assert set(content) == {"bundle", "backend", "parity", "faults", "passed"}
+    assert set(content) == {"bundle", "backend", "parity", "faults", "layers", "passed"}
     assert content["faults"] == []
     assert content["passed"] is True
     done = call("verify", "generic4", "--precision", "fp32", "--backend", "onnxruntime")
