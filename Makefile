@@ -15,7 +15,7 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 FAST = tests/runtime/bundle tests/runtime/backends tests/runtime/raster/test_[abhms]*.py \
 	tests/runtime/test_[acfop]*.py tests/cli/test_commands.py
 
-.PHONY: demo test test-bindings test-slow test-versions fuzz check docs release gpu-check mutants clean
+.PHONY: demo test test-bindings test-slow test-versions fuzz check docs release gpu-check gpu-pack mutants clean
 
 demo: $(VENV)/.demo
 	@echo "Pansharpening the example scene: half a minute on 2 cores."
@@ -57,12 +57,14 @@ test-versions: | $(VENV)/bin/python
 		OMP_NUM_THREADS=1 $$venv/bin/python -m pytest -q -m "not slow" -n auto $$ignore $(FAST); \
 	done; done
 
-# On a machine with an NVIDIA GPU, with whatever of TensorRT, TensorRT-RTX and PyTorch it has.
-gpu-check: $(VENV)/.dev
-	SSDIFF_CACHE=$(EXAMPLE)/cache $(BIN)/ssdiff-export --weights generic4 --fp16 --engine none \
-		-o $(EXAMPLE)/gpu-check.ssdiff --overwrite
-	SSDIFF_CACHE=$(EXAMPLE)/cache $(BIN)/python -m tests.gpu_check \
-		--bundle $(EXAMPLE)/gpu-check.ssdiff -o $(EXAMPLE)/gpu-check.json
+# On a machine with an NVIDIA GPU, with the PyTorch, TensorRT and numpy that PYTHON has there.
+# CHECK="--again parity" passes options.
+gpu-check:
+	PYTHON=$(PYTHON) sh benchmarks/gpu/check.sh $(CHECK)
+
+# A folder that does this on a machine without a network; PACK="--python 3.10 --machine aarch64".
+gpu-pack: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.gpu.pack --overwrite $(PACK)
 
 # The documentation as a site, in build/site; a warning is an error.
 docs: $(VENV)/.docs build/view
