@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ssdiff_trt.cli.trt import cli
-from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime, open_session
 from ssdiff_trt.runtime.errors import BackendError, OutputError
 from ssdiff_trt.runtime.parity import layers as module
 from ssdiff_trt.runtime.parity.ladder import random_tiles, real_tiles
@@ -19,6 +21,8 @@ from ssdiff_trt.runtime.parity.layers import Layer, Layers, compare_layers
 from ssdiff_trt.runtime.parity.verification import verify
 from ssdiff_trt.runtime.schedule import make_schedule
 from tests.support.progress import RecordingProgress
+
+GUIDE = Path(__file__).parents[3] / "docs/gpu.md"
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_tensorrt_builds_the_graph_with_all_layers_as_outputs(bundle4, inputs, p
     assert builder.build_serialized_network(network, config) is not None
 
 
-def test_saved_inputs_are_those_of_each_step_of_the_reference(bundle4, tmp_path):
+def test_saved_inputs_are_those_of_each_step_of_the_reference(bundle4, tmp_path, monkeypatch):
     path = tmp_path / "inputs.npz"
     found = verify("generic4", "onnxruntime", "fp16", save_inputs=path)
     with np.load(path) as saved:
@@ -111,6 +115,16 @@ def test_saved_inputs_are_those_of_each_step_of_the_reference(bundle4, tmp_path)
     image = (reference.denoise(tiles, x, t) + tiles.lms).clip(0, 1)
     assert np.array_equal(inputs["x_t"][1], c0 * (image - tiles.lms) + c1 * x)
     assert found.layers is None
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    exec(code, names)
+    feeds = list(names["load_data"]())
+    assert len(feeds) == 2 * steps
+    session = open_session(bundle4.path / "step.fp32.portable.onnx")
+    (state,) = session.run(None, feeds[1])
+    image = (reference.denoise(tiles, inputs["x_t"][1], schedule.steps[1].t) + tiles.lms).clip(0, 1)
+    assert np.abs(state - (image - tiles.lms)).max() < 1e-5
     with pytest.raises(OutputError, match="exists; give another `save_inputs` or pass `overwrite`"):
         verify("generic4", "onnxruntime", "fp16", save_inputs=path)
 
