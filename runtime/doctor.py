@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ import rasterio
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from ssdiff_trt.runtime.backends.protocol import Backend, close
-from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.backends.registry import GPU_BACKENDS, open_backend, why_not
 from ssdiff_trt.runtime.benchmark.environment import environment
 from ssdiff_trt.runtime.benchmark.results import Environment
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
@@ -235,17 +235,11 @@ def _try(
 
 def _why_not(name: str, package: str) -> str | None:
     """Why a backend is not there, as a clause; None if it can be tried."""
-    from ssdiff_trt.runtime.backends.onnxruntime_cuda import unavailable_reason
-    from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_cuda, why_no_package
+    from ssdiff_trt.runtime.backends.tensorrt.cuda import why_no_cuda
 
-    checks: list[Callable[[], str | None]] = [
-        lambda: None if find_spec(package) else f"{package} is not installed"
-    ]
-    if name == "onnxruntime-cuda":
-        checks += [why_no_cuda, unavailable_reason]
-    elif name.startswith("tensorrt"):
-        checks += [why_no_cuda, why_no_package]
-    return next((reason for check in checks if (reason := check())), None)
+    if name in GPU_BACKENDS:
+        return why_no_cuda() or why_not(name)
+    return None if find_spec(package) else f"{package} is not installed"
 
 
 def _remedy(name: str, extra: str, reason: str, jetpack: str | None) -> str:
