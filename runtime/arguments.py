@@ -1,11 +1,13 @@
-"""Checks of single arguments, which give them the types of Python where numpy has its own."""
+"""Arguments: checks of single ones, which give them the types of Python where numpy has its own;
+and groups of them."""
 
 from __future__ import annotations
 
 import math
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from ssdiff_trt.runtime.errors import InputError
@@ -213,3 +215,28 @@ def check_choice(name: str, value: str | None, choices: Sequence[str]) -> None:
         raise InputError(
             f"The {name} {value!r} is unknown; choose one of {', '.join(choices)}.", parameter=name
         )
+
+
+def take(group: type[T], arguments: dict[str, Any]) -> T:
+    """Make a group of the arguments that belong to it, and remove them from the others."""
+    names = [field.name for field in fields(group)]  # type: ignore[arg-type]
+    return group(**{name: arguments.pop(name) for name in names if name in arguments})
+
+
+def changed(options: Any) -> dict[str, Any]:
+    """The fields of a group that do not have their defaults."""
+    return {
+        field.name: value
+        for field in fields(options)
+        if (value := getattr(options, field.name)) != field.default
+    }
+
+
+def none_left(arguments: Mapping[str, Any], function: str) -> None:
+    """That no argument is left, as Python does for named parameters.
+
+    Raises:
+        TypeError: if one is.
+    """
+    for name in arguments:
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

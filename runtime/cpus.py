@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import platform
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from ssdiff_trt.runtime.errors import SSDiffWarning, counted
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+_VECTORS = re.compile("avx|amx|sse|ssse|fma|f16c|asimd|sve|sme|bf16|i8mm|fphp")
 
 
 def usable_cpus() -> int:
@@ -58,6 +61,17 @@ def _openmp_threads() -> int | None:
     except ValueError:
         return None
     return first if first > 0 else None
+
+
+def instruction_sets() -> str:
+    """Kind of CPU and the vector instructions that it has, which rounding may depend on."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not on every system
+        return f"{platform.machine()} {platform.processor()}"
+    listed = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    flags = listed[1].split() if listed else []
+    return " ".join((platform.machine(), *(flag for flag in flags if _VECTORS.match(flag))))
 
 
 def control_groups(kind: str) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypedDict, TypeVar, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from ssdiff_trt.runtime.arguments import (
     area_of,
@@ -45,8 +45,6 @@ ShiftChoice = Literal["auto", "none"] | tuple[float, float]
 """What to do about a shift between PAN and MS; rows and columns of PAN state it."""
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 DRIVERS = ("GTiff", "COG")
-
-T = TypeVar("T")
 
 
 def option(default: Any, text: str) -> Any:
@@ -232,6 +230,58 @@ class ExecutionArguments(TypedDict, total=False):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Which other processes compute, through dask. No pixel depends on the first two."""
+
+    workers: int | None = option(
+        None, "Processes on this machine that compute; default: this process does."
+    )
+    scheduler: str | None = option(
+        None,
+        "Scheduler of dask whose workers compute, in place of processes on this machine: its "
+        "address, or the scheduler file.",
+    )
+    mixed: bool = option(
+        False,
+        "Also use workers that differ from the others in versions, processor or GPU. Pixels then "
+        "depend on which worker computed them, and a tag of the result says so; default: such "
+        "workers are left out.",
+    )
+
+    def __post_init__(self) -> None:
+        settle(self, workers=positive)
+        if self.workers and self.scheduler:
+            raise InputError(
+                "Both `workers` and `scheduler` were given; give one of them.", parameter="workers"
+            )
+        if self.mixed and not self.is_used:
+            raise InputError(
+                "`mixed` is about workers and there are none; give `workers` or `scheduler` too.",
+                parameter="mixed",
+            )
+
+    @property
+    def is_used(self) -> bool:
+        """Whether other processes compute."""
+        return bool(self.workers or self.scheduler)
+
+
+CLUSTER = tuple(field.name for field in fields(ClusterOptions))
+
+
+class ClusterArguments(TypedDict, total=False):
+    """Keyword arguments of :class:`ClusterOptions`."""
+
+    workers: int | None
+    scheduler: str | None
+    mixed: bool
+
+
+class SharpenerArguments(ExecutionArguments, ClusterArguments, total=False):
+    """Keyword arguments of a :class:`~ssdiff_trt.runtime.pansharpener.Pansharpener`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """What the result is like."""
 
@@ -335,28 +385,3 @@ class FuseArguments(ReadArguments, OutputArguments, total=False):
 
 class RunArguments(PairArguments, SamplingArguments, OutputArguments, BlockArguments, total=False):
     """Keyword arguments of one run."""
-
-
-def take(group: type[T], arguments: dict[str, Any]) -> T:
-    """Make a group of the arguments that belong to it, and remove them from the others."""
-    names = [field.name for field in fields(group)]  # type: ignore[arg-type]
-    return group(**{name: arguments.pop(name) for name in names if name in arguments})
-
-
-def changed(options: Any) -> dict[str, Any]:
-    """The fields of a group that do not have their defaults."""
-    return {
-        field.name: value
-        for field in fields(options)
-        if (value := getattr(options, field.name)) != field.default
-    }
-
-
-def none_left(arguments: Mapping[str, Any], function: str) -> None:
-    """That no argument is left, as Python does for named parameters.
-
-    Raises:
-        TypeError: if one is.
-    """
-    for name in arguments:
-        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, replace
-from importlib.util import find_spec
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import rasterio
 
+from ssdiff_trt.runtime.arguments import none_left, take
 from ssdiff_trt.runtime.arrays import AnyArray, ArrayOutput, ArrayPair
-from ssdiff_trt.runtime.backends.protocol import Backend, close
-from ssdiff_trt.runtime.backends.registry import open_backend
+from ssdiff_trt.runtime.backends.protocol import Backend
+from ssdiff_trt.runtime.blocks import Executor
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.estimate import Estimate, estimate
+from ssdiff_trt.runtime.networks import Networks
 from ssdiff_trt.runtime.options import (
+    CLUSTER,
     EXECUTION,
     BlockOptions,
+    ClusterOptions,
     ExecutionOptions,
     OutputOptions,
     PairOptions,
     Precision,
     SamplingOptions,
-    none_left,
-    take,
 )
 from ssdiff_trt.runtime.pansharpen import run
-from ssdiff_trt.runtime.parity.verification import require_parity
 from ssdiff_trt.runtime.plan.plan import Plan, make_plan
 from ssdiff_trt.runtime.plan.result import Result
 from ssdiff_trt.runtime.progress import Progress
@@ -50,7 +48,8 @@ from ssdiff_trt.runtime.tiles.uncertainty import formula
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from ssdiff_trt.runtime.options import ExecutionArguments, RunArguments
+    from ssdiff_trt.runtime.cluster.cluster import Cluster
+    from ssdiff_trt.runtime.options import RunArguments, SharpenerArguments
 
 CACHE_BYTES = 64 << 20
 """Bytes of decoded and unwritten blocks that GDAL keeps; its own default grows with the machine."""
@@ -72,10 +71,11 @@ class Pansharpener:
         bands: number of MS bands, to open the network at once.
         backend: a name, or an opened backend, which is not closed.
         progress: receives progress updates of opening, and of runs unless these have their own.
-        options: fields of :class:`ssdiff_trt.runtime.options.ExecutionOptions`.
+        options: fields of :class:`ssdiff_trt.runtime.options.ExecutionOptions` and
+            :class:`ssdiff_trt.runtime.options.ClusterOptions`.
 
     Raises:
-        SSDiffError: if bundle or backend cannot be used.
+        SSDiffError: if bundle, backend or cluster cannot be used.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Pansharpener:
         bands: int | None = None,
         backend: str | Backend = "auto",
         progress: Progress | None = None,
-        **options: Unpack[ExecutionArguments],
+        **options: Unpack[SharpenerArguments],
     ) -> None:
         arguments: dict[str, Any] = dict(options)
         self._bundle = None if bundle == DEFAULT else bundle
@@ -93,11 +93,21 @@ class Pansharpener:
         if isinstance(backend, str):
             arguments["backend"] = backend
         self._execution = take(ExecutionOptions, arguments)
+        cluster = take(ClusterOptions, arguments)
         none_left(arguments, type(self).__name__)
         self._progress = progress or Progress()
-        self._networks: dict[str, tuple[Backend, threading.Lock]] = {}
-        self._opening = threading.Lock()
-        if bands is not None:
+        self._networks = Networks(self._execution, self._opened, self._progress)
+        self._cluster: Cluster | None = None
+        if cluster.is_used:
+            from ssdiff_trt.runtime.cluster.cluster import Cluster
+
+            if self._opened is not None:
+                raise InputError(
+                    "An opened backend cannot be used by other processes; give its name.",
+                    parameter="backend",
+                )
+            self._cluster = Cluster(cluster, self._execution, self._progress)
+        elif bands is not None:
             self.network(bundle_for(bands, self._bundle))
 
     def __enter__(self) -> Self:
@@ -107,36 +117,26 @@ class Pansharpener:
         self.close()
 
     def close(self) -> None:
-        """Wait for runs on a GPU and free the networks. A later call opens them again."""
-        with self._opening:
-            networks = list(self._networks.values())
-            self._networks.clear()
-        for backend, in_turn in networks:
-            if backend is not self._opened:
-                with in_turn:
-                    close(backend)
+        """Wait for runs on a GPU, free the networks and leave the cluster. A later call opens them
+        again."""
+        self._networks.close()
+        if self._cluster:
+            self._cluster.close()
 
     def network(self, bundle: Bundle) -> Backend:
-        """The backend that runs a bundle, opened now if need be."""
-        return self._network(bundle)[0]
+        """The backend that runs a bundle in this process, opened now if need be."""
+        return self._networks.network(bundle)
 
-    def _network(self, bundle: Bundle) -> tuple[Backend, threading.Lock]:
-        with self._opening:
-            if bundle.sha256 not in self._networks:
-                backend = self._opened or self._open(self._execution, bundle)
-                self._networks[bundle.sha256] = backend, threading.Lock()
-            return self._networks[bundle.sha256]
+    def describe(self, plan: Plan) -> str:
+        """Describe what runs the network of a plan, opened now if need be."""
+        if self._cluster:
+            return self._cluster.executor(plan, self._progress).describe()
+        return self.network(plan.bundle).describe()
 
-    def _open(self, execution: ExecutionOptions, bundle: Bundle) -> Backend:
-        arguments = asdict(execution)
-        name = arguments.pop("backend")
-        backend = open_backend(name, bundle, progress=self._progress, **arguments)
-        if backend.device == "cpu" and backend.precision == "bf16":
-            # How far OpenVINO is off depends on its version and the processor.
-            threads = execution.threads
-            exact = open_backend("openvino", bundle, precision="fp32", threads=threads)
-            require_parity(bundle, backend, exact)
-        return backend
+    def _executor(self, plan: Plan, progress: Progress) -> AbstractContextManager[Executor]:
+        if self._cluster:
+            return nullcontext(self._cluster.executor(plan, progress))
+        return self._networks.executor(plan.bundle)
 
     @overload
     def __call__(
@@ -255,6 +255,11 @@ class Pansharpener:
                         "The uncertainty is written as a raster and PAN and MS are arrays; leave "
                         "`uncertainty` out, or give rasters."
                     )
+                if self._cluster:
+                    raise InputError(
+                        "Arrays cannot be opened by other processes; give rasters, or leave "
+                        "`workers` and `scheduler` out."
+                    )
                 source = ArrayPair(pan, ms, pair)
                 sink = ArrayOutput(source, writing.dtype, writing.scale)
             elif ms is None:
@@ -312,24 +317,10 @@ class Pansharpener:
 
     def run(self, plan: Plan, progress: Progress | None = None) -> Result:
         """Carry out a plan of :meth:`plan`, while its context is open."""
-        backend, lock = self._network(plan.bundle)
-        in_turn = lock if backend.device == "gpu" else nullcontext()
-        opened = ExitStack()
-
-        def fallback() -> Backend:
-            """ONNX Runtime on the CPU, where it is installed."""
-            name = self._execution.backend if self._opened is None else "onnxruntime"
-            if find_spec("onnxruntime"):
-                name = "onnxruntime"
-            execution = replace(self._execution, backend=name, precision="fp32")
-            backend = self._open(execution, plan.bundle)
-            opened.callback(close, backend)
-            return backend
-
         progress = progress or self._progress
         try:
-            with in_turn, opened:
-                result = run(plan, backend, fallback, progress, self._execution.batch)
+            with self._executor(plan, progress) as executor:
+                result = run(plan, executor, progress)
         finally:
             if plan.sink.left:
                 progress.note(plan.sink.left)
@@ -359,6 +350,6 @@ def pansharpen(
     Args:
         options: fields of all groups of :mod:`ssdiff_trt.runtime.options`.
     """
-    execution = {name: options.pop(name) for name in EXECUTION if name in options}
+    execution = {name: options.pop(name) for name in (*EXECUTION, *CLUSTER) if name in options}
     with Pansharpener(bundle, backend=backend, progress=progress, **execution) as sharpener:
         return sharpener(pan, ms, output, quicklook=quicklook, **options)

@@ -115,7 +115,7 @@ def test_the_default_bundle_is_that_of_the_number_of_bands(make_pair, tmp_path):
 def test_the_network_opens_at_once_for_a_number_of_bands(monkeypatch):
     opened = []
     monkeypatch.setattr(
-        "ssdiff_trt.runtime.pansharpener.open_backend",
+        "ssdiff_trt.runtime.networks.open_backend",
         lambda name, bundle, **options: opened.append(bundle.manifest.name) or StandIn(),
     )
     sharpener = Pansharpener(bands=8)
@@ -253,7 +253,7 @@ def test_thirty_runs_leave_no_handle_thread_or_memory(make_pair, bundle4, tmp_pa
 
 def test_an_output_is_refused_before_the_network_is_opened(make_pair, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "ssdiff_trt.runtime.pansharpener.open_backend", lambda *words, **o: pytest.fail("opened")
+        "ssdiff_trt.runtime.networks.open_backend", lambda *words, **o: pytest.fail("opened")
     )
     (tmp_path / "out.tif").touch()
     with pytest.raises(OutputError, match="exists; give another `output` or pass `overwrite`"):

@@ -110,7 +110,8 @@ def test_the_page_on_the_api_has_every_public_name_and_every_option():
     text = (ROOT / "docs" / "api.md").read_text()
     for name in ssdiff_trt.__all__:
         assert f"`{name}`" in text
-    for group in (options.PairOptions, options.SamplingOptions, options.ExecutionOptions):
+    groups = options.PairOptions, options.SamplingOptions, options.ExecutionOptions
+    for group in (*groups, options.ClusterOptions):
         for field in dataclasses.fields(group):
             assert f"`{field.name}`" in text
     for field in dataclasses.fields(options.OutputOptions):

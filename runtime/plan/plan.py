@@ -10,16 +10,17 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
+from ssdiff_trt.runtime.arguments import changed
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.memory import check_memory, in_words
-from ssdiff_trt.runtime.options import PairOptions, Precision, SamplingOptions, changed
+from ssdiff_trt.runtime.options import PairOptions, Precision, SamplingOptions
 from ssdiff_trt.runtime.plan.assumptions import Assumptions, assume
 from ssdiff_trt.runtime.schedule import AUTHORS_TIMESTEPS, Schedule, make_schedule, spaced_timesteps
 from ssdiff_trt.runtime.sensors import Sensor, optics_of
 from ssdiff_trt.runtime.sources import Disk, Rectangle, Sink, Source
-from ssdiff_trt.runtime.tiles.tiling import Axis, Block, blocks
+from ssdiff_trt.runtime.tiles.tiling import Axis, Block, Window, blocks
 
 DEFAULT_OVERLAP = 16
 """Pixels over which neighbouring tiles are blended, where tiles are large enough."""
@@ -96,9 +97,9 @@ class Plan:
         )
         return blocks(self.rows, self.cols, (rows, cols), self.block)
 
-    def place(self, block: Block) -> Rectangle:
-        """Rows and columns of PAN of a block."""
-        (rows, cols), grid = block.write, (self.source.rows, self.source.cols)
+    def place(self, part: Block | Window) -> Rectangle:
+        """Rows and columns of PAN of a block, or of a window of one."""
+        (rows, cols), grid = part.write, (self.source.rows, self.source.cols)
         top, left = (axis.start for axis in grid)
         return range(top + rows.start, top + rows.stop), range(left + cols.start, left + cols.stop)
 

@@ -64,6 +64,25 @@ class Tally:
                 setattr(part, name, value + record[name])
 
 
+@dataclass
+class Worker:
+    """What a process has done for a run."""
+
+    name: str
+    """That it has among the workers of its scheduler."""
+    blocks: int = 0
+    """Blocks that it computed."""
+    tiles: int = 0
+    """Tiles of these, empty ones included."""
+    seconds: float = 0.0
+    """Time that it took for them."""
+
+    @property
+    def rate(self) -> str:
+        """Its throughput, in words to append."""
+        return f", {self.tiles / self.seconds:.3g} tiles/s" if self.seconds else ""
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run did."""
@@ -79,6 +98,8 @@ class Result:
     seconds: float
     finished_before: int = 0
     """Tiles of blocks that an interrupted run had finished."""
+    workers: tuple[Worker, ...] = ()
+    """What each worker did; empty if this process did everything."""
 
     @property
     def output(self) -> Path | None:
@@ -137,6 +158,7 @@ class Result:
             "consistency": {"rmse": self.consistency.rmse, "mtf": self.plan.optics.name},
             "seconds": round(self.seconds, 3),
             "finished_before": self.finished_before,
+            "workers": [asdict(worker) for worker in self.workers],
             "warnings": list(self.warnings),
         }
 

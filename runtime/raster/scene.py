@@ -56,6 +56,7 @@ class Scene(Placed):
         InputError: when the two do not make a pair.
 
     Attributes:
+        options: as given.
         pan: the dataset of PAN.
         ms: the dataset of MS.
         pan_band: the band of PAN in use.
@@ -73,7 +74,7 @@ class Scene(Placed):
         ms: Raster | BandFiles,
         options: ReadOptions | None = None,
     ) -> None:
-        options = options or ReadOptions()
+        self.options = options = options or ReadOptions()
         with ExitStack() as stack:
             self.pan, self.ms = (
                 open_raster(raster, role)

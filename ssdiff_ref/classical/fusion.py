@@ -12,17 +12,11 @@ import numpy as np
 from ssdiff_ref.classical.baselines import METHODS, find_method
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.quality.checks import fit_sensor
-from ssdiff_trt.runtime.arguments import check_shift
+from ssdiff_trt.runtime.arguments import check_shift, none_left, take
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.memory import check_memory, check_space
-from ssdiff_trt.runtime.options import (
-    OutputOptions,
-    ReadOptions,
-    ShiftChoice,
-    none_left,
-    take,
-)
+from ssdiff_trt.runtime.options import OutputOptions, ReadOptions, ShiftChoice
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.checks import (
     clipped_warning,

@@ -20,15 +20,10 @@ from ssdiff_ref.evaluation.report import as_json, write_csv
 from ssdiff_ref.protocol.alignment import align
 from ssdiff_ref.protocol.array_files import SUFFIXES, open_arrays
 from ssdiff_ref.protocol.datasets import open_pair
+from ssdiff_trt.runtime.arguments import changed, none_left, take
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write, check_target
-from ssdiff_trt.runtime.options import (
-    ExecutionOptions,
-    PairOptions,
-    changed,
-    none_left,
-    take,
-)
+from ssdiff_trt.runtime.options import ExecutionOptions, PairOptions
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.quicklook import check_picture
 from ssdiff_trt.runtime.raster.fingerprint import every_file

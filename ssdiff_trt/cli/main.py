@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _EXTRAS = {
+    "distributed": "dask",
     "h5py": "evaluate",
     "matplotlib": "picture",
     "onnx": "calibrate",

@@ -197,25 +197,23 @@ def together(*options: Decorator[Any]) -> Decorator[Any]:
 
 _SPECIAL: dict[str, dict[str, Any]] = {
     "bands": {"callback": band_list, "metavar": "BAND,BAND,..."},
-    "pan_band": {"type": int, "metavar": "N"},
-    "nodata": {"type": float, "metavar": "VALUE"},
-    "pan_nodata": {"type": float, "metavar": "VALUE"},
-    "ms_nodata": {"type": float, "metavar": "VALUE"},
+    **{
+        name: {"type": int, "metavar": "N"}
+        for name in ("pan_band", "steps", "tile_overlap", "device", "threads", "batch", "block")
+    },
+    **{name: {"type": int, "metavar": "N"} for name in ("uncertainty_seeds", "workers")},
+    **{name: {"type": float, "metavar": "VALUE"} for name in ("nodata", "pan_nodata", "ms_nodata")},
     "zero_bands": {"type": click.Choice(groups.ZERO_BANDS)},
     "georeferencing": {"type": click.Choice(groups.GEOREFERENCING)},
     "full_scale": {"type": float, "metavar": "DN"},
     "pan_full_scale": {"type": float, "metavar": "DN"},
     "shift": {"callback": shift_choice, "metavar": "auto|none|ROWS,COLS"},
-    "steps": {"type": int, "metavar": "N"},
     "timesteps": {"callback": integers, "metavar": "T,T,..."},
     "sampler": {"type": click.Choice(groups.SAMPLERS)},
-    "tile_overlap": {"type": int, "metavar": "N"},
     "back_projection": {"type": float, "metavar": "SHARE"},
     "backend": {"type": click.Choice(groups.BACKENDS)},
     "precision": {"type": click.Choice(groups.PRECISIONS)},
-    "device": {"type": int, "metavar": "N"},
-    "threads": {"type": int, "metavar": "N"},
-    "batch": {"type": int, "metavar": "N"},
+    "scheduler": {"type": str, "metavar": "ADDRESS|FILE"},
     "dtype": {"type": click.Choice(groups.DTYPES)},
     "driver": {
         "type": click.Choice(groups.DRIVERS, case_sensitive=False),
@@ -224,11 +222,10 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "creation_options": {"callback": key_values, "multiple": True, "metavar": "KEY=VALUE"},
     "scale": {"callback": interval, "metavar": "MIN,MAX"},
     "area": {"callback": area_of, "metavar": "MINX,MINY,MAXX,MAXY|FILE"},
-    "block": {"type": int, "metavar": "N"},
     **{name: {"is_flag": True} for name in ("trust_engines", "overviews", "overwrite", "resume")},
+    "mixed": {"is_flag": True},
     "live": {"type": FILE, "metavar": "FILE.vrt"},
     "uncertainty": {"type": FILE, "metavar": "FILE.tif"},
-    "uncertainty_seeds": {"type": int, "metavar": "N"},
 }
 """What the command line adds to a field of the groups."""
 _NAMES = {
@@ -279,6 +276,7 @@ def one_option(
 pair_options = group_options(groups.PairOptions)
 sampling_options = group_options(groups.SamplingOptions)
 execution_options = group_options(groups.ExecutionOptions)
+cluster_options = group_options(groups.ClusterOptions)
 output_options = group_options(groups.OutputOptions)
 block_options = group_options(groups.BlockOptions)
 overwrite_option = one_option(groups.OutputOptions, "overwrite")

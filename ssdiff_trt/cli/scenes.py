@@ -44,7 +44,7 @@ def run_one(
     """
     overwrite = options.pop("overwrite")
     with sharpener.plan(overwrite=overwrite or keep_complete, progress=progress, **options) as plan:
-        backend = sharpener.network(plan.bundle).describe()
+        backend = sharpener.describe(plan)
         written = {"output": plan.output, "uncertainty": plan.uncertainty}
         there = {name: path for name, path in written.items() if path and path.exists()}
         if keep_complete and there:

@@ -15,6 +15,7 @@ from ssdiff_trt.cli.options import (
     block_options,
     bundle_option,
     check_json,
+    cluster_options,
     examples,
     execution_options,
     group_options,
@@ -32,7 +33,14 @@ from ssdiff_trt.cli.options import (
 )
 from ssdiff_trt.cli.process import process, share_cores_and_memory
 from ssdiff_trt.runtime.arguments import positive
-from ssdiff_trt.runtime.options import BACKENDS, EXECUTION, PRECISIONS, ExecutionOptions, Precision
+from ssdiff_trt.runtime.options import (
+    BACKENDS,
+    CLUSTER,
+    EXECUTION,
+    PRECISIONS,
+    ExecutionOptions,
+    Precision,
+)
 
 REFERENCE = "ssdiff_ref.network.backend:open_torch"
 """The PyTorch reference, for benchmarks."""
@@ -54,6 +62,7 @@ def cli() -> None:
         "ssdiff-trt run --scenes 'in/*_pan.tif' --ms 'in/*_ms.tif' -o 'out/*.tif'",
         "ssdiff-trt run pan.tif ms.tif --driver COG --co COMPRESS=ZSTD --full-scale 10000",
         "ssdiff-trt run pan.tif ms.tif -o sharp.tif --adapt 10",
+        "ssdiff-trt run pan.tif ms.tif -o sharp.tif --scheduler tcp://10.0.0.1:8786",
     ),
 )
 @click.argument("pan", type=FILE, required=False)
@@ -83,6 +92,7 @@ def cli() -> None:
 @pair_options
 @sampling_options
 @execution_options
+@cluster_options
 @output_options
 @block_options
 @click.option(
@@ -141,6 +151,8 @@ def run_command(
     check_json(json, options["overwrite"], pan, ms, *ms_bands, *written, scenes)
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
+    cluster = {name: options.pop(name) for name in CLUSTER}
+    execution |= {} if dry_run else cluster  # costs are measured in this process
     options |= {"quicklook": quicklook}
     if adapt is not None:
         if scenes is not None or dry_run:

@@ -11,6 +11,7 @@ import pytest
 from ssdiff_trt.cli.messages import as_flags, sentence
 from ssdiff_trt.cli.trt import cli
 from ssdiff_trt.runtime import options as groups
+from ssdiff_trt.runtime.arguments import none_left, take
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.schedule import make_schedule, spaced_timesteps
 
@@ -19,6 +20,7 @@ GROUPS = {
     groups.PairOptions: groups.PairArguments,
     groups.SamplingOptions: groups.SamplingArguments,
     groups.ExecutionOptions: groups.ExecutionArguments,
+    groups.ClusterOptions: groups.ClusterArguments,
     groups.OutputOptions: groups.OutputArguments,
     groups.BlockOptions: groups.BlockArguments,
 }
@@ -72,6 +74,9 @@ def test_the_run_command_has_every_option_with_its_default_and_text():
         ("ExecutionOptions", {"device": -1}, "device", "There is no GPU -1"),
         ("ExecutionOptions", {"backend": "cuda"}, "backend", "The backend 'cuda' is unknown"),
         ("ExecutionOptions", {"precision": "fp8"}, "precision", "The precision 'fp8' is unknown"),
+        ("ClusterOptions", {"workers": 0}, "workers", "0 does not work; give a number of 1 or"),
+        ("ClusterOptions", {"workers": 1, "scheduler": "a"}, "workers", "Both `workers` and"),
+        ("ClusterOptions", {"mixed": True}, "mixed", "`mixed` is about workers and there are none"),
         ("OutputOptions", {"dtype": "complex64"}, "dtype", "The dtype 'complex64' is unknown"),
         ("BlockOptions", {"block": 0}, "block", "0 does not work"),
         ("PairOptions", {"full_scale": "x"}, "full_scale", "A full scale of 'x' does not work"),
@@ -126,10 +131,10 @@ def test_numbers_of_numpy_become_python_ones(kind):
 
 def test_arguments_are_sorted_into_groups_and_the_rest_is_a_type_error():
     arguments = {"seed": 3, "nodata": 0, "colour": "red"}
-    assert groups.take(groups.PairOptions, arguments).nodata == 0
-    assert groups.take(groups.SamplingOptions, arguments).seed == 3
+    assert take(groups.PairOptions, arguments).nodata == 0
+    assert take(groups.SamplingOptions, arguments).seed == 3
     with pytest.raises(TypeError, match=r"f\(\) got an unexpected keyword argument 'colour'"):
-        groups.none_left(arguments, "f")
+        none_left(arguments, "f")
 
 
 @pytest.mark.parametrize(

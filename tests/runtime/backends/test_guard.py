@@ -36,7 +36,7 @@ def test_non_finite_tiles_are_recomputed_in_fp32_and_counted(make_pair, run, val
     fallback, closed = StandIn(pan=0.2), []
     fallback.close = lambda: closed.append(fallback.batches[:])
     monkeypatch.setattr(
-        "ssdiff_trt.runtime.pansharpener.open_backend", lambda *names, **options: fallback
+        "ssdiff_trt.runtime.networks.open_backend", lambda *names, **options: fallback
     )
     result = run(pair, Half(0.6, value), "half.tif")
     assert 0 < result.counts.redone < result.counts.tiles

@@ -338,7 +338,7 @@ def test_decimation_phase_of_a_patch_cut_from_a_larger_image(phase):
 def upsampling(monkeypatch):
     """Replaces bundles' networks by ``lms``, so that results differ from EXP only in geometry."""
     monkeypatch.setattr(
-        "ssdiff_trt.runtime.pansharpener.open_backend",
+        "ssdiff_trt.runtime.networks.open_backend",
         lambda name, bundle, **options: Upsampling(bundle),
     )
 
@@ -360,7 +360,7 @@ class PanInEveryBand(Upsampling):
 
 def test_bundle_gets_pan_aligned_with_ms_if_the_ground_truth_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "ssdiff_trt.runtime.pansharpener.open_backend",
+        "ssdiff_trt.runtime.networks.open_backend",
         lambda name, bundle, **options: PanInEveryBand(bundle),
     )
     progress = RecordingProgress()

@@ -1,0 +1,1 @@
+"""Blocks computed by other processes, through dask.distributed."""

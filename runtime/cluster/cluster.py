@@ -1,0 +1,109 @@
+"""The scheduler that a run uses: one that runs, or one that is started with processes here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from contextlib import ExitStack
+from typing import Any
+
+from ssdiff_trt.runtime.cluster.executor import ClusterExecutor
+from ssdiff_trt.runtime.cluster.job import job_of
+from ssdiff_trt.runtime.cluster.workers import Workers
+from ssdiff_trt.runtime.cpus import usable_cpus
+from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.memory import check_memory, usable_memory
+from ssdiff_trt.runtime.options import ClusterOptions, ExecutionOptions
+from ssdiff_trt.runtime.plan.plan import Plan
+from ssdiff_trt.runtime.progress import Progress
+
+CONNECT = 20.0
+"""Seconds to wait for a scheduler to answer."""
+
+
+class Cluster:
+    """The scheduler and workers of runs, found or started at the first one.
+
+    Args:
+        options: which.
+        execution: what runs the network on each worker.
+        progress: receives which workers are left out.
+    """
+
+    def __init__(
+        self, options: ClusterOptions, execution: ExecutionOptions, progress: Progress
+    ) -> None:
+        import distributed  # fails now, if it is not installed
+
+        self._options, self._execution, self._progress = options, execution, progress
+        self._distributed: Any = distributed
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._client: Any = None
+        self._last: tuple[Plan, ClusterExecutor] | None = None
+
+    def close(self) -> None:
+        """End the processes that were started, or leave the scheduler."""
+        with self._lock:
+            self._client = self._last = None
+            self._stack.close()
+
+    def executor(self, plan: Plan, progress: Progress) -> ClusterExecutor:
+        """What computes the blocks of a plan, once its workers are inspected.
+
+        Raises:
+            SSDiffError: if there is no scheduler or worker, or none can open what the plan needs.
+        """
+        with self._lock:
+            if self._last and self._last[0] is plan:
+                return self._last[1]
+            local = self._options.workers
+            job = job_of(plan, self._execution, numbered=bool(local))
+            if local:
+                check_memory(
+                    (local + 1) * plan.memory,
+                    f"A run of {local} workers",
+                    "give fewer `workers`, or a smaller `block`",
+                )
+            if self._client is None:
+                self._client = self._start(local) if local else self._connect()
+            workers = Workers(self._client, job, self._options.mixed, progress)
+            workers.wait(local or 1)
+            executor = ClusterExecutor(workers, self._options.mixed)
+            self._last = plan, executor
+            return executor
+
+    def _start(self, workers: int) -> Any:
+        """Start processes on this machine, which share its CPUs and memory."""
+        import dask
+
+        # Where a process that ended takes longer to start again, dask would not wait for it.
+        self._stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}))
+        cluster = self._stack.enter_context(
+            self._distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=self._execution.threads or max(1, usable_cpus() // workers),
+                memory_limit=int(usable_memory() / workers),
+                processes=True,
+                dashboard_address="127.0.0.1:0",  # without one it takes a fixed port
+                scheduler_kwargs={"dashboard": False},
+                silence_logs=logging.CRITICAL,
+            )
+        )
+        return self._stack.enter_context(self._distributed.Client(cluster, set_as_default=False))
+
+    def _connect(self) -> Any:
+        """Connect to the scheduler that is named."""
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # errors are raised here
+        name = str(self._options.scheduler)
+        given = {"scheduler_file": name} if os.path.exists(name) else {"address": name}
+        try:
+            client = self._distributed.Client(**given, timeout=CONNECT, set_as_default=False)
+        except (OSError, ValueError, TypeError, TimeoutError) as error:
+            raise InputError(
+                f"No scheduler of dask answers at {name} ({error}); start one with `dask scheduler`"
+                ", or check the address.",
+                parameter="scheduler",
+            ) from error
+        return self._stack.enter_context(client)
