@@ -43,6 +43,9 @@ SHORTER = {
     "--steps 1,2,10": "--steps 1",
     "--batch 1,8,32": "--batch 1,2",
     "-o runtime/bundles/": "-o ",
+    "--workers 4": "--workers 1",
+    "--scheduler tcp://10.0.0.1:8786": "--workers 1",
+    "--scheduler scheduler.json": "--workers 1",
 }
 """What is changed so that they take less."""
 ELSEWHERE = r"--backend tensorrt( |$)(?!--backend)|ssdiff-trt build(?!.*--gpu)"
