@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from ssdiff_trt.runtime.raster.image import Holes, band_numbers, mirrored
 from ssdiff_trt.runtime.raster.placement import Placed, Placement, from_corners, place
 from ssdiff_trt.runtime.raster.scene import choose_holes
 from ssdiff_trt.runtime.sources import Disk, Pixels, Rectangle, ValueType, describe_sizes, hull
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 AnyArray = NDArray[Any]
 
@@ -90,7 +93,7 @@ class ArrayPair(Placed):
             )
         return placement
 
-    def moved(self, rows: float, cols: float) -> ArrayPair:
+    def moved(self, rows: float, cols: float) -> Self:
         other = copy.copy(self)
         other.placement = other._place((rows, cols))
         return other
@@ -134,7 +137,7 @@ class ArrayPair(Placed):
         height, width = image.shape[1:]
         inside_rows = slice(max(rows.start, 0), min(rows.stop, height))
         inside_cols = slice(max(cols.start, 0), min(cols.stop, width))
-        part = image[:, inside_rows, inside_cols]
+        part = np.asanyarray(image[:, inside_rows, inside_cols])  # arrays of dask are computed
         stored = np.ma.getdata(part)
         values = stored.astype(np.float32)
         hole = holes.of(stored, [None] * len(stored)) | np.ma.getmaskarray(part).any(axis=0)
@@ -162,6 +165,7 @@ class ArrayOutput:
         image: ``[C, H, W]`` once the context has ended; a masked array where the result
             has holes. Holes are filled with ``nodata``, else NaN or 0.
         clipped: values of valid pixels of the block that the type could not hold, so far.
+        dtype: of the result.
     """
 
     warnings: tuple[str, ...] = ()
@@ -174,9 +178,9 @@ class ArrayOutput:
         dtype: str | None = None,
         scale: tuple[float, float] | None = None,
     ) -> None:
-        self._source, self._dtype = source, np.dtype(dtype or source.dtype)
-        self._scaling = Scaling.of(scale, self._dtype)
-        self.image: AnyArray = np.empty(0, self._dtype)
+        self._source, self.dtype = source, np.dtype(dtype or source.dtype)
+        self._scaling = Scaling.of(scale, self.dtype)
+        self.image: AnyArray = np.empty(0, self.dtype)
         self.clipped = 0
 
     @contextmanager
@@ -185,7 +189,7 @@ class ArrayOutput:
     ) -> Iterator[ArrayOutput]:
         """See :class:`ssdiff_trt.runtime.sources.Sink`; arrays have no tags."""
         rows, cols = self._extent = hull(blocks)
-        self._pixels = np.empty((len(self._source.bands), len(rows), len(cols)), self._dtype)
+        self._pixels = np.empty((len(self._source.bands), len(rows), len(cols)), self.dtype)
         self._valid = np.zeros((len(rows), len(cols)), bool)
         yield self
         self.image = self._pixels
@@ -196,9 +200,9 @@ class ArrayOutput:
     @property
     def _filling(self) -> float:
         nodata = self._source.nodata
-        if nodata is not None and holds(self._dtype, nodata):
+        if nodata is not None and holds(self.dtype, nodata):
             return nodata
-        return np.nan if self._dtype.kind == "f" else 0
+        return np.nan if self.dtype.kind == "f" else 0
 
     def disk(self, blocks: Sequence[Rectangle]) -> Disk:
         """See :class:`ssdiff_trt.runtime.sources.Sink`."""
@@ -231,10 +235,10 @@ class ArrayOutput:
     ) -> None:
         """See :class:`ssdiff_trt.runtime.sources.BlockWriter`."""
         values = self._scaling.apply(values)
-        self.clipped += count_clipped(values, valid, self._dtype)
+        self.clipped += count_clipped(values, valid, self.dtype)
         top, left = (axis.start for axis in self._extent)
         place = np.s_[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
-        pixels = encode(values, valid, self._dtype, None)
+        pixels = encode(values, valid, self.dtype, None)
         pixels[:, ~valid] = self._filling
         self._pixels[(..., *place)] = pixels
         self._valid[place] = valid

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,6 +17,7 @@ from ssdiff_trt.runtime.arrays import AnyArray, ArrayOutput, ArrayPair
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.blocks import Executor
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
+from ssdiff_trt.runtime.data_arrays import DataArrayPair, fuse_later, is_data_array
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.estimate import Estimate, estimate
 from ssdiff_trt.runtime.networks import Networks
@@ -44,6 +47,7 @@ from ssdiff_trt.runtime.raster.spool import SpooledOutput
 from ssdiff_trt.runtime.raster.uncertainty import OutputWithUncertainty, UncertaintyRaster
 from ssdiff_trt.runtime.sources import Rectangle, Sink, Source
 from ssdiff_trt.runtime.tiles.uncertainty import formula
+from ssdiff_trt.runtime.uploads import Upload, is_url
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -203,10 +207,15 @@ class Pansharpener:
         with pair as plan:
             for warning in plan.warnings:
                 progress.warn(warning)
+            source = plan.source
+            if isinstance(source, DataArrayPair) and source.lazy:
+                return fuse_later(plan, partial(_run_later, self._execution))
             result = self.run(plan, progress)
         for warning in result.run_warnings():
             progress.warn(warning)
-        return plan.sink.image if isinstance(plan.sink, ArrayOutput) else result
+        if not isinstance(plan.sink, ArrayOutput):
+            return result
+        return source.wrap(plan.sink) if isinstance(source, DataArrayPair) else plan.sink.image
 
     @contextmanager
     def plan(
@@ -242,7 +251,10 @@ class Pansharpener:
             path: Path | None = None
             picture: Path | None = None
             extent: Rectangle | None = None
-            if isinstance(pan, np.ndarray) and isinstance(ms, np.ndarray):
+            upload: Upload | None = None
+            are_arrays = [isinstance(each, np.ndarray) for each in (pan, ms)]
+            of_xarray = [is_data_array(each) for each in (pan, ms)]
+            if all(are_arrays) or all(of_xarray):
                 if output is not None or quicklook:
                     raise InputError(
                         "Arrays have no georeferencing to write; leave `output` and `quicklook` "
@@ -260,13 +272,20 @@ class Pansharpener:
                         "Arrays cannot be opened by other processes; give rasters, or leave "
                         "`workers` and `scheduler` out."
                     )
-                source = ArrayPair(pan, ms, pair)
+                if all(of_xarray):
+                    source = DataArrayPair(pan, ms, pair)
+                    self._check_later(source)
+                else:
+                    source = ArrayPair(pan, ms, pair)  # type: ignore[arg-type]
                 sink = ArrayOutput(source, writing.dtype, writing.scale)
             elif ms is None:
                 raise InputError("MS is missing; only the path of a product states it.")
-            elif isinstance(pan, np.ndarray) or isinstance(ms, np.ndarray):
+            elif any((*are_arrays, *of_xarray)):
                 raise InputError("PAN and MS are an array and a raster; give two of one kind.")
             else:
+                if output is not None and is_url(output):
+                    upload = Upload(str(output), writing.overwrite)
+                    output, writing = upload.local, replace(writing, overwrite=True)
                 path = Path(output or default_output(name_of(ms)))
                 source = scene = stack.enter_context(Scene(pan, ms, pair))
                 if splitting.area is not None:
@@ -303,6 +322,16 @@ class Pansharpener:
                 precision=self._precision(),
                 uncertainty=Path(splitting.uncertainty) if splitting.uncertainty else None,
                 seeds=splitting.uncertainty_seeds,
+                upload=upload,
+            )
+
+    def _check_later(self, source: DataArrayPair) -> None:
+        """That what computes arrays of dask is known by name when they are computed."""
+        if source.lazy and self._opened is not None:
+            raise InputError(
+                "Arrays of dask are computed later, maybe by other processes, where an opened "
+                "backend is not; give its name.",
+                parameter="backend",
             )
 
     def _precision(self) -> Precision | None:
@@ -326,7 +355,19 @@ class Pansharpener:
                 progress.note(plan.sink.left)
         if plan.quicklook:
             draw_quicklook(plan, plan.quicklook)
+        if plan.upload:
+            plan.upload.send([file for file in (plan.output, plan.quicklook) if file], progress)
         return result
+
+
+@cache
+def _for_later(execution: ExecutionOptions) -> Pansharpener:
+    """What computes arrays of dask in this process."""
+    return Pansharpener(**asdict(execution))
+
+
+def _run_later(execution: ExecutionOptions, plan: Plan) -> None:
+    _for_later(execution).run(plan)
 
 
 def default_output(ms: str) -> str:

@@ -118,12 +118,12 @@ def test_the_page_on_the_api_has_every_public_name_and_every_option():
         assert f"`{field.name}`" in text
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_the_python_of_the_page_on_the_api_runs(number, make_pair, tmp_path, monkeypatch):
     """On a pair of one tile, by the real network."""
     text = (ROOT / "docs" / "api.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     pan, ms = make_pair(64, 64)
     for name in "abc":
         (tmp_path / f"{name}_pan.tif").write_bytes(pan.read_bytes())

@@ -21,6 +21,7 @@ from ssdiff_trt.runtime.schedule import AUTHORS_TIMESTEPS, Schedule, make_schedu
 from ssdiff_trt.runtime.sensors import Sensor, optics_of
 from ssdiff_trt.runtime.sources import Disk, Rectangle, Sink, Source
 from ssdiff_trt.runtime.tiles.tiling import Axis, Block, Window, blocks
+from ssdiff_trt.runtime.uploads import Upload
 
 DEFAULT_OVERLAP = 16
 """Pixels over which neighbouring tiles are blended, where tiles are large enough."""
@@ -66,6 +67,15 @@ class Plan:
     """Precision of the network, where it was asked for."""
     uncertainty: Path | None = None
     """File of the uncertainty of the result, if any."""
+    upload: Upload | None = None
+    """Where the result goes when it is complete, if not on a disk."""
+
+    @property
+    def destination(self) -> str | None:
+        """File or URL of the result; None for arrays."""
+        if self.upload:
+            return self.upload.url
+        return str(self.output) if self.output else None
 
     @property
     def source(self) -> Source:
@@ -161,7 +171,7 @@ class Plan:
         taken, (height, width) = self.assumptions, self.size
         measured = taken.measured_shift
         return {
-            "output": str(self.output) if self.output else None,
+            "output": self.destination,
             "size": {"height": height, "width": width},
             "bands": list(self.source.bands),
             "full_scale": {"pan": taken.pan_scale.value, "ms": taken.ms_scale.value},
@@ -203,6 +213,7 @@ def make_plan(
     precision: Precision | None = None,
     uncertainty: Path | None = None,
     seeds: int = 1,
+    upload: Upload | None = None,
 ) -> Plan:
     """Decide how a pair is pansharpened, and refuse what cannot be.
 
@@ -219,6 +230,7 @@ def make_plan(
         precision: of the network, where it was asked for.
         uncertainty: file of the uncertainty of the result.
         seeds: number of seeds whose spread counts in it, from that of ``sampling`` on.
+        upload: where the result goes when it is complete.
 
     Raises:
         SSDiffError: when pair, bundle and options do not fit.
@@ -256,6 +268,7 @@ def make_plan(
         back_projection=_back_projection(assumptions.bundle, sampling),
         precision=precision,
         uncertainty=uncertainty,
+        upload=upload,
     )
 
 

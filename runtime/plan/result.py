@@ -103,8 +103,8 @@ class Result:
 
     @property
     def output(self) -> Path | None:
-        """File of the result; None for arrays."""
-        return self.plan.output
+        """File of the result; None for arrays, and where it was uploaded to a URL."""
+        return None if self.plan.upload else self.plan.output
 
     @property
     def quicklook(self) -> Path | None:
@@ -164,6 +164,6 @@ class Result:
 
     def __repr__(self) -> str:
         height, width = self.size
-        place = self.output or "array"
+        place = self.plan.destination or "array"
         tiles = counted(self.counts.tiles, "tile")
         return f"<Result {place}: {width} x {height}, {tiles}, {self.seconds:.1f} s>"

@@ -150,7 +150,7 @@ def print_result(result: Result, progress: Progress) -> None:
             f"Back at the resolution of MS (MTF of {optics}) the result differs from MS by "
             f"{rmse:.3g} RMS, {rmse / scale:.2%} of full scale"
         )
-    progress.note(f"{result.output}: {width} x {height}{holes}")
+    progress.note(f"{result.plan.destination}: {width} x {height}{holes}")
     if result.uncertainty:
         progress.note(f"{result.uncertainty}: expected absolute error of each value")
     if result.quicklook:
