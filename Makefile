@@ -15,7 +15,7 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 FAST = tests/runtime/bundle tests/runtime/backends tests/runtime/raster/test_[abhms]*.py \
 	tests/runtime/test_[acfop]*.py tests/cli/test_commands.py
 
-.PHONY: demo test test-bindings test-slow test-versions fuzz check docs release gpu-check gpu-pack mutants clean
+.PHONY: demo test test-all test-bindings test-slow test-versions fuzz check docs release gpu-check gpu-pack mutants clean
 
 demo: $(VENV)/.demo
 	@echo "Pansharpening the example scene: half a minute on 2 cores."
@@ -30,6 +30,9 @@ test: $(VENV)/.dev
 test-bindings: $(VENV)/.bindings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(addprefix tests/runtime/backends/tensorrt/test_,backend.py \
 		bindings.py cuda.py opening.py)
+
+# Everything that runs here, long and short; an hour or more on 2 cores.
+test-all: check test test-bindings test-slow fuzz docs release demo
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -65,13 +65,14 @@ def by_orthority(pan: Path, ms: Path, output: Path) -> None:
     PanSharpen(pan, ms).process(output, write_mask=False, overwrite=True)
 
 
-def methods(bands: int, sensor: str) -> dict[str, Method]:
+def methods(bands: int, sensor: str, full_scale: float | None) -> dict[str, Method]:
     """Methods by name; networks are opened now."""
+    stated: Any = {} if full_scale is None else {"full_scale": full_scale}
     bundle = bundle_for(bands)
 
     def network(**options: Any) -> Method:
         sharpener = Pansharpener(bundle, bands=bands, **options)
-        return lambda pan, ms, output: sharpener(pan, ms, output, overwrite=True)
+        return lambda pan, ms, output: sharpener(pan, ms, output, overwrite=True, **stated)
 
     def eager(**form: Any) -> Method:
         return network(backend=open_torch("reference", bundle, batch=8, **form))
@@ -141,15 +142,18 @@ def table(report: dict[str, Any]) -> str:
 @click.argument("pan", type=click.Path(path_type=Path))
 @click.argument("ms", type=click.Path(path_type=Path))
 @click.option("--sensor", default="generic", show_default=True)
+@click.option("--full-scale", type=float, help="Of PAN and MS, where the files do not say.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
-def main(pan: Path, ms: Path, sensor: str, rounds: int, output: Path) -> None:
+def main(
+    pan: Path, ms: Path, sensor: str, full_scale: float | None, rounds: int, output: Path
+) -> None:
     """Measure, write beside.json and print the table."""
     with rasterio.open(ms) as file:
         bands = file.count
     with rasterio.open(pan) as file:
         size = file.height * file.width / 1e6
-    found = methods(bands, sensor)
+    found = methods(bands, sensor, full_scale)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import warnings
 from pathlib import Path
@@ -143,3 +144,22 @@ def test_messages_that_have_a_section_are_messages_of_the_code():
     assert len(headings) > 10
     for heading in headings:
         assert any(heading in source for source in joined), heading
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """Its code, cell by cell, in a copy of the folder that it names."""
+    pytest.importorskip("rioxarray")
+    pytest.importorskip("dask")
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path / "docs")
+    cells = json.loads((ROOT / "docs" / "xarray.ipynb").read_text())["cells"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), "xarray.ipynb", "exec"), names)
+    assert names["part"].shape == (4, 120, 120)
+    assert 0.1 < float(names["ndvi"].mean()) < 0.9
+    assert (tmp_path / "docs" / "sharp.tif").stat().st_size > 100_000
