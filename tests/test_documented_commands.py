@@ -46,8 +46,11 @@ SHORTER = {
     "--workers 4": "--workers 1",
     "--scheduler tcp://10.0.0.1:8786": "--workers 1",
     "--scheduler scheduler.json": "--workers 1",
+    "https://server/": "",
+    "-o s3://bucket/": "-o memory://bucket/",
+    "s3://bucket/": "",
 }
-"""What is changed so that they take less."""
+"""What is changed so that they take less, and need no other machine."""
 ELSEWHERE = r"--backend tensorrt( |$)(?!--backend)|ssdiff-trt build(?!.*--gpu)"
 """Commands that need a GPU, which say so in one sentence."""
 NO_GPU = "GPU|No TensorRT is installed|[Nn]one of the candidates|works on this machine"
@@ -101,6 +104,10 @@ def write_files(folder: Path, side: int) -> None:
     geoeye(folder / "PRODUCT")
     for name in ("fused", "truth"):
         shutil.copy(folder / "ms.tif", folder / f"{name}.tif")
+    bands = [{"common_name": name} for name in ("blue", "green", "red", "nir")]
+    assets = {"pan": {"href": "pan.tif"}, "ms": {"href": "ms.tif", "eo:bands": bands}}
+    item = {"type": "Feature", "id": "scene", "properties": {}, "assets": assets}
+    (folder / "item.json").write_text(json.dumps(item))
     (folder / "scenes.csv").write_text(
         "pan,ms,output\npan.tif,ms.tif,sharp/one.tif\npan2.tif,ms2.tif,sharp/two.tif\n"
     )

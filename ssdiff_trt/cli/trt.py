@@ -88,6 +88,13 @@ def cli() -> None:
     "option of this command; or the pattern of PANs, or of products, with one *, which --ms and "
     "-o can have too.",
 )
+@click.option(
+    "--stac",
+    type=FILE,
+    metavar="ITEM",
+    help="In place of PAN and MS, a STAC item, file or URL, that has both; an item for the result "
+    "is written beside it, as .json.",
+)
 @bundle_option("Bundle to use; default: the shipped one that fits the number of bands.", "default")
 @pair_options
 @sampling_options
@@ -121,6 +128,7 @@ def run_command(
     ms_bands: tuple[str, ...],
     output: str | None,
     scenes: str | None,
+    stac: str | None,
     bundle: str | None,
     quicklook: bool,
     dry_run: bool,
@@ -141,12 +149,18 @@ def run_command(
     from ssdiff_trt.cli.scenes import run_one, run_scenes
     from ssdiff_trt.runtime.pansharpener import Pansharpener
 
-    if (pan is None) == (scenes is None):
-        raise click.UsageError("PAN or --scenes is needed; give one of them.")
+    if sum(given is not None for given in (pan, scenes, stac)) != 1:
+        raise click.UsageError("PAN, --scenes or --stac is needed; give one of them.")
     if ms and ms_bands:
         raise click.UsageError(
             "MS and --ms were both given; give MS, or --ms for each of its bands."
         )
+    item = None
+    if stac is not None:
+        from ssdiff_trt.cli.stac import pair_of
+
+        item, beside = pair_of(stac, output, ms or ms_bands, options)
+        pan, ms_bands = item.pan, item.ms
     written = output, options["uncertainty"]
     check_json(json, options["overwrite"], pan, ms, *ms_bands, *written, scenes)
     progress = progress_for(quiet, verbose)
@@ -169,8 +183,12 @@ def run_command(
             return run_scenes(
                 sharpener, scenes, ms_bands, output, progress, json, quiet, dry_run, options
             )
+        if item is not None and len(item.ms) == 1:
+            ms = item.ms[0]
         given = {"ms": ms or ms_bands or None, "output": output, **options}
         summary = run_one(sharpener, progress, dry_run, pan=pan, **given)
+    if item is not None and not dry_run:
+        write_json(item.result(Path(str(output))), beside)
     write_json_of(summary, json)
     return 0
 
