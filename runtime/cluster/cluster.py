@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from ssdiff_trt.runtime.cluster.executor import ClusterExecutor
@@ -13,6 +15,7 @@ from ssdiff_trt.runtime.cluster.job import job_of
 from ssdiff_trt.runtime.cluster.workers import Workers
 from ssdiff_trt.runtime.cpus import usable_cpus
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.files import json_of, reading
 from ssdiff_trt.runtime.memory import check_memory, usable_memory
 from ssdiff_trt.runtime.options import ClusterOptions, ExecutionOptions
 from ssdiff_trt.runtime.plan.plan import Plan
@@ -96,14 +99,35 @@ class Cluster:
     def _connect(self) -> Any:
         """Connect to the scheduler that is named."""
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # errors are raised here
-        name = str(self._options.scheduler)
-        given = {"scheduler_file": name} if os.path.exists(name) else {"address": name}
+        address = self._address(str(self._options.scheduler))
         try:
-            client = self._distributed.Client(**given, timeout=CONNECT, set_as_default=False)
-        except (OSError, ValueError, TypeError, TimeoutError) as error:
+            client = self._distributed.Client(address, timeout=CONNECT, set_as_default=False)
+        except (OSError, TimeoutError) as error:
             raise InputError(
-                f"No scheduler of dask answers at {name} ({error}); start one with `dask scheduler`"
-                ", or check the address.",
+                f"No scheduler of dask answers at {address} ({error}); start one, or check the "
+                "address.",
                 parameter="scheduler",
             ) from error
         return self._stack.enter_context(client)
+
+    def _address(self, name: str) -> str:
+        """Address of a scheduler, given by that or by its file. Of one that it cannot use, dask's
+        client is not closed."""
+        address = name
+        if os.path.exists(name):
+            with reading(f"The scheduler file {name} cannot be read", "give that of a scheduler"):
+                address = str(json_of(Path(name).read_bytes())["address"])
+        if not re.fullmatch(r"(\w+://)?[^/]+:\d+", address):
+            raise InputError(
+                f"{address!r} is no address such as tcp://10.0.0.1:8786, and no scheduler file; "
+                "give one of them.",
+                parameter="scheduler",
+            )
+        context = self._distributed.Security().get_connection_args("client").get("ssl_context")
+        if address.startswith("tls://") and context is None:
+            raise InputError(
+                f"{address} needs TLS, which dask is not configured for; set its "
+                "distributed.comm.tls.",
+                parameter="scheduler",
+            )
+        return address

@@ -174,6 +174,26 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(pair, tmp_path, monkeypat
     assert e.value.parameter == "scheduler"
 
 
+@pytest.mark.parametrize(
+    ("content", "name", "reason"),
+    [
+        (None, "nonsense", "'nonsense' is no address such as tcp://10.0.0.1:8786, and no"),
+        (None, "tls://127.0.0.1:9", "tls://127.0.0.1:9 needs TLS, which dask is not configured"),
+        ("{", "a.json", "The scheduler file a.json cannot be read"),
+        ("[]", "a.json", "The scheduler file a.json cannot be read"),
+        ('{"address": 1}', "a.json", "'1' is no address"),
+    ],
+)
+def test_a_scheduler_that_cannot_be_named_so_is_refused_at_once(
+    pair, tmp_path, monkeypatch, content, name, reason
+):
+    monkeypatch.chdir(tmp_path)
+    if content:
+        Path("a.json").write_text(content)
+    with pytest.raises(InputError, match=re.escape(reason)):
+        pansharpen(*pair, "out.tif", scheduler=name)
+
+
 def test_what_other_processes_cannot_have_is_refused(pair, tmp_path):
     with pytest.raises(InputError, match="opened backend cannot be used by other processes"):
         Pansharpener(backend=stand_in(), workers=2)
