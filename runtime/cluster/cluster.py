@@ -14,7 +14,7 @@ from ssdiff_trt.runtime.cluster.executor import ClusterExecutor
 from ssdiff_trt.runtime.cluster.job import job_of
 from ssdiff_trt.runtime.cluster.workers import Workers
 from ssdiff_trt.runtime.cpus import usable_cpus
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import json_of, reading
 from ssdiff_trt.runtime.memory import check_memory, usable_memory
 from ssdiff_trt.runtime.options import ClusterOptions, ExecutionOptions
@@ -23,6 +23,8 @@ from ssdiff_trt.runtime.progress import Progress
 
 CONNECT = 20.0
 """Seconds to wait for a scheduler to answer."""
+_MOST = 4
+"""Processes for each CPU that are started here at most."""
 
 
 class Cluster:
@@ -81,6 +83,12 @@ class Cluster:
         """Start processes on this machine, which share its CPUs and memory."""
         import dask
 
+        if workers > (most := _MOST * usable_cpus()):
+            raise InputError(
+                f"{workers} processes were asked for, and this one may use "
+                f"{counted(usable_cpus(), 'CPU')}; give {most} at most.",
+                parameter="workers",
+            )
         # Where a process that ended takes longer to start again, dask would not wait for it.
         self._stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}))
         cluster = self._stack.enter_context(

@@ -295,3 +295,10 @@ def _descendants(process):
             for child in (task / "children").read_text().split():
                 found += [int(child), *_descendants(child)]
     return found
+
+
+def test_many_more_processes_than_cpus_are_refused(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "usable_cpus", lambda: 2)
+    with pytest.raises(InputError, match="9 processes were asked for, .* 2 CPUs; give 8 at most"):
+        pansharpen(*pair, tmp_path / "o.tif", workers=9)
+    assert not (tmp_path / "o.tif").exists()
