@@ -299,6 +299,6 @@ def _descendants(process):
 
 def test_many_more_processes_than_cpus_are_refused(pair, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "usable_cpus", lambda: 2)
-    with pytest.raises(InputError, match="9 processes were asked for, .* 2 CPUs; give 8 at most"):
+    with pytest.raises(InputError, match=r"9 processes were asked for, .* 2 CPUs; give 8 at most"):
         pansharpen(*pair, tmp_path / "o.tif", workers=9)
     assert not (tmp_path / "o.tif").exists()
