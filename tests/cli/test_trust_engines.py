@@ -77,7 +77,7 @@ def test_the_backend_gets_it(work, trust, tmp_path, monkeypatch):
         given.append(trust_engines)
         raise BackendError("It was asked for.")
 
-    for module in ("runtime.pansharpener", "runtime.parity.verification", "calibration.collection"):
+    for module in ("runtime.networks", "runtime.parity.verification", "calibration.collection"):
         monkeypatch.setattr(f"ssdiff_trt.{module}.open_backend", refuse)
     monkeypatch.setattr(f"{open_backend.__module__}.open_backend", refuse)
     with pytest.raises(BackendError, match=r"It was asked for\."):
