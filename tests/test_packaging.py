@@ -51,6 +51,7 @@ def test_the_wheel_takes_no_generic_name_and_has_its_data(wheel):
         "ssdiff_trt/runtime/bundles/generic4.ssdiff/manifest.json",
         "ssdiff_trt/runtime/bundles/generic8.ssdiff/weights.fp32.safetensors",
         "ssdiff_ref/recipes/generic4.toml",
+        "ssdiff_ref/report/page.html",
     ):
         assert name in names
     assert not [name for name in names if "/tests/" in name or name.startswith("tests/")]

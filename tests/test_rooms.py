@@ -45,7 +45,7 @@ FLOORS = {
         {"network", "quality"},
         {"protocol"},
         {"classical", "training"},
-        {"evaluation"},
+        {"evaluation", "report"},
     ],
 }
 """Rooms of the packages that have several, from the ground up."""

@@ -67,6 +67,19 @@ Read = Callable[[range, range], Pixels]
 
 
 @dataclass(frozen=True)
+class LocalShift:
+    """Shift of a part of the scene, as in :class:`Shift`."""
+
+    place: tuple[float, float]
+    """Row and column of its middle, in pixels of PAN from the first that are compared
+    (``Source.whole``)."""
+    rows: float
+    cols: float
+    error: float
+    """Larger standard error of the two."""
+
+
+@dataclass(frozen=True)
 class Shift:
     """Measured shift of MS relative to its georeferencing.
 
@@ -85,6 +98,8 @@ class Shift:
     spread: float = 0.0
     """Range that holds 90 % of the shifts of parts of the scene, along the axis where it is larger,
     PAN pixels."""
+    parts: tuple[LocalShift, ...] = ()
+    """Shifts of the parts of the scene in which it can be measured."""
 
     @property
     def length(self) -> float:
@@ -192,14 +207,19 @@ def _fit(read: Read, height: int, width: int, whole: tuple[int, int]) -> Shift:
     """Shift by a fit of the blocks that is started at a shift by whole MS pixels."""
     down, across = whole
     extents = _block_extents(height - abs(down), width - abs(across), MARGIN)
-    pixels = (_displaced(read, *extent, whole) for extent in extents)
-    blocks = [block for part in pixels if (block := block_of(part))]
+    blocks = [
+        (extent, block)
+        for extent in extents
+        if (block := block_of(_displaced(read, *extent, whole)))
+    ]
     start = shift = RATIO * np.array(whole, np.float64)
     measured = UNMEASURED
     for _ in range(_ITERATIONS):
-        fits = [fit for block in blocks if (fit := block.fit(shift - start))]
-        if not fits:
+        found = [(extent, fit) for extent, block in blocks if (fit := block.fit(shift - start))]
+        if not found:
             return UNMEASURED
+        fits = [fit for _, fit in found]
+        parts = tuple(_local(shift, *one) for one in found if _is_certain(one[1]))
         correction, error = _combined(fits)
         share = 1 - sum(fit.unexplained for fit in fits) / sum(fit.variation for fit in fits)
         shift = np.clip(shift + _DAMPING * correction, start - _MAX_STEP, start + _MAX_STEP)
@@ -209,8 +229,15 @@ def _fit(read: Read, height: int, width: int, whole: tuple[int, int]) -> Shift:
             _COMMON * spread,
             _LEAST_ERROR,
         )
-        measured = Shift(float(shift[0]), float(shift[1]), error, float(share), spread)
+        measured = Shift(float(shift[0]), float(shift[1]), error, float(share), spread, parts)
     return measured
+
+
+def _local(shift: Image, extent: tuple[range, range], fit: Fit) -> LocalShift:
+    """Shift of a block, given as rows and columns of MS, that was fitted at a shift."""
+    row, col = (RATIO * (axis.start + axis.stop) / 2 for axis in extent)
+    rows, cols = (float(part) for part in shift + fit.correction)
+    return LocalShift((row, col), rows, cols, math.sqrt(np.diag(fit.covariance).max()))
 
 
 def _search(read: Read, height: int, width: int) -> tuple[int, int]:
@@ -289,16 +316,17 @@ def _combined(fits: Sequence[Fit]) -> tuple[Image, float]:
 
 def _spread(fits: Sequence[Fit]) -> float:
     """Range of 90 % of the corrections of blocks whose own error is small, the larger axis."""
-    certain = [
-        fit.correction
-        for fit in fits
-        if np.diag(fit.covariance).max() <= MAX_ERROR**2
-        and fit.unexplained < (1 - LEAST_SHARE) * fit.variation
-    ]
+    certain = [fit.correction for fit in fits if _is_certain(fit)]
     if not certain:
         return 0.0
     low, high = np.quantile(certain, [0.05, 0.95], axis=0)
     return float((high - low).max())
+
+
+def _is_certain(fit: Fit) -> bool:
+    """Whether the shift of a block alone is worth stating."""
+    small_error = np.diag(fit.covariance).max() <= MAX_ERROR**2
+    return bool(small_error) and fit.unexplained < (1 - LEAST_SHARE) * fit.variation
 
 
 def _weighted_median(values: Image, weights: Image) -> Image:

@@ -27,6 +27,8 @@ from ssdiff_trt.runtime.raster.image import BandFiles, Raster, name_of
 from ssdiff_trt.runtime.raster.output import RasterOutput
 from ssdiff_trt.runtime.raster.registration import choose_shift, moved_by, shift_warnings
 from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.sensors import Sensor
+from ssdiff_trt.runtime.sources import Pixels
 from ssdiff_trt.runtime.tiles.inputs import fill
 
 if TYPE_CHECKING:
@@ -117,16 +119,7 @@ def fuse(
                 f"{scene.pan.name} and {scene.ms.name} have no pixel that is valid in both, "
                 "expected imagery; check `nodata`."
             )
-        filled = replace(
-            pixels,
-            pan=fill(pixels.pan[None], pixels.pan_valid)[0],
-            ms=fill(pixels.ms, pixels.ms_valid),
-        )
-        part = filled.ms_under()
-        fine, coarse, lms = (
-            image.astype(np.float64) for image in (filled.pan, part.inner, filled.lms())
-        )
-        pair = Pair(fine, coarse, lms, optics, position=part.position)
+        pair = pair_of(pixels, optics)
         with np.errstate(divide="ignore", invalid="ignore"):
             fused = METHODS[method](pair)
         if not np.isfinite(fused[:, valid]).all():
@@ -153,3 +146,22 @@ def fuse(
     holes = f", {share:.1%} without data" if share else ""
     progress.note(f"{path}: {method}, {len(cols)} x {len(rows)}{holes}")
     return path
+
+
+def pair_of(pixels: Pixels, sensor: Sensor) -> Pair:
+    """A rectangle of a scene as input of the methods, its holes filled from their surroundings.
+
+    Args:
+        pixels: whole pixels of MS.
+        sensor: that acquired the imagery.
+    """
+    filled = replace(
+        pixels,
+        pan=fill(pixels.pan[None], pixels.pan_valid)[0],
+        ms=fill(pixels.ms, pixels.ms_valid),
+    )
+    part = filled.ms_under()
+    fine, coarse, lms = (
+        image.astype(np.float64) for image in (filled.pan, part.inner, filled.lms())
+    )
+    return Pair(fine, coarse, lms, sensor, position=part.position)

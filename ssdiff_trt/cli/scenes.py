@@ -28,6 +28,7 @@ def run_one(
     dry_run: bool,
     *,
     keep_complete: bool = False,
+    report: str | None = None,
     **options: Any,
 ) -> dict[str, Any] | None:
     """Pansharpen one scene, and print what is assumed and what was done.
@@ -37,6 +38,7 @@ def run_one(
         progress: receives progress updates.
         dry_run: whether only the cost is printed.
         keep_complete: whether a complete output of the same work is kept.
+        report: page to write about the result.
         options: parameters of :meth:`Pansharpener.plan`.
 
     Returns:
@@ -64,7 +66,11 @@ def run_one(
             print_estimate(estimate, progress)
             return {**plan.summary(backend), "estimate": estimate.summary()}
         result = sharpener.run(plan, progress)
-    print_result(result, progress)
+        print_result(result, progress)
+        if report is not None:
+            from ssdiff_trt.cli.report import report_run
+
+            report_run(result, Path(report), progress)
     return result.summary()
 
 

@@ -32,6 +32,7 @@ from ssdiff_trt.cli.options import (
     write_json_of,
 )
 from ssdiff_trt.cli.process import process, share_cores_and_memory
+from ssdiff_trt.cli.report import check_report_of_run, report_command
 from ssdiff_trt.runtime.arguments import positive
 from ssdiff_trt.runtime.options import (
     BACKENDS,
@@ -114,6 +115,12 @@ def cli() -> None:
     help="Draw PAN, MS, result and, with --uncertainty, that in a PNG beside the result.",
 )
 @click.option(
+    "--report",
+    type=FILE,
+    metavar="FILE.html",
+    help="Also write a page about the result, as ssdiff-trt report does.",
+)
+@click.option(
     "--adapt",
     type=float,
     metavar="MIN",
@@ -133,6 +140,7 @@ def run_command(
     quicklook: bool,
     dry_run: bool,
     adapt: float | None,
+    report: str | None,
     json: str | None,
     quiet: bool,
     verbose: bool,
@@ -161,13 +169,15 @@ def run_command(
 
         item, beside = pair_of(stac, output, ms or ms_bands, options)
         pan, ms_bands = item.pan, item.ms
-    written = output, options["uncertainty"]
+    written = output, options["uncertainty"], report
     check_json(json, options["overwrite"], pan, ms, *ms_bands, *written, scenes)
     progress = progress_for(quiet, verbose)
     execution = {name: options.pop(name) for name in EXECUTION}
     cluster = {name: options.pop(name) for name in CLUSTER}
     execution |= {} if dry_run else cluster  # costs are measured in this process
     options |= {"quicklook": quicklook}
+    if report is not None:
+        check_report_of_run(report, scenes, output, options["overwrite"], pan, ms, *ms_bands)
     if adapt is not None:
         if scenes is not None or dry_run:
             raise click.UsageError(
@@ -186,7 +196,7 @@ def run_command(
         if item is not None and len(item.ms) == 1:
             ms = item.ms[0]
         given = {"ms": ms or ms_bands or None, "output": output, **options}
-        summary = run_one(sharpener, progress, dry_run, pan=pan, **given)
+        summary = run_one(sharpener, progress, dry_run, pan=pan, report=report, **given)
     if item is not None and not dry_run:
         write_json(item.result(Path(str(output))), beside)
     write_json_of(summary, json)
@@ -500,6 +510,9 @@ def info_command(bundle: str | None, json: str | None, overwrite: bool) -> None:
     write_json(opened.manifest.model_dump_json(indent=2), json)
     if json != "-":
         describe(opened)
+
+
+cli.add_command(report_command)
 
 
 def main() -> None:

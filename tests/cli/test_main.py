@@ -66,6 +66,7 @@ VALID = {
     "ssdiff-trt build": "generic4",
     "ssdiff-trt contract": "generic4 -o c.json",
     "ssdiff-trt doctor": "",
+    "ssdiff-trt report": "out.tif --pan pan.tif --ms ms.tif",
     "ssdiff-export": "--weights w.pt --sensor qb -o b.ssdiff",
     "ssdiff-calibrate collect": f"{RASTERS} -o s.npz --no-picture",
     "ssdiff-calibrate sensitivity": "s.npz",

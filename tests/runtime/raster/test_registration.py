@@ -80,6 +80,23 @@ def test_blocks_that_disagree_are_left_out():
     assert (found.rows, found.cols) == pytest.approx((1.2, -0.6), abs=0.05)
 
 
+def test_parts_have_their_own_shifts_and_places():
+    pan, ms = displaced((1.2, -0.6), 96, 96)
+    _, other = displaced((1.2, -1.0), 96, 96)
+    ms[..., 48:] = other[..., 48:]
+    found = measure_arrays(pan, ms, (1.5, 1.5))
+    assert len(found.parts) >= 6
+    for part in found.parts:
+        row, col = part.place
+        assert 0 < row < 384
+        assert 0 < col < 384
+        assert part.error < 0.25
+        assert part.rows == pytest.approx(1.2, abs=0.1)
+        if abs(col - 192) > 64:
+            assert part.cols == pytest.approx(-0.6 if col < 192 else -1.0, abs=0.15)
+    assert {part.place[1] > 192 for part in found.parts} == {True, False}
+
+
 def test_nodata_does_not_count(tmp_path):
     pan, ms = (np.rint(image).astype("uint16") for image in displaced((0.4, -1.3), 90, 80))
     ms[:, :30] = 0
