@@ -27,7 +27,7 @@ def scenes_to_adapt(
     understood are kept.
     """
     from ssdiff_trt.cli.scenes import converter
-    from ssdiff_trt.cli.trt import run_command
+    from ssdiff_trt.cli.run import run_command
 
     if (pan is None) == (table is None) or (pan is None) != (ms is None):
         raise click.UsageError("PAN and MS, or --scenes, are needed; give one of them.")

@@ -90,8 +90,8 @@ def test_a_pattern_of_scenes(scenes):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "PAN or --scenes is needed; give one of them."),
-        (["a/pan.tif", "--scenes", "scenes.csv"], "PAN or --scenes is needed"),
+        ([], "PAN, --scenes or --stac is needed; give one of them."),
+        (["a/pan.tif", "--scenes", "scenes.csv"], "PAN, --scenes or --stac is needed"),
         (["--scenes", "scenes.csv", "-o", "x.tif"], "--ms and -o are columns of the table"),
         (["--scenes", "scenes.csv", "--uncertainty", "u.tif"], "--uncertainty is a column of the"),
         (
