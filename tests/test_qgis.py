@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.rasters import read_raster
+from tests.support.rasters import read_raster, smooth, write_raster
+from tests.support.scenes import MS_GRID
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "qgis" / "ssdiff_trt"
@@ -82,7 +83,9 @@ def test_nothing_is_imported_that_only_one_version_of_qt_has():
 
 @pytest.fixture
 def qgis_process(tmp_path, monkeypatch):
-    if not shutil.which("qgis_process"):
+    # Debian's script adds an option that it does not know.
+    program = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
+    if not program:
         pytest.skip("qgis_process is not installed")
     environment = os.environ | {
         "QGIS_PLUGINPATH": str(ROOT / "qgis"),
@@ -95,7 +98,7 @@ def qgis_process(tmp_path, monkeypatch):
         environment.pop(name, None)
 
     def run(*words):
-        words = ["qgis_process", *words]
+        words = [program, *words]
         return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
 
     enabled = run("plugins", "enable", "ssdiff_trt")
@@ -124,3 +127,30 @@ def test_qgis_shows_the_sentence_of_a_mistake(qgis_process, make_pair, tmp_path)
     assert done.returncode != 0
     assert "so are the two swapped?" in done.stdout + done.stderr
     assert not (tmp_path / "o.tif").exists()
+
+
+SHOW = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from qgis.core import QgsApplication, QgsRasterLayer
+app = QgsApplication([], False)
+app.initQgis()
+from ssdiff_trt.colours import TrueColour
+layer = QgsRasterLayer(sys.argv[2], "result")
+TrueColour().postProcessLayer(layer, None, None)
+renderer = layer.renderer()
+print(renderer.redBand(), renderer.greenBand(), renderer.blueBand())
+print(renderer.redContrastEnhancement() is not None)
+"""
+
+
+def test_a_loaded_result_is_shown_in_true_colour(qgis_process, make_pair, tmp_path):
+    pan, _ = make_pair(64, 64)
+    names = ("blue", "green", "red", "nir")
+    ms = write_raster(tmp_path / "m.tif", smooth((4, 16, 16)), MS_GRID, descriptions=names)
+    output = tmp_path / "o.tif"
+    subprocess.run([COMMAND, "run", pan, ms, "-o", output, "--shift", "none"], check=True)
+    words = ["/usr/bin/python3", "-W", "ignore", "-c", SHOW, str(ROOT / "qgis"), str(output)]
+    environment = os.environ | {"QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["3", "2", "1", "True"], done.stderr

@@ -11,6 +11,7 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 
+from .colours import TrueColour
 from .command import SETTING, CommandError, find, run
 
 _ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
@@ -79,7 +80,12 @@ class Pansharpen(QgsProcessingAlgorithm):
             done = run(command, feedback.setProgress, feedback.pushInfo, feedback.isCanceled)
         except CommandError as error:
             raise QgsProcessingException(str(error)) from error
-        return {self.OUTPUT: output} if done else {}
+        if not done:
+            return {}
+        if context.willLoadLayerOnCompletion(output):
+            self._colours = TrueColour()  # QGIS keeps no reference to it
+            context.layerToLoadOnCompletionDetails(output).setPostProcessor(self._colours)
+        return {self.OUTPUT: output}
 
 
 def _words(text):

@@ -26,8 +26,8 @@ def scenes_to_adapt(
     A table is one of ``ssdiff-trt run``; of its options only those that say how pixels are
     understood are kept.
     """
-    from ssdiff_trt.cli.scenes import converter
     from ssdiff_trt.cli.run import run_command
+    from ssdiff_trt.cli.scenes import converter
 
     if (pan is None) == (table is None) or (pan is None) != (ms is None):
         raise click.UsageError("PAN and MS, or --scenes, are needed; give one of them.")
