@@ -252,6 +252,12 @@ class Pansharpener:
             picture: Path | None = None
             extent: Rectangle | None = None
             upload: Upload | None = None
+            for name, value in (("uncertainty", splitting.uncertainty), ("live", splitting.live)):
+                if value is not None and is_url(value):
+                    raise InputError(
+                        f"{value} is a URL, and only `output` can be one; give a file.",
+                        parameter=name,
+                    )
             are_arrays = [isinstance(each, np.ndarray) for each in (pan, ms)]
             of_xarray = [is_data_array(each) for each in (pan, ms)]
             if all(are_arrays) or all(of_xarray):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -86,7 +87,7 @@ class Upload:
         folder = self._path.rpartition("/")[0]
         for file in files:
             target = self._path if file == self.local else f"{folder}/{file.name}"
-            progress.note(f"Uploading {file.name} to {self.url}")
+            progress.note(f"Uploading {self.beside(file)}")
             try:
                 self._put(file, target)
             except Exception as error:
@@ -96,6 +97,12 @@ class Upload:
                 ) from error
         for file in files:
             file.unlink()
+        with suppress(OSError):  # another run to the URL may use it
+            self.local.parent.rmdir()
+
+    def beside(self, file: Path) -> str:
+        """URL of a file that is beside the result."""
+        return f"{self.url.rpartition('/')[0]}/{file.name}"
 
     def _put(self, file: Path, target: str) -> None:
         protocols = self._files.protocol

@@ -108,6 +108,7 @@ def write_files(folder: Path, side: int) -> None:
     assets = {"pan": {"href": "pan.tif"}, "ms": {"href": "ms.tif", "eo:bands": bands}}
     item = {"type": "Feature", "id": "scene", "properties": {}, "assets": assets}
     (folder / "item.json").write_text(json.dumps(item))
+    (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "scenes.csv").write_text(
         "pan,ms,output\npan.tif,ms.tif,sharp/one.tif\npan2.tif,ms2.tif,sharp/two.tif\n"
     )

@@ -371,6 +371,6 @@ def shift_warnings(shift: tuple[float, float], measured: Shift | None) -> list[s
     reason = "too far to be sure" if measured.seen else "too uncertain"
     return [
         f"MS seems to lie {offset(measured.rounded)} off its georeferencing "
-        f"(±{measured.error:.2f}), {reason} to move it; where that is so, state it with `shift`, "
-        "else expect coloured fringes"
+        f"(±{measured.error:.2f}), {reason} to move it; if there are coloured fringes along "
+        f"edges, state `shift={measured.rounded[0]:.2f},{measured.rounded[1]:.2f}`"
     ]

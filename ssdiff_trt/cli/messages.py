@@ -97,6 +97,25 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
         progress.detail(f"The shifts of parts of the scene differ by {measured.spread:.2f} pixels")
 
 
+def print_understood(plan: Plan, progress: Progress) -> None:
+    """Print how files without much metadata are understood, for a dry run."""
+    source, bundle = plan.source, plan.bundle.manifest
+    if not any(source.band_names):
+        numbers = ", ".join(map(str, source.bands))
+        progress.note(
+            f"Bands {numbers} are taken as {', '.join(bundle.sensor.bands)}, as nothing names them"
+        )
+    holes = (
+        f"{values.role} {'declares which pixels have none' if values.holes_declared else 'none'}"
+        for values in (source.pan_values, source.ms_values)
+    )
+    progress.note(f"No data: {', '.join(holes)}")
+    measured = plan.assumptions.measured_shift
+    if not any(plan.assumptions.shift):
+        why = "as stated" if measured is None else "no shift that is certain was measured"
+        progress.note(f"MS is not moved: {why}")
+
+
 def print_estimate(estimate: Estimate, progress: Progress) -> None:
     """Print what a run would cost."""
     from ssdiff_trt.runtime.memory import in_words
@@ -153,5 +172,6 @@ def print_result(result: Result, progress: Progress) -> None:
     progress.note(f"{result.plan.destination}: {width} x {height}{holes}")
     if result.uncertainty:
         progress.note(f"{result.uncertainty}: expected absolute error of each value")
-    if result.quicklook:
-        progress.note(f"{result.quicklook}: quicklook")
+    if picture := result.quicklook:
+        upload = result.plan.upload
+        progress.note(f"{upload.beside(picture) if upload else picture}: quicklook")

@@ -55,7 +55,8 @@ from ssdiff_trt.runtime.options import CLUSTER, EXECUTION
     "-o",
     "--output",
     type=FILE,
-    help="GeoTIFF to write; default: MS_pansharpened.tif in the current directory.",
+    help="GeoTIFF to write, or a URL that fsspec writes to (extra cloud); default: "
+    "MS_pansharpened.tif in the current directory.",
 )
 @click.option(
     "--scenes",
@@ -132,7 +133,11 @@ def run_command(
     from ssdiff_trt.cli.scenes import run_one, run_scenes
     from ssdiff_trt.runtime.pansharpener import Pansharpener
 
-    if sum(given is not None for given in (pan, scenes, stac)) != 1:
+    sources = {"PAN": pan, "--scenes": scenes, "--stac": stac}
+    named = [name for name, value in sources.items() if value is not None]
+    if len(named) > 1:
+        raise click.UsageError(f"{' and '.join(named)} were given; give one of them.")
+    if not named:
         raise click.UsageError("PAN, --scenes or --stac is needed; give one of them.")
     if ms and ms_bands:
         raise click.UsageError(

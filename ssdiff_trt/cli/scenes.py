@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdiff_trt.cli.messages import print_estimate, print_plan, print_result, print_total, sentence
+from ssdiff_trt.cli.messages import (
+    print_estimate,
+    print_plan,
+    print_result,
+    print_total,
+    print_understood,
+    sentence,
+)
 from ssdiff_trt.cli.options import scene_options, write_json_of
 from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError, counted
 from ssdiff_trt.runtime.progress import Progress
@@ -62,6 +69,7 @@ def run_one(
         print_plan(plan, progress)
         progress.note(f"Backend: {backend}")
         if dry_run:
+            print_understood(plan, progress)
             estimate = sharpener.estimate(plan)
             print_estimate(estimate, progress)
             return {**plan.summary(backend), "estimate": estimate.summary()}

@@ -91,7 +91,7 @@ def test_a_pattern_of_scenes(scenes):
     ("words", "sentence"),
     [
         ([], "PAN, --scenes or --stac is needed; give one of them."),
-        (["a/pan.tif", "--scenes", "scenes.csv"], "PAN, --scenes or --stac is needed"),
+        (["a/pan.tif", "--scenes", "scenes.csv"], "PAN and --scenes were given; give one"),
         (["--scenes", "scenes.csv", "-o", "x.tif"], "--ms and -o are columns of the table"),
         (["--scenes", "scenes.csv", "--uncertainty", "u.tif"], "--uncertainty is a column of the"),
         (

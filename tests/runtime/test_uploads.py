@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from ssdiff_trt.runtime.errors import OutputError
+from ssdiff_trt.runtime.errors import InputError, OutputError
 from ssdiff_trt.runtime.uploads import Upload, is_url
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import read_raster
@@ -25,8 +25,8 @@ def store(tmp_path, monkeypatch):
 
 
 def left(tmp_path):
-    """Files that are left in the cache."""
-    return [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    """What is left of uploads in the cache."""
+    return list((tmp_path / "cache" / "uploads").glob("*/*"))
 
 
 @pytest.mark.parametrize("quicklook", [False, True])
@@ -44,8 +44,14 @@ def test_the_result_appears_at_its_url_and_nothing_stays_here(
     assert set(store.find("/bucket")) == names
     assert result.output is None
     assert result.summary()["output"] == url
-    assert "Uploading sharp.tif to memory://bucket/sharp.tif" in progress.notes
-    assert not left(tmp_path)
+    assert "Uploading memory://bucket/sharp.tif" in progress.notes
+    assert not list((tmp_path / "cache" / "uploads").iterdir())
+
+
+@pytest.mark.parametrize("option", ["uncertainty", "live"])
+def test_only_the_result_can_be_at_a_url(make_pair, sharpen, option):
+    with pytest.raises(InputError, match="is a URL, and only `output` can be one; give a file"):
+        sharpen(*make_pair(64, 64), "memory://bucket/o.tif", **{option: "memory://bucket/e.tif"})
 
 
 def test_what_is_there_is_replaced_only_if_asked(make_pair, sharpen, store):

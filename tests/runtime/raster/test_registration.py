@@ -273,7 +273,7 @@ def test_a_shift_that_is_too_large_is_told_and_not_made_up_for(tmp_path, run):
     assert result.plan.assumptions.shift == (0, 0)
     (warning,) = [text for text in progress.warnings if "too far to be sure" in text]
     assert warning.startswith("MS seems to lie +17.6")
-    assert "state it with `shift`" in warning
+    assert "state `shift=17.6" in warning
 
 
 def test_the_command_takes_a_shift(tmp_path, monkeypatch):
