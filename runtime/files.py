@@ -67,6 +67,18 @@ def reading(what: str, remedy: str, *more: type[Exception]) -> Iterator[None]:
         raise InputError(f"{what} ({reason_of(error)}); {remedy}.") from error
 
 
+def with_suffix(path: str | Path, suffix: str) -> Path:
+    """A path with another suffix.
+
+    Raises:
+        InputError: if it is none of a file, such as ``.``.
+    """
+    path = Path(path)
+    if not path.name:
+        raise InputError(f"{str(path)!r} is no name of a file; give one.")
+    return path.with_suffix(suffix)
+
+
 def reason_of(error: Exception) -> str:
     """Why a file cannot be read, in a few words, of what a library raised."""
     if isinstance(error, MemoryError):

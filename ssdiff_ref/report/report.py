@@ -23,7 +23,7 @@ from ssdiff_ref.report.measures import (
 from ssdiff_ref.report.page import Content, Drawing, html_of
 from ssdiff_trt.runtime.arguments import none_left, take
 from ssdiff_trt.runtime.errors import InputError, OutputError
-from ssdiff_trt.runtime.files import atomic_write, check_target, reading
+from ssdiff_trt.runtime.files import atomic_write, check_target, reading, with_suffix
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.pansharpener import CACHE_BYTES
 from ssdiff_trt.runtime.progress import Progress
@@ -121,7 +121,7 @@ def report(
         arguments = {name: stated[name] for name in stated if "full_scale" not in name}
     reading_options = take(ReadOptions, arguments)
     none_left(arguments, "report")
-    path = Path(output) if output is not None else Path(result).with_suffix(".html")
+    path = Path(output) if output is not None else with_suffix(result, ".html")
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), Scene(pan, ms, reading_options) as scene:
         files = every_file(scene.pan, scene.ms, result, *([uncertainty] if uncertainty else []))
         check_report(path, files, overwrite)

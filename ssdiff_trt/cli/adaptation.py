@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ssdiff_trt.runtime.arguments import above_zero
 from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.files import with_suffix
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.pansharpener import DEFAULT, default_output
 from ssdiff_trt.runtime.progress import Progress
@@ -79,7 +79,7 @@ def adapted_bundle(
             "Adaptation needs PyTorch, which is not installed; install ssdiff-trt[train], or run "
             "without `adapt`."
         )
-    target = Path(output or default_output((*ms, pan)[0])).with_suffix(".ssdiff")
+    target = with_suffix(output or default_output((*ms, pan)[0]), ".ssdiff")
     if target.exists():
         progress.note(f"{target} exists and is used; delete it to adapt again")
         return str(target)

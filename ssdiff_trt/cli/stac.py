@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ssdiff_trt.cli.options import check_json
+from ssdiff_trt.runtime.files import with_suffix
 from ssdiff_trt.runtime.raster.stac import StacPair, read_item
 from ssdiff_trt.runtime.uploads import is_url
 
@@ -20,7 +20,7 @@ def pair_of(
         raise click.UsageError("--stac has MS too; leave MS out.")
     if output is None or is_url(output):
         raise click.UsageError("--stac needs -o with a file for the result.")
-    beside = str(Path(output).with_suffix(".json"))
+    beside = str(with_suffix(output, ".json"))
     check_json(beside, options["overwrite"], output)
     pair = read_item(place)
     if options["bands"] is None:
