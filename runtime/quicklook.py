@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_NO_DATA = np.array([0.45, 0.6, 0.8])[:, None, None]
+"""Colour of pixels without data."""
 _SIDE = 512  # pixels of the scene that a picture shows at full resolution
 
 
@@ -136,20 +138,22 @@ def draw_quicklook(plan: Plan, path: Path) -> None:
     lms = replace(pixels, ms=pixels.ms[shown]).lms()[cut]
     (pan,) = stretch([pixels.pan[cut][None]], valid)
     lms, image = stretch([lms, image], valid)
+    no_data = "" if valid.all() else "; blue: no data"
     pictures = {
-        "PAN": pan,
+        f"PAN{no_data}": pan,
         "MS, interpolated": lms,
-        f"SSDiff, {counted(len(plan.schedule.steps), 'step')}": np.where(valid, image, 1),
+        f"SSDiff, {counted(len(plan.schedule.steps), 'step')}": image,
     }
     if plan.uncertainty:
         with rasterio.open(plan.uncertainty) as file:
             error = file.read(window=window).mean(axis=0, keepdims=True)
         most = float(np.percentile(error[:, valid], 98)) if valid.any() else 1.0
         title = f"Uncertainty, white = {most:.3g} or more"
-        pictures[title] = np.where(valid, (error / most).clip(0, 1), 1)
+        pictures[title] = (error / most).clip(0, 1)
     drawing, panels = figure(len(pictures), window.height, window.width)
     for panel, (title, picture) in zip(panels, pictures.items(), strict=True):
-        show(panel, picture, title)
+        in_colour = np.broadcast_to(picture, (3, *valid.shape))
+        show(panel, np.where(valid, in_colour, _NO_DATA), title)
     with atomic_write(path) as unfinished:
         drawing.savefig(unfinished)
 

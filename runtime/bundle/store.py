@@ -163,9 +163,10 @@ def _open(directory: Path) -> Bundle:
 def _read(directory: Path) -> Bundle:
     file = directory / MANIFEST
     if not os.path.isfile(file):
+        lack = f"there is no {MANIFEST} in it" if directory.exists() else "it does not exist"
         raise BundleError(
-            f"{directory} is not a bundle: there is no {MANIFEST} in it; give a directory written "
-            f"by ssdiff-export, or the name of a shipped bundle: {', '.join(shipped())}."
+            f"{directory} is not a bundle: {lack}; give a directory written by ssdiff-export, or "
+            f"the name of a shipped bundle: {', '.join(shipped())}."
         )
     _check_inside(directory, file)
     if fault := not_fetched(file):

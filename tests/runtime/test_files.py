@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from ssdiff_trt.runtime import files
-from ssdiff_trt.runtime.errors import OutputError
+from ssdiff_trt.runtime.errors import InputError, OutputError
 from ssdiff_trt.runtime.files import (
     atomic_write,
     check_parent,
     check_target,
     replace_folder,
+    with_suffix,
 )
 
 
@@ -128,3 +130,10 @@ def test_a_longer_name_is_refused(tmp_path, path):
     for check in (check_parent, lambda path: check_target(path, (), overwrite=False)):
         with pytest.raises(OutputError, match=r"(expected 255 at most|File name too long)"):
             check(tmp_path / path)
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_without_a_name_has_none_beside_it(path):
+    assert with_suffix("a/o.tif", ".json") == Path("a/o.json")
+    with pytest.raises(InputError, match="is no name of a file; give one"):
+        with_suffix(path, ".json")
