@@ -126,8 +126,9 @@ def read_product(path: str | Path) -> Product:
         images = [_read(file) for file in _described(path)]
     if not images:
         raise InputError(
-            f"MS is missing, and {path.name or path} is not a product that states it: a folder, ZIP or "
-            "VOL_*.XML with DIM_*.XML files (Airbus) or .IMD files (Maxar); give MS, or a product."
+            f"MS is missing, and {path.name or path} is not a product that states it: a folder, "
+            "ZIP or VOL_*.XML with DIM_*.XML files (Airbus) or .IMD files (Maxar); give MS, or a "
+            "product."
         )
     pan, ms = ([image for image in images if image.kind == kind] for kind in ("PAN", "MS"))
     if len(pan) != 1 or len(ms) != 1:
