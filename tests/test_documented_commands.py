@@ -120,8 +120,8 @@ def write_files(folder: Path, side: int) -> None:
 
 def write_h5(path: Path) -> None:
     """A file of PanCollection with one sample."""
-    pan, ms = pair(6, 4, 64, 64)
-    _, coarse = pair(6, 4, 16, 16)
+    pan, ms = pair(6, 4, 96, 96)
+    _, coarse = pair(6, 4, 24, 24)
     lms = coarse.repeat(4, 1).repeat(4, 2)
     with h5py.File(path, "w") as file:
         for name, image in (("gt", ms), ("ms", coarse), ("lms", lms), ("pan", pan[None, ::4, ::4])):
@@ -178,7 +178,7 @@ def test_the_long_commands_of_a_page_run(page, tmp_path, monkeypatch):
     shutil.copytree(bundle_for(4).path, "mine.ssdiff")
     (tmp_path / "imagery").mkdir()
     for name, seed in (("a", 4), ("b", 5)):
-        _, image = pair(seed, 4, 192, 192)
+        _, image = pair(seed, 4, 480, 480)
         write_raster(tmp_path / "imagery" / f"{name}.tif", image, MS_GRID)
     write_h5(tmp_path / "test_qb_multiExm1.h5")
     (tmp_path / "recipe.toml").write_text(RECIPE)
