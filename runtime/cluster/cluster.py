@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
+import signal
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,9 @@ class Cluster:
     ) -> None:
         import distributed  # fails now, if it is not installed
 
+        if options.workers and getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise SystemExit(1)  # a worker runs the script that starts it; _start() says so there
+
         self._options, self._execution, self._progress = options, execution, progress
         self._distributed: Any = distributed
         self._lock = threading.Lock()
@@ -73,6 +80,11 @@ class Cluster:
                 )
             if self._client is None:
                 self._client = self._start(local) if local else self._connect()
+            if local and (blocks := len(plan.blocks)) < local:
+                progress.warn(
+                    f"The result is {counted(blocks, 'block')}, so {blocks} of {local} workers "
+                    f"{'computes' if blocks == 1 else 'compute'}; a smaller `block` makes more"
+                )
             workers = Workers(self._client, job, self._options.mixed, progress)
             workers.wait(local or 1)
             executor = ClusterExecutor(workers, self._options.mixed)
@@ -91,17 +103,24 @@ class Cluster:
             )
         # Where a process that ended takes longer to start again, dask would not wait for it.
         self._stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}))
-        cluster = self._stack.enter_context(
-            self._distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=self._execution.threads or max(1, usable_cpus() // workers),
-                memory_limit=int(usable_memory() / workers),
-                processes=True,
-                dashboard_address="127.0.0.1:0",  # without one it takes a fixed port
-                scheduler_kwargs={"dashboard": False},
-                silence_logs=logging.CRITICAL,
-            )
-        )
+        try:
+            with _no_interruption():
+                cluster = self._distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=self._execution.threads or max(1, usable_cpus() // workers),
+                    memory_limit=int(usable_memory() / workers),
+                    processes=True,
+                    dashboard_address="127.0.0.1:0",  # without one it takes a fixed port
+                    scheduler_kwargs={"dashboard": False},
+                    silence_logs=logging.CRITICAL,
+                )
+                self._stack.enter_context(cluster)
+        except RuntimeError:
+            raise InputError(
+                "The processes of `workers` did not start; a script needs "
+                '`if __name__ == "__main__":` around the call.',
+                parameter="workers",
+            ) from None
         return self._stack.enter_context(self._distributed.Client(cluster, set_as_default=False))
 
     def _connect(self) -> Any:
@@ -125,6 +144,12 @@ class Cluster:
         if os.path.exists(name):
             with reading(f"The scheduler file {name} cannot be read", "give that of a scheduler"):
                 address = str(json_of(Path(name).read_bytes())["address"])
+        elif name.endswith(".json"):
+            raise InputError(
+                f"The scheduler file {name} does not exist; check the path, or give an address "
+                "such as tcp://10.0.0.1:8786.",
+                parameter="scheduler",
+            )
         if not re.fullmatch(r"(\w+://)?[^/]+:\d+", address):
             raise InputError(
                 f"{address!r} is no address such as tcp://10.0.0.1:8786, and no scheduler file; "
@@ -139,3 +164,18 @@ class Cluster:
                 parameter="scheduler",
             )
         return address
+
+
+@contextmanager
+def _no_interruption() -> Iterator[None]:
+    """Keep Ctrl-C, which a terminal sends to all of a command's processes, from the threads and
+    processes that are started meanwhile, and from those that they start."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its start would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -62,13 +62,15 @@ class _Open:
 
 _open = _Open()
 _in_turn = threading.Lock()
-"""Held while a block is computed: a process computes one at a time, however many threads it has."""
+"""Held while a block is computed: a process computes one at a time, however many threads it has.
+Whichever does has an environment of rasterio, as a raster that is opened without one gets its own,
+which no other thread can close."""
 
 
 def inspect(job: Job) -> Inspection:
     """Open what a job needs, and compute one tile."""
     worker = get_worker()
-    with _in_turn:
+    with _in_turn, rasterio.Env():
         plan, networks = _opened(job, worker)
         backend = networks.network(plan.bundle)
         sample, seconds = _sample(plan, backend)
@@ -89,7 +91,7 @@ def compute(job: Job, number: int) -> Answer:
     """Compute a block of a job's plan."""
     worker = get_worker()
     progress = _UntilCancelled(worker, worker.get_current_task())
-    with _in_turn:
+    with _in_turn, rasterio.Env():
         began = time.monotonic()
         plan, networks = _opened(job, worker)
         answers: list[Answer] = []

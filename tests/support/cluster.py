@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import numpy as np
-from distributed import WorkerPlugin
+from distributed import Client, LocalCluster, WorkerPlugin
 
 from ssdiff_trt.runtime import networks
 from ssdiff_trt.runtime.cluster import worker as module
@@ -127,6 +130,25 @@ class Two:
         ids = self.client.run(os.getpid)
         (found,) = (ids[address] for address, name in names.items() if name == worker)
         return found
+
+
+@contextmanager
+def started(folder, **sizes):
+    """A scheduler and workers, which fail as a folder says.
+
+    Args:
+        folder: see :class:`Faulty`.
+        sizes: number, threads and memory of the workers, as dask has them.
+    """
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
+        LocalCluster(
+            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, **sizes
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.register_plugin(Faulty(folder))
+        yield client
 
 
 class Once(RecordingProgress):

@@ -1,34 +1,20 @@
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from ssdiff_trt import pansharpen
 from tests.support.progress import RecordingProgress
 
-dask = pytest.importorskip("dask")
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
-from tests.support.cluster import GIVEN, Faulty, Two, stand_in  # noqa: E402  (they need it)
+from tests.support.cluster import GIVEN, Two, stand_in, started
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """One for all tests, as processes take seconds to start."""
     folder = tmp_path_factory.mktemp("faults")
-    with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            memory_limit="600MB",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        client.register_plugin(Faulty(folder))
+    with started(folder, n_workers=2, threads_per_worker=1, memory_limit="600MB") as client:
         yield Two(client, folder)
 
 

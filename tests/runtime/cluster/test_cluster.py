@@ -22,11 +22,12 @@ from ssdiff_trt import BackendError, InputError, Pansharpener, pansharpen
 from ssdiff_trt.runtime.cluster import assignments, cluster
 from ssdiff_trt.runtime.raster.spool import SpooledOutput
 from tests.support.commands import call
-from tests.support.rasters import leftovers
+from tests.support.progress import RecordingProgress
+from tests.support.rasters import PairMaker, leftovers
 
 pytest.importorskip("distributed")
 
-from tests.support.cluster import BLOCKS, GIVEN, Once, stand_in
+from tests.support.cluster import BLOCKS, GIVEN, Once, stand_in, started
 
 WORK = ".out.tif.unfinished"
 
@@ -72,6 +73,17 @@ def test_a_run_of_one_process_continues_on_workers_and_back(
     assert result.finished_before
     assert result.output.read_bytes() == expected
     assert leftovers(tmp_path) == ["expected.tif", "out.tif"]
+
+
+def test_a_worker_of_two_threads_opens_one_pair_after_another(on_workers, expected, pair, tmp_path):
+    """Whichever thread opened the last one."""
+    (folder := tmp_path / "other").mkdir()
+    other = PairMaker(folder)(96, 96)
+    with started(folder, n_workers=1, threads_per_worker=2) as client:
+        for given in (other, pair) * 3:
+            result, progress = on_workers(given, scheduler=client.scheduler.address, overwrite=True)
+            assert progress.warnings == []
+    assert result.output.read_bytes() == expected
 
 
 def test_workers_wait_for_slow_writing(on_workers, pair, expected, monkeypatch):
@@ -182,6 +194,7 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(pair, tmp_path, monkeypat
         ("{", "a.json", "The scheduler file a.json cannot be read"),
         ("[]", "a.json", "The scheduler file a.json cannot be read"),
         ('{"address": 1}', "a.json", "'1' is no address"),
+        (None, "no.json", "The scheduler file no.json does not exist; check the path, or give an"),
     ],
 )
 def test_a_scheduler_that_cannot_be_named_so_is_refused_at_once(
@@ -260,18 +273,24 @@ def test_a_missing_dask_is_one_sentence(make_pair, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes as on Linux")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_command_that_is_stopped_stops_its_workers(make_pair, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGINT, os.kill), (signal.SIGINT, os.killpg), (signal.SIGKILL, os.kill)],
+    ids=["SIGINT", "SIGINT of a terminal", "SIGKILL"],
+)
+def test_a_command_that_is_stopped_stops_its_workers(make_pair, tmp_path, number, send):
     pair = make_pair(160, 192)
     code = "from ssdiff_trt.cli.trt import main; main()"
     words = ["run", *pair, "-o", tmp_path / "out.tif", "--block", 24, "--workers", 2]
     words += ["--shift", "none", "--progress", "json"]
     command = [sys.executable, "-c", code, *map(str, words)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stderr
         next(line for line in process.stderr if json.loads(line)["done"] > 30)
         children = _descendants(process.pid)
-        process.send_signal(number)
+        send(process.pid, number)
         rest = process.stderr.read()
     assert process.returncode == (130 if number == signal.SIGINT else -9)
     assert len(children) >= 2
@@ -302,3 +321,33 @@ def test_many_more_processes_than_cpus_are_refused(pair, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"9 processes were asked for, .* 2 CPUs; give 8 at most"):
         pansharpen(*pair, tmp_path / "o.tif", workers=9)
     assert not (tmp_path / "o.tif").exists()
+
+
+def test_fewer_blocks_than_workers_is_a_warning(make_pair, tmp_path):
+    progress = RecordingProgress()
+    with Pansharpener(workers=2, progress=progress) as sharpener:
+        for name in ("a.tif", "b.tif"):
+            with sharpener.plan(*make_pair(64, 64), tmp_path / name) as plan:
+                sharpener.describe(plan)
+                sharpener.describe(plan)
+    warning = "The result is 1 block, so 1 of 2 workers computes; a smaller `block` makes more"
+    assert progress.warnings == [warning] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes as on Linux")
+def test_a_script_without_the_guard_is_one_sentence(make_pair, tmp_path):
+    script = tmp_path / "script.py"
+    pair = [str(path) for path in make_pair(64, 64)]
+    script.write_text(
+        f"from ssdiff_trt import pansharpen\npansharpen(*{pair}, 'out.tif', workers=2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert "Nanny" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith(
+        "InputError: The processes of `workers` did not start; a script needs "
+        '`if __name__ == "__main__":` around the call.'
+    )
