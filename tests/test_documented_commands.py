@@ -68,6 +68,7 @@ batch = 2
 [[sources]]
 name = "imagery"
 files = ["*.tif"]
+held_out = 0.4
 """
 
 
