@@ -3,9 +3,9 @@
     python -m benchmarks.performance [--bundle generic4] [-o docs]
 
 The released computation (FFT, materialised attention, PyTorch eager) and the graphs of a bundle in
-ONNX Runtime are timed in one process, on the same tile, with the same number of threads, in
-alternating rounds. Also measured are the rate of matrix products on this processor, the time of
-each kind of operator, and the rate of the interpolation of MS.
+ONNX Runtime and OpenVINO are timed in one process, on the same eight tiles, with the same number of
+threads, in alternating rounds. Also measured are the rate of matrix products on this processor, the
+time of each kind of operator in both engines, and the rate of the interpolation of MS.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,9 +30,12 @@ from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_trt.export.parity import torch_denoiser
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime, import_onnxruntime
+from ssdiff_trt.runtime.backends.openvino import OpenVino
 from ssdiff_trt.runtime.bundle.manifest import Form
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
+from ssdiff_trt.runtime.cpus import computes_in_bf16
 from ssdiff_trt.runtime.interpolator import HALO, interpolate_with_halo
+from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.parity.ladder import real_tiles
 
 GFLOP = {32: 0.71, 64: 6.48}
@@ -47,6 +51,8 @@ OPERATOR_KINDS = {
     "LayerNormalization": "norms",
 }
 ROUNDS = 3
+TILES = 8
+"""Tiles of a batch."""
 
 
 def times(call: Callable[[], object], runs: int) -> list[float]:
@@ -61,9 +67,9 @@ def times(call: Callable[[], object], runs: int) -> list[float]:
 
 
 def step_times(bundle: Bundle, threads: int) -> dict[str, float]:
-    """Median milliseconds for one tile and step, by computation."""
+    """Median milliseconds for a tile of a batch and a step, by computation."""
     bands = bundle.manifest.model.bands
-    tiles = real_tiles(bands, bundle.manifest.model.tile)
+    tiles = real_tiles(bands, bundle.manifest.model.tile, TILES)
     reference = SSNet(bands, fmim="fft", attention="materialised").eval()
     reference.load_state_dict(load_checkpoint(bundle.path).net.state_dict())
     released = torch_denoiser(reference)
@@ -73,11 +79,50 @@ def step_times(bundle: Bundle, threads: int) -> dict[str, float]:
     for form in FORMS:
         backend = OnnxRuntime(bundle, threads=threads, form=form)
         calls[form] = partial(backend.denoise, tiles, tiles.noise, 999.0)
+    for precision in openvino_precisions():
+        in_openvino = OpenVino(bundle, threads=threads, precision=precision)
+        calls[f"openvino {precision}"] = partial(in_openvino.denoise, tiles, tiles.noise, 999.0)
     runs: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
             runs[name] += times(call, 7)
-    return {name: round(median(milliseconds), 2) for name, milliseconds in runs.items()}
+    return {name: round(median(times) / TILES, 2) for name, times in runs.items()}
+
+
+def openvino_precisions() -> tuple[Precision, ...]:
+    """Precisions that OpenVINO can be timed in here."""
+    if not find_spec("openvino"):
+        return ()
+    return ("fp32", "bf16") if computes_in_bf16() else ("fp32",)
+
+
+def operators_in_openvino(bundle: Bundle, precision: Precision) -> dict[str, float]:
+    """Milliseconds of one step of a tile on one thread by kind of layer, from its own counters."""
+    import openvino
+
+    core = openvino.Core()
+    path = bundle.path / bundle.graph("denoiser", "fp32", "portable").file
+    hint = "bf16" if precision == "bf16" else "f32"
+    options = {"INFERENCE_PRECISION_HINT": hint, "PERF_COUNT": True, "INFERENCE_NUM_THREADS": 1}
+    request = core.compile_model(core.read_model(path), "CPU", options).create_infer_request()
+    tiles = real_tiles(bundle.manifest.model.bands, bundle.manifest.model.tile)
+    inputs = {"x_t": tiles.noise, "pan": tiles.pan, "lms": tiles.lms, "ms": tiles.ms}
+    inputs["t"] = np.full(1, 999, np.float32)
+    runs: dict[str, list[float]] = {}
+    for _ in range(12):
+        request.infer(inputs)
+        once: dict[str, float] = {}
+        for layer in request.profiling_info:
+            kind = layer.node_type
+            once[kind] = once.get(kind, 0) + layer.real_time.total_seconds() * 1000
+        for kind, time_of in once.items():
+            runs.setdefault(kind, []).append(time_of)
+    totals = {kind: median(times[2:]) for kind, times in runs.items()}
+    return {
+        kind: round(total, 2)
+        for kind, total in sorted(totals.items(), key=lambda item: -item[1])
+        if total >= 0.05
+    }
 
 
 def product_rate(dtype: torch.dtype) -> float:
@@ -138,7 +183,12 @@ def draw(report: dict[str, Any], path: Path) -> None:
     rows = {"released, PyTorch": report["ms"]["released"]} | {
         f"ONNX Runtime, {form}": report["ms"][form] for form in reversed(FORMS)
     }
-    left.barh(list(rows), list(rows.values()), color=["#888888", *["#4c72b0"] * 3])
+    rows |= {
+        name.replace("openvino", "OpenVINO,"): each
+        for name, each in report["ms"].items()
+        if name.startswith("openvino")
+    }
+    left.barh(list(rows), list(rows.values()), color=["#888888", *["#4c72b0"] * (len(rows) - 1)])
     left.axvline(
         report["floor_ms"], color="#c44e52", ls="--", label="lower bound: matrix products, FP32"
     )
@@ -168,11 +218,17 @@ def main(name: str, threads: int | None, output: Path) -> None:
         "threads": threads,
         "ms": milliseconds,
         "times_faster": {
-            form: round(milliseconds["released"] / milliseconds[form], 2) for form in FORMS
+            name: round(milliseconds["released"] / each, 2)
+            for name, each in milliseconds.items()
+            if name != "released"
         },
         "GFLOP/s": {precision: round(rate) for precision, rate in products.items()},
         "floor_ms": round(1000 * GFLOP[bundle.manifest.model.tile] / products["fp32"], 1),
         "operators_ms": operators(bundle, threads),
+        "openvino_operators_ms": {
+            precision: operators_in_openvino(bundle, precision)
+            for precision in openvino_precisions()
+        },
         "lms_mpixel_bands_per_s": lms_rate(),
     }
     (output / "performance.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -93,8 +93,9 @@ def qgis_process(tmp_path, monkeypatch):
         "QT_QPA_PLATFORM": "offscreen",
         "HOME": str(tmp_path),
         "XDG_RUNTIME_DIR": str(tmp_path),
+        "PATH": "/usr/bin:/bin",  # where QGIS looks for its Python
     }
-    for name in ("PYTHONPATH", "VIRTUAL_ENV"):
+    for name in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"):
         environment.pop(name, None)
 
     def run(*words):
