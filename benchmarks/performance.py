@@ -193,7 +193,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
         report["floor_ms"], color="#c44e52", ls="--", label="lower bound: matrix products, FP32"
     )
     left.set(xlabel="ms per tile and step")
-    left.legend(fontsize=8, loc="center right")
+    left.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
     by_kind = report["operators_ms"]
     right.barh(list(by_kind)[::-1], list(by_kind.values())[::-1], color="#4c72b0")
     right.set(xlabel="ms per tile and step, contrib graph")
