@@ -12,8 +12,6 @@ FROM python:3.12-slim
 LABEL org.opencontainers.image.title="ssdiff-trt" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /install /usr/local
-# A cache that any user can have of their own.
-ENV SSDIFF_CACHE=/tmp/ssdiff-trt
 WORKDIR /data
 USER 65534
 ENTRYPOINT ["ssdiff-trt"]

@@ -132,8 +132,9 @@ def fuse_later(plan: Plan, run: Run) -> DataArray:
     assert isinstance(source, DataArrayPair)
     assert isinstance(sink, ArrayOutput)
     rows: dict[range, list[Any]] = {}
+    shared = delayed(plan, pure=False, traverse=False)  # once in the graph, and not hashed
     for place in map(plan.place, plan.blocks):
-        part = delayed(_part, pure=True)(plan, place, run)
+        part = delayed(_part, pure=False)(shared, place, run)
         shape = len(source.bands), *map(len, place)
         rows.setdefault(place[0], []).append(array.from_delayed(part, shape, sink.dtype))
     return source.wrap(array.block(list(rows.values())))

@@ -34,11 +34,11 @@ def command(monkeypatch):
 
 def test_a_run_reports_progress_and_messages(command, make_pair, tmp_path):
     pan, ms = make_pair(64, 64)
-    done, told = [], []
+    done, messages = [], []
     words = [command.find(str(COMMAND)), "run", str(pan), str(ms), "-o", str(tmp_path / "o.tif")]
-    assert command.run(words, done.append, told.append, lambda: False)
+    assert command.run(words, done.append, messages.append, lambda: False)
     assert done[-1] == 100
-    assert any("Full scale" in message for message in told)
+    assert any("Full scale" in message for message in messages)
     assert read_raster(tmp_path / "o.tif").shape == (4, 64, 64)
 
 

@@ -6,8 +6,6 @@ from qgis.core import (
     QgsRaster,
 )
 
-_COLOURS = ("RedBand", "GreenBand", "BlueBand")
-
 
 class TrueColour(QgsProcessingLayerPostProcessorInterface):
     """Chooses the bands of a loaded layer by their colour interpretation."""
@@ -17,12 +15,8 @@ class TrueColour(QgsProcessingLayerPostProcessorInterface):
         found = {
             provider.colorInterpretation(band): band for band in range(1, layer.bandCount() + 1)
         }
-        kinds = [getattr(QgsRaster, name, None) for name in _COLOURS]
-        kinds = [
-            getattr(QgsRaster.ColorInterpretation, name) if kind is None else kind
-            for kind, name in zip(kinds, _COLOURS, strict=False)
-        ]
-        bands = [found.get(kind) for kind in kinds]
+        colours = QgsRaster.ColorInterpretation
+        bands = [found.get(kind) for kind in (colours.RedBand, colours.GreenBand, colours.BlueBand)]
         if None not in bands:
             layer.setRenderer(QgsMultiBandColorRenderer(provider, *bands))
             layer.setDefaultContrastEnhancement()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,7 @@ class OpenVino(OnCpu):
         graph = bundle.graph("denoiser", "fp32", "portable")
         self.precision: Precision = precision
         self.file, self._version = bundle.path / graph.file, openvino.__version__.split("-")[0]
+        self._one_at_a_time = threading.Lock()  # any thread may call, and requests are shared
         streams = choose_threads(threads)
         self.batch = _TILES * streams
         with refusals(self.file, "open"):
@@ -117,14 +119,15 @@ class OpenVino(OnCpu):
         """Each thread computes a part of the tiles."""
         count = len(inputs["x_t"])
         parts = np.array_split(np.arange(count), min(len(self._requests), count))
-        running = self._requests[: len(parts)]
-        for request, part in zip(running, parts, strict=True):
-            request.start_async(
-                {name: array[part[0] : part[-1] + 1] for name, array in inputs.items()}
-            )
-        for request in running:
-            request.wait()
-        return np.concatenate([request.get_output_tensor(0).data for request in running])
+        with self._one_at_a_time:
+            running = self._requests[: len(parts)]
+            for request, part in zip(running, parts, strict=True):
+                request.start_async(
+                    {name: array[part[0] : part[-1] + 1] for name, array in inputs.items()}
+                )
+            for request in running:
+                request.wait()
+            return np.concatenate([request.get_output_tensor(0).data for request in running])
 
     def describe(self) -> str:
         return f"OpenVINO {self._version} on the CPU, {self.precision}, portable graph"
@@ -132,8 +135,7 @@ class OpenVino(OnCpu):
 
 def _described(port: Any) -> SimpleNamespace:
     """A port as ONNX Runtime describes inputs and outputs."""
-    kind = {"f32": "float"}.get(
-        port.element_type.get_type_name(), port.element_type.get_type_name()
-    )
+    name = port.element_type.get_type_name()
+    kind = "float" if name == "f32" else name
     sizes = [size.get_length() if size.is_static else None for size in port.partial_shape]
     return SimpleNamespace(name=port.any_name, type=f"tensor({kind})", shape=sizes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -53,6 +55,17 @@ def test_a_tile_depends_neither_on_its_batch_nor_on_threads(bundle4, precision, 
         np.testing.assert_array_equal(other, together)
     alone = [images(backends[1], tiles.part(slice(k, k + 1))) for k in range(7)]
     np.testing.assert_array_equal(np.concatenate(alone), together)
+
+
+def test_threads_that_share_it_get_the_images_of_their_own_tiles(bundle4):
+    backend, tile = OpenVino(bundle4), bundle4.manifest.model.tile
+    every = real_tiles(4, tile, 12)
+    parts = [every.part(slice(k, k + 3)) for k in range(0, 12, 3)]
+    expected = [images(backend, part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for found in (list(pool.map(partial(images, backend), parts)) for _ in range(5)):
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
 @BF16
