@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,24 +59,25 @@ class FusedScene:
     ) -> None:
         self.pair, self.bands = scene, len(scene.bands)
         self._places = [1 + scene.file_order.index(band) for band in range(self.bands)]
-        self._result = open_raster(result, "result")
+        with ExitStack() as files:
+            self._open(files, result, uncertainty)
+            self._files = files.pop_all()
+
+    def _open(self, files: ExitStack, result: str | Path, uncertainty: str | Path | None) -> None:
+        self._result = files.enter_context(open_raster(result, "result"))
         self._uncertainty: DatasetReader | None = None
-        try:
-            extent = self._located(self._result)
-            if uncertainty is not None:
-                self._uncertainty = open_raster(uncertainty, "uncertainty")
-                if self._located(self._uncertainty) != extent:
-                    raise InputError(
-                        f"{name_of(uncertainty)} does not cover the area of {name_of(result)}, "
-                        "expected the uncertainty of that result; give its own.",
-                        parameter="uncertainty",
-                    )
-        except BaseException:
-            self.__exit__()
-            raise
+        extent = self._located(self._result)
+        if uncertainty is not None:
+            self._uncertainty = files.enter_context(open_raster(uncertainty, "uncertainty"))
+            if self._located(self._uncertainty) != extent:
+                raise InputError(
+                    f"{name_of(uncertainty)} does not cover the area of {name_of(result)}, "
+                    "expected the uncertainty of that result; give its own.",
+                    parameter="uncertainty",
+                )
         self.tags: dict[str, str] = self._result.tags()
         # MS is read by whole pixels, which begin where the grid of the pair does.
-        grid = scene.rows.start, scene.cols.start
+        grid = self.pair.rows.start, self.pair.cols.start
         self._first = [
             -(axis.start - start) % RATIO for axis, start in zip(extent, grid, strict=True)
         ]
@@ -95,9 +97,7 @@ class FusedScene:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for file in (self._result, self._uncertainty):
-            if file is not None:
-                file.close()
+        self._files.close()
 
     @property
     def has_uncertainty(self) -> bool:

@@ -61,8 +61,6 @@ _RATE = 4e-4
 _MOST_ITERATIONS = 100_000
 _VALIDATE_EVERY = 50
 _PATIENCE = 16
-_SHARES = 0.8, 0.6, 0.4, 0.2
-"""Shares of what training has changed that are compared too, at its end."""
 _LEAST_TRAINING = 2.0
 """Seconds below which training is not worth it."""
 _TIMED_TILE = 64
@@ -160,9 +158,8 @@ def adapt_weights(
     measuring = time.monotonic()
     before = test.measure(net, progress=progress)
     now = time.monotonic()
-    # Once more at the end, and validations, which have half as many tiles.
-    validations = 2 + len(_SHARES)
-    evaluation = (now - measuring) * (1 + validations / 2 * len(split.validation) / len(split.test))
+    # Once more at the end, and the first and the last validation, which have half as many tiles.
+    evaluation = (now - measuring) * (1 + len(split.validation) / len(split.test))
     kept = evaluation + reserve * _seconds_of_a_tile(net, _TIMED_TILE)
     left = 60 * minutes - (time.monotonic() - began) - kept
     if left < _LEAST_TRAINING:
@@ -200,9 +197,6 @@ def adapt_weights(
                 module.eval()  # statistics of so few samples are worse than those before
         progress.note(trainer.validate())
         trainer.run(progress, left)
-        for share in _SHARES:
-            between = _between(load_checkpoint(opened.path).net, trainer.average, share)
-            progress.note(f"{share:.0%} of the change. {trainer.validate(between.to(device))}")
         best = load_checkpoint(Path(folder) / BEST)
         Path(weights).write_bytes((Path(folder) / BEST).read_bytes())
     verdict = Verdict(before, test.measure(best.net, progress=progress))
@@ -304,16 +298,3 @@ def _seconds_of_a_tile(net: SSNet, tile: int) -> float:
         net(*inputs)
         seconds.append(time.monotonic() - began)
     return min(seconds)
-
-
-@torch.no_grad()
-def _between(former: SSNet, trained: SSNet, share: float) -> SSNet:
-    """The former network with a share of what training has changed.
-
-    A part of the change may be good enough at full resolution where all of it is not.
-    """
-    weights = trained.state_dict()
-    for name, value in former.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(weights[name].to(value.device), share)
-    return former.eval()

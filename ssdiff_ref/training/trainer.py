@@ -235,14 +235,9 @@ class Trainer:
         finally:
             self.save()
 
-    def validate(self, net: SSNet | None = None) -> str:
-        """Score weights, save them if they are the best so far; returns a summary.
-
-        Args:
-            net: network with the weights; by default the averaged ones.
-        """
-        net = net or self.average
-        scores = self._validation(net)
+    def validate(self) -> str:
+        """Score the averaged weights, save them if they are the best so far; returns a summary."""
+        scores = self._validation(self.average)
         row = (self.iteration, scores.ergas, scores.sam, scores.q2n)
         _append(self.folder / VALIDATION, _VALIDATION_FIELDS, row)
         summary = f"Iteration {self.iteration}: {scores}"
@@ -251,7 +246,7 @@ class Trainer:
             return summary
         self.best, self._since_best = scores, 0
         with atomic_write(self.folder / BEST) as unfinished:
-            save_checkpoint(net, unfinished)
+            save_checkpoint(self.average, unfinished)
         return f"{summary}; the best so far"
 
     def save(self) -> None:

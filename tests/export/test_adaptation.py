@@ -267,7 +267,7 @@ def test_adaptation_trains_all_weights_or_the_last_layers_and_measures_them(
 ):
     monkeypatch.setattr(adaptation, "_MOST_ITERATIONS", 2)
     monkeypatch.setattr(Stopping, "__call__", lambda self, net: SceneScores(next(errors), *ONES))
-    errors = iter([1, 0.5, 0.6, 0.4, 0.9, 0.7])  # the second share of the change is the best
+    errors = iter([1, 0.5])
     entries = [write_pair(tmp_path / name, 3, 48) for name in "ab"]
     progress = RecordingProgress()
     path = tmp_path / "w.safetensors"
@@ -277,8 +277,6 @@ def test_adaptation_trains_all_weights_or_the_last_layers_and_measures_them(
     assert result.bundle.manifest.name == bundle_for(4).manifest.name
     assert result.verdict.before.shape == result.verdict.after.shape == (2, 6)
     assert any("of 16 x 16 pixels of MS" in note for note in progress.notes)
-    best = [note for note in progress.notes if note.endswith("the best so far")]
-    assert best[-1].startswith("60% of the change. Iteration 2: ERGAS 0.4000")
     old, new = (load_checkpoint(place).net for place in (result.bundle.path, path))
     changed = {
         name.split(".")[0]
@@ -398,15 +396,3 @@ def test_an_existing_bundle_is_refused_before_training(pair, tmp_path):
     (tmp_path / "new.ssdiff").mkdir()
     with pytest.raises(SSDiffError, match="exists"):
         adapt([pair], tmp_path / "new.ssdiff")
-
-
-def test_weights_between_two_networks():
-    former, trained = SSNet(4), SSNet(4)
-    expected = {
-        name: value + 0.25 * (trained.state_dict()[name] - value)
-        if value.is_floating_point()
-        else value
-        for name, value in former.state_dict().items()
-    }
-    for name, value in adaptation._between(former, trained, 0.25).state_dict().items():
-        torch.testing.assert_close(value, expected[name])
