@@ -5,12 +5,19 @@
 Each method fuses the same files into a GeoTIFF, in rounds in which all have their turn, in one
 process; what opens a network is not counted. Scores are of the pair degraded by Wald's protocol,
 whose MS is the truth. orthority is left out where it is not installed.
+
+``--command`` adds any program, such as another version of this one; it is a process of its own,
+and its start counts:
+
+    --command "now" "ssdiff-trt run {pan} {ms} -o {output} --overwrite"
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,9 +37,13 @@ from ssdiff_ref.network.backend import open_torch
 from ssdiff_ref.protocol.wald import simulate
 from ssdiff_ref.quality.metrics import ergas, sam
 from ssdiff_trt import Pansharpener
+from ssdiff_trt.runtime.backends.protocol import Backend
+from ssdiff_trt.runtime.backends.registry import open_backend
 from ssdiff_trt.runtime.benchmark.environment import environment
-from ssdiff_trt.runtime.bundle.store import bundle_for
+from ssdiff_trt.runtime.benchmark.worker import TimedBackend
+from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for, open_bundle
 from ssdiff_trt.runtime.cpus import computes_in_bf16
+from ssdiff_trt.runtime.options import Precision
 
 CROP = 21
 """Pixels at the edge that do not count in scores."""
@@ -65,17 +76,49 @@ def by_orthority(pan: Path, ms: Path, output: Path) -> None:
     PanSharpen(pan, ms).process(output, write_mask=False, overwrite=True)
 
 
-def methods(bands: int, sensor: str, full_scale: float | None) -> dict[str, Method]:
+class Network:
+    """A network, opened now.
+
+    Attributes:
+        outside: share of the last run in which nothing waited for the network.
+    """
+
+    def __init__(
+        self, bundle: Bundle, backend: Backend, full_scale: float | None, **options: Any
+    ) -> None:
+        self._backend = TimedBackend(backend)
+        self._sharpener = Pansharpener(bundle, backend=self._backend)
+        self._options = options if full_scale is None else {**options, "full_scale": full_scale}
+        self.outside = 0.0
+
+    def __call__(self, pan: Path, ms: Path, output: Path) -> None:
+        before = self._backend.seconds
+        result = self._sharpener(pan, ms, output, overwrite=True, **self._options)
+        self.outside = 1 - (self._backend.seconds - before) / result.seconds
+
+
+def by_command(command: str) -> Method:
+    """The program that a command line starts."""
+
+    def run(pan: Path, ms: Path, output: Path) -> None:
+        words = [word.format(pan=pan, ms=ms, output=output) for word in shlex.split(command)]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    return run
+
+
+def methods(
+    bands: int, sensor: str, full_scale: float | None, int8: str | None = None
+) -> dict[str, Method]:
     """Methods by name; networks are opened now."""
-    stated: Any = {} if full_scale is None else {"full_scale": full_scale}
     bundle = bundle_for(bands)
 
-    def network(**options: Any) -> Method:
-        sharpener = Pansharpener(bundle, bands=bands, **options)
-        return lambda pan, ms, output: sharpener(pan, ms, output, overwrite=True, **stated)
+    def network(name: str, precision: Precision = "fp32", **options: Any) -> Method:
+        backend = open_backend(name, bundle, precision=precision)
+        return Network(bundle, backend, full_scale, **options)
 
     def eager(**form: Any) -> Method:
-        return network(backend=open_torch("reference", bundle, batch=8, **form))
+        return Network(bundle, open_torch("reference", bundle, batch=8, **form), full_scale)
 
     def classical(method: str) -> Method:
         return lambda pan, ms, output: fuse(
@@ -83,11 +126,21 @@ def methods(bands: int, sensor: str, full_scale: float | None) -> dict[str, Meth
         )
 
     fast = {"fmim": "matmul", "attention": "fused"}
-    found: dict[str, Method] = {"ONNX Runtime, FP32 (default)": network(backend="onnxruntime")}
+    found: dict[str, Method] = {
+        "ONNX Runtime, FP32 (default)": network("onnxruntime"),
+        "the same, `--tile-overlap 4`": network("onnxruntime", tile_overlap=4),
+    }
+    if int8:
+        calibrated = open_bundle(int8)
+        backend = open_backend("onnxruntime", calibrated, precision="int8")
+        found["ONNX Runtime, INT8"] = Network(calibrated, backend, full_scale)
     if find_spec("openvino"):
-        found["OpenVINO, FP32"] = network(backend="openvino", precision="fp32")
+        found["OpenVINO, FP32"] = network("openvino")
         if computes_in_bf16():
-            found["OpenVINO, BF16"] = network(backend="openvino", precision="bf16")
+            found["OpenVINO, BF16"] = network("openvino", "bf16")
+            found["OpenVINO, BF16, `--tile-overlap 4`"] = network(
+                "openvino", "bf16", tile_overlap=4
+            )
     found |= {
         "released computation (PyTorch, FFT)": eager(fmim="fft", attention="materialised"),
         "PyTorch, eager": eager(**fast),
@@ -103,10 +156,9 @@ def methods(bands: int, sensor: str, full_scale: float | None) -> dict[str, Meth
 
 def timed(method: Method, pan: Path, ms: Path, output: Path) -> tuple[float, float]:
     """Seconds of wall time and of the CPU."""
-    before, began = os.times(), time.perf_counter()
+    before, began = sum(os.times()[:4]), time.perf_counter()
     method(pan, ms, output)
-    wall, after = time.perf_counter() - began, os.times()
-    return wall, after.user + after.system - before.user - before.system
+    return time.perf_counter() - began, sum(os.times()[:4]) - before
 
 
 def scores(method: Method, folder: Path, output: Path) -> dict[str, float]:
@@ -123,18 +175,16 @@ def scores(method: Method, folder: Path, output: Path) -> dict[str, float]:
 def table(report: dict[str, Any]) -> str:
     """The report as a Markdown table."""
     lines = [
-        "| method | s a Mpixel of PAN | CPU-s a Mpixel | speed | ERGAS | SAM |",
-        "|---|---|---|---|---|---|",
+        "| method | s a Mpixel of PAN | CPU-s a Mpixel | speed | not in network | ERGAS | SAM |",
+        "|---|---|---|---|---|---|---|",
     ]
     rows = report["methods"]
     released = next(row for name, row in rows.items() if name.startswith("released"))
     for name, row in rows.items():
         faster = f"{released['s'] / row['s']:.1f} x"
-        cells = (number(row[key]) for key in ("s", "CPU-s"))
-        lines.append(
-            f"| {name} | {' | '.join(cells)} | {faster} | {number(row['ERGAS'])} | "
-            f"{number(row['SAM'])} |"
-        )
+        outside = f"{row['not in network']:.0%}" if "not in network" in row else ""
+        cells = [number(row[key]) for key in ("s", "CPU-s", "ERGAS", "SAM")]
+        lines.append(f"| {' | '.join([name, *cells[:2], faster, outside, *cells[2:]])} |")
     return "\n".join(lines)
 
 
@@ -143,45 +193,62 @@ def table(report: dict[str, Any]) -> str:
 @click.argument("ms", type=click.Path(path_type=Path))
 @click.option("--sensor", default="generic", show_default=True)
 @click.option("--full-scale", type=float, help="Of PAN and MS, where the files do not say.")
+@click.option("--int8", metavar="BUNDLE", help="A bundle with graphs in INT8.")
+@click.option("--command", "commands", type=(str, str), multiple=True, metavar="NAME LINE")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@click.option("--name", default="beside", help="Name of the file to write, without its suffix.")
 def main(
-    pan: Path, ms: Path, sensor: str, full_scale: float | None, rounds: int, output: Path
+    pan: Path,
+    ms: Path,
+    sensor: str,
+    full_scale: float | None,
+    int8: str | None,
+    commands: tuple[tuple[str, str], ...],
+    rounds: int,
+    output: Path,
+    name: str,
 ) -> None:
-    """Measure, write beside.json and print the table."""
+    """Measure, write the report and print its table."""
     with rasterio.open(ms) as file:
         bands = file.count
     with rasterio.open(pan) as file:
         size = file.height * file.width / 1e6
-    found = methods(bands, sensor, full_scale)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+    found = methods(bands, sensor, full_scale, int8)
+    found |= {label: by_command(line) for label, line in commands}
+    times: dict[str, list[tuple[float, float]]] = {method: [] for method in found}
+    outside: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         result = folder / "result.tif"
         simulate(pan, ms, folder / "reduced", sensor=sensor)
         judged = {
-            name: scores(method, folder / "reduced", result) for name, method in found.items()
+            label: scores(method, folder / "reduced", result) for label, method in found.items()
         }
         for index in range(rounds):
-            for name, method in found.items():
-                times[name].append(timed(method, pan, ms, result))
-                click.echo(f"round {index + 1}, {name}: {times[name][-1][0]:.1f} s", err=True)
+            for label, method in found.items():
+                times[label].append(timed(method, pan, ms, result))
+                if isinstance(method, Network):
+                    outside.setdefault(label, []).append(method.outside)
+                click.echo(f"round {index + 1}, {label}: {times[label][-1][0]:.1f} s", err=True)
     rows = {
-        name: {
-            "s": median(wall for wall, _ in times[name]) / size,
-            "CPU-s": median(cpu for _, cpu in times[name]) / size,
-            **judged[name],
+        label: {
+            "s": median(wall for wall, _ in times[label]) / size,
+            "CPU-s": median(cpu for _, cpu in times[label]) / size,
+            **({"not in network": median(outside[label])} if label in outside else {}),
+            **judged[label],
         }
-        for name in found
+        for label in found
     }
     report = {
         "environment": environment().model_dump(mode="json"),
         "Mpixel of PAN": size,
         "bands": bands,
         "rounds": rounds,
+        "commands": dict(commands),
         "methods": rows,
     }
-    (output / "beside.json").write_text(json.dumps(report, indent=1) + "\n")
+    (output / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
     print(table(report))
 
 

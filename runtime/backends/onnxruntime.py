@@ -19,6 +19,8 @@ from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.tiles.batch import Array
 
 CPU = ("CPUExecutionProvider",)
+_BATCH = 8 * 32**2
+"""Pixels of a batch. More gain nothing more, and take memory."""
 _ATTENTION_SINCE = (1, 23)
 """First version of ONNX Runtime whose CPU provider has the Attention operator."""
 
@@ -164,7 +166,6 @@ class OnnxRuntime(OnCpu):
     """
 
     refusals = staticmethod(refusals)
-    batch = 1  # larger batches are not faster and need 0.27 GB per tile
 
     def __init__(
         self,
@@ -184,6 +185,7 @@ class OnnxRuntime(OnCpu):
         graph = bundle.graph(role, precision, *forms)
         self.precision: Precision = precision
         self._form, self._role = graph.form, role
+        self.batch = max(1, _BATCH // bundle.manifest.model.tile**2)
         self.file = bundle.path / graph.file
         self._session = open_session(self.file, threads=threads, integers=graph.form == "contrib")
         check_graph(self._session, graph, self.file)

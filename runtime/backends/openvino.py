@@ -20,7 +20,7 @@ from ssdiff_trt.runtime.files import reason_of
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.tiles.batch import Array
 
-_TILES = 4
+_TILES = 8
 """Tiles of a batch for each thread."""
 
 
