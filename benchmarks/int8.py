@@ -5,7 +5,8 @@
 
 A bundle with graphs in both precisions fuses each scene in FP32 and in INT8, with its default
 timesteps and the same seed. The results are scored against the reference as by
-``ssdiff-ref evaluate``.
+``ssdiff-ref evaluate``. The JSON also has what the bundle states of its quantisation: samples,
+groups of layers, and the scores that it was exported with.
 """
 
 from __future__ import annotations
@@ -93,12 +94,15 @@ def main(
             (name, open_pair(pan, ms, sensor, PairOptions(nodata=nodata), progress=Progress()))
         )
     results = output / "int8.json"
-    rows = json.loads(results.read_text()) if results.exists() else []
+    report = json.loads(results.read_text()) if results.exists() else {"bundles": {}, "scenes": []}
+    manifest = open_bundle(bundle).manifest
+    assert manifest.quantisation
+    report["bundles"][manifest.name] = manifest.quantisation.model_dump(mode="json")
     for name, dataset in scenes:
-        rows = [row for row in rows if row["scene"] != name]
-        rows.append(compare(name, dataset, bundle, crop))
-    results.write_text(json.dumps(rows, indent=1) + "\n")
-    print(table(rows))
+        rows = [row for row in report["scenes"] if row["scene"] != name]
+        report["scenes"] = [*rows, compare(name, dataset, bundle, crop)]
+    results.write_text(json.dumps(report, indent=1) + "\n")
+    print(table(report["scenes"]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time of the network on the CPU: ``performance.json`` and ``performance.png``.
 
-    python -m benchmarks.performance [--bundle generic4] [-o docs]
+    python -m benchmarks.performance [--bundle generic4] [--name performance] [-o docs]
 
 The released computation (FFT, materialised attention, PyTorch eager) and the graphs of a bundle in
 ONNX Runtime and OpenVINO are timed in one process, on the same eight tiles, with the same number of
@@ -203,24 +203,28 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 
 @click.command()
-@click.option("--bundle", "name", default="generic4", show_default=True, help="Bundle to time.")
+@click.option(
+    "--bundle", "bundle_name", default="generic4", show_default=True, help="Bundle to time."
+)
 @click.option("--threads", type=int, help="Threads of the CPU; default: all cores.")
 @click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
-def main(name: str, threads: int | None, output: Path) -> None:
-    """Measure, write performance.json, draw performance.png and print the results."""
+@click.option("--name", default="performance", help="Name of the files, without their suffixes.")
+def main(bundle_name: str, threads: int | None, output: Path, name: str) -> None:
+    """Measure, write the JSON, draw the picture and print the results."""
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    bundle = open_bundle(name)
+    bundle = open_bundle(bundle_name)
     milliseconds = step_times(bundle, threads)
     products = {"fp32": product_rate(torch.float32), "bf16": product_rate(torch.bfloat16)}
     report = {
-        "bundle": name,
+        "bundle": bundle.manifest.name,
+        "tile": bundle.manifest.model.tile,
         "threads": threads,
         "ms": milliseconds,
         "times_faster": {
-            name: round(milliseconds["released"] / each, 2)
-            for name, each in milliseconds.items()
-            if name != "released"
+            computation: round(milliseconds["released"] / each, 2)
+            for computation, each in milliseconds.items()
+            if computation != "released"
         },
         "GFLOP/s": {precision: round(rate) for precision, rate in products.items()},
         "floor_ms": round(1000 * GFLOP[bundle.manifest.model.tile] / products["fp32"], 1),
@@ -231,8 +235,8 @@ def main(name: str, threads: int | None, output: Path) -> None:
         },
         "lms_mpixel_bands_per_s": lms_rate(),
     }
-    (output / "performance.json").write_text(json.dumps(report, indent=1) + "\n")
-    draw(report, output / "performance.png")
+    (output / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    draw(report, output / f"{name}.png")
     print(json.dumps(report, indent=1))
 
 

@@ -36,9 +36,9 @@ LONG = (
 )
 """Commands that take long, and those that need what they write."""
 SHORTER = {
-    "--minutes 10": "--minutes 2",
+    "--minutes 10": "--minutes 4",
     "--minutes 60": "--minutes 0.05",
-    "--adapt 10": "--adapt 2",
+    "--adapt 10": "--adapt 4",
     "ssdiff-trt bench": "ssdiff-trt bench --repeats 2 --rounds 1 --seconds 0",
     "--steps 1,2,10": "--steps 1",
     "--batch 1,8,32": "--batch 1,2",
@@ -51,6 +51,8 @@ SHORTER = {
     "s3://bucket/": "",
 }
 """What is changed so that they take less, and need no other machine."""
+MINUTES = {"adapt": "4", "finetune": "0.05"}
+"""Of commands that take long unless they say how long."""
 ELSEWHERE = r"--backend tensorrt( |$)(?!--backend)|ssdiff-trt build(?!.*--gpu)"
 """Commands that need a GPU, which say so in one sentence."""
 NO_GPU = "GPU|No TensorRT is installed|[Nn]one of the candidates|works on this machine"
@@ -133,6 +135,8 @@ def run(command: str) -> None:
     for long, short in SHORTER.items():
         command = command.replace(long, short)
     program, *words = shlex.split(command)
+    if words[0] in MINUTES and "--minutes" not in words:
+        words += "--minutes", MINUTES[words[0]]
     if "-o" in words:
         output = Path(words[words.index("-o") + 1])
         shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
@@ -170,12 +174,12 @@ def test_every_page_with_commands_is_known():
 @pytest.mark.parametrize("page", [page for page in PAGES if chosen(page, True)])
 def test_the_long_commands_of_a_page_run(page, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
-    from ssdiff_ref.network.checkpoint import load_checkpoint
+    from ssdiff_ref.network.checkpoint import load_checkpoint, released_tensors
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSDIFF_CACHE", str(tmp_path / "cache"))
     write_files(tmp_path, 128)
-    torch.save(load_checkpoint(bundle_for(4).path).net.state_dict(), "mine.pt")
+    torch.save(released_tensors(load_checkpoint(bundle_for(8).path).net), "mine.pt")
     shutil.copytree(bundle_for(4).path, "mine.ssdiff")
     (tmp_path / "imagery").mkdir()
     for name, seed in (("a", 4), ("b", 5)):
