@@ -27,11 +27,8 @@ from ssdiff_trt.cli.options import (
 from ssdiff_trt.cli.process import process, share_cores_and_memory
 from ssdiff_trt.cli.report import report_command
 from ssdiff_trt.cli.run import run_command
-from ssdiff_trt.runtime.options import (
-    BACKENDS,
-    PRECISIONS,
-    ExecutionOptions,
-)
+from ssdiff_trt.runtime.errors import install
+from ssdiff_trt.runtime.options import BACKENDS, PRECISIONS, ExecutionOptions
 
 REFERENCE = "ssdiff_ref.network.backend:open_torch"
 """The PyTorch reference, for benchmarks."""
@@ -181,7 +178,7 @@ def bench_command(
 
     if reference and find_spec("torch") is None:
         raise click.UsageError(
-            "--reference needs PyTorch, which is not installed; pip install 'ssdiff-trt[export]'."
+            f"--reference needs PyTorch, which is not installed; {install('export')}."
         )
     older = read_benchmark(compare) if compare else None
     benchmark = bench(
@@ -226,12 +223,15 @@ def doctor_command(
     check_json(json, overwrite)
     if archive is not None:
         check_target(Path(archive), (), overwrite, "archive")
-    diagnosis = diagnose(progress=progress_for(quiet, verbose))
+    progress = progress_for(quiet, verbose)
+    diagnosis = diagnose(progress=progress)
     write_json(diagnosis.model_dump_json(indent=1), json)
     if archive is not None:
         write_archive(diagnosis, Path(archive))
     if not quiet and json != "-":
         print_diagnosis(diagnosis)
+    if archive is not None:
+        progress.note(f"Wrote {archive}")
     return 0 if diagnosis.usable else 1
 
 

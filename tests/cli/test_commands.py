@@ -297,8 +297,8 @@ def test_a_full_disk_is_told_and_leaves_nothing(make_pair, tmp_path, limit):
 def test_a_missing_package_is_named_with_the_way_to_get_it(module, package, words, extra):
     code = f"import sys; sys.modules[{package!r}] = None; from {module} import main; main()"
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-    expected = f"Error: {package} is not installed; pip install 'ssdiff-trt[{extra}]', or in a "
-    assert done.stderr == expected + f"clone '.[{extra}]'.\n"
+    expected = f"Error: {package} is not installed; pip install 'ssdiff-trt[{extra}]'.\n"
+    assert done.stderr == expected
     assert done.returncode == 2
 
 
