@@ -91,6 +91,10 @@ def test_band_files_are_the_bands_of_one_image(make_pair, run, tmp_path):
         assert file.nodata == 7
     with pytest.raises(InputError, match=r"ms.tif has 4 bands, .* expected one band on the grid"):
         run((pan, [*files[:3], ms]), name="other.tif")
+    with pytest.raises(InputError, match=r"ms.tif has 4 bands, .* all bands as MS itself, not as"):
+        run((pan, [ms]), name="other.tif")
+    with pytest.raises(InputError, match=r"ms.tif has 4 bands; band1.tif has one, so are the two"):
+        run((ms, files[:1]), name="other.tif")
 
 
 def test_bands_are_chosen_by_name(make_pair, run):

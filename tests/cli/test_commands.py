@@ -61,6 +61,10 @@ def test_options_reach_the_run(make_pair, tmp_path):
             ["run", "ms.tif", "pan.tif"],
             "ms.tif has 4 bands; pan.tif has one, so are the two swapped?",
         ),
+        (
+            ["run", "ms.tif", "pan.tif", "--pan-band", "1"],
+            "0.25 pixels of ms.tif, expected 4 x 4, so ",
+        ),
         (["run", "pan.tif", "pan.tif"], "Error: A pixel of pan.tif is 1 x 1 pixels of pan.tif"),
         (["run", "pan.tif", "ms.tif", "-b", "1,x"], "ms.tif is named 'x'; the names are: none"),
         (["run", "pan.tif", "ms.tif", "--co", "A"], "'A' is not of the form KEY=VALUE"),

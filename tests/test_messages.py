@@ -1,14 +1,16 @@
-"""Messages that say what to install: one spelling, and extras that exist."""
+"""Messages: what to install, in one spelling, and one sentence without the errors behind it."""
 
 from __future__ import annotations
 
 import ast
 import re
+import traceback
 from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 
+from ssdiff_trt import InputError, OutputError, pansharpen
 from ssdiff_trt.cli import main
 from ssdiff_trt.runtime import doctor
 from ssdiff_trt.runtime.errors import install
@@ -54,3 +56,29 @@ def test_every_extra_that_a_hint_names_exists():
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "install":
                 named |= {word.value for word in node.args if isinstance(word, ast.Constant)}
     assert {"cpu", "xarray", "debug"} <= named <= EXTRAS
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_an_error_in_place_of_another_says_whether_that_is_shown(path):
+    """Else Python shows both, with a line that reads like a second fault."""
+    for handler in ast.walk(ast.parse(path.read_text())):
+        if isinstance(handler, ast.ExceptHandler):
+            for node in ast.walk(handler):
+                if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                    assert node.cause is not None, f"{path}:{node.lineno} has no from"
+
+
+def test_a_file_that_is_not_there_is_one_error(tmp_path):
+    with pytest.raises(
+        InputError, match=r"The PAN image cannot be read .*check the path"
+    ) as raised:
+        pansharpen(tmp_path / "a.tif", tmp_path / "b.tif")
+    text = "".join(traceback.format_exception(raised.value))
+    assert text.count("Traceback") == 1
+
+
+def test_a_folder_that_cannot_be_made_is_one_error(make_pair, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError) as raised:
+        pansharpen(*make_pair(), tmp_path / "file" / "out.tif")
+    assert "".join(traceback.format_exception(raised.value)).count("Traceback") == 1
