@@ -58,6 +58,11 @@ def test_every_extra_that_a_hint_names_exists():
     assert {"cpu", "xarray", "debug"} <= named <= EXTRAS
 
 
+def test_the_doctor_and_a_command_without_a_package_name_the_same_extra():
+    for package, (extra, _) in doctor._OPTIONAL.items():
+        assert main._EXTRAS.get(package, extra) == extra
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_an_error_in_place_of_another_says_whether_that_is_shown(path):
     """Else Python shows both, with a line that reads like a second fault."""
