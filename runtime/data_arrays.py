@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ssdiff_trt.runtime.arrays import AnyArray, ArrayOutput, ArrayPair
-from ssdiff_trt.runtime.errors import BackendError, InputError
+from ssdiff_trt.runtime.errors import BackendError, InputError, install
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, RATIO
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.plan.plan import Plan
@@ -59,10 +59,8 @@ class DataArrayPair(ArrayPair):
     def __init__(self, pan: DataArray, ms: DataArray, options: PairOptions) -> None:
         try:
             import rioxarray  # noqa: F401  adds the accessor rio
-        except ImportError as error:
-            raise BackendError(
-                "Arrays of xarray need rioxarray; pip install 'ssdiff-trt[xarray]'."
-            ) from error
+        except ImportError:
+            raise BackendError(f"Arrays of xarray need rioxarray; {install('xarray')}.") from None
         if pan.ndim == 3 and len(pan) == 1:
             pan = pan[0]
         if pan.ndim != 2 or ms.ndim != 3:

@@ -8,7 +8,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import distributions
+from importlib.metadata import distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ from ssdiff_trt.runtime.benchmark.environment import environment
 from ssdiff_trt.runtime.benchmark.results import Environment
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.cpus import computes_in_bf16, usable_cpus
-from ssdiff_trt.runtime.errors import SSDiffError, counted
+from ssdiff_trt.runtime.errors import SSDiffError, counted, install
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.memory import in_words, usable_memory
 from ssdiff_trt.runtime.options import PrecisionChoice
@@ -45,6 +45,15 @@ _CANDIDATES: dict[str, tuple[str, str]] = {
     "tensorrt-rtx": ("tensorrt_rtx", "tensorrt-rtx"),
 }
 """Backends, the package that each needs and the extra that brings it."""
+_OPTIONAL: dict[str, tuple[str, str]] = {
+    "matplotlib": ("picture", "pictures (--quicklook)"),
+    "scipy": ("evaluate", "reports and evaluation"),
+    "distributed": ("dask", "several processes or machines (--workers, --scheduler)"),
+    "fsspec": ("cloud", "results at URLs"),
+    "rioxarray": ("xarray", "arrays of xarray"),
+    "torch": ("export", "exporting weights; the extra train is for training and adaptation too"),
+}
+"""Other packages that a run does without, the extra that brings each and what it is for."""
 
 
 class Finding(BaseModel):
@@ -81,7 +90,7 @@ class Diagnosis(BaseModel):
 
 
 def diagnose(bundle: str = "generic4", progress: Progress | None = None) -> Diagnosis:
-    """Look at everything that a run needs, and run one tile on each backend.
+    """Look at everything that a run can use, and run one tile on each backend.
 
     Args:
         bundle: directory of a bundle, or name of a shipped one.
@@ -92,7 +101,7 @@ def diagnose(bundle: str = "generic4", progress: Progress | None = None) -> Diag
     """
     progress = progress or Progress()
     opened, jetpack = open_bundle(bundle), _jetpack()
-    findings = [*_of_the_system(), *_of_backends(opened, jetpack, progress)]
+    findings = [*_of_the_system(), *_of_backends(opened, jetpack, progress), *_of_packages()]
     return Diagnosis(environment=environment(), jetpack=jetpack, findings=tuple(findings))
 
 
@@ -130,12 +139,12 @@ def _jetpack() -> str | None:
 
 
 def _of_the_system() -> Iterator[Finding]:
-    version = platform.python_version()
+    python = platform.python_version()
     new = (3, 10) <= sys.version_info[:2] <= (3, 13)
     yield Finding(
         what="Python",
         state="ok" if new else "broken",
-        found=version if new else f"{version}, expected 3.10 to 3.13",
+        found=python if new else f"{python}, expected 3.10 to 3.13",
         remedy=None if new else "make a virtual environment with one of these",
     )
     system, machine = platform.system(), platform.machine()
@@ -194,6 +203,16 @@ def _of_backends(bundle: Bundle, jetpack: str | None, progress: Progress) -> Ite
             yield _try(label, bundle, name, precision, reference, progress)
 
 
+def _of_packages() -> Iterator[Finding]:
+    for name, (extra, purpose) in _OPTIONAL.items():
+        what = f"package {name}"
+        if find_spec(name):
+            yield Finding(what=what, state="ok", found=f"{version(name)}, for {purpose}")
+        else:
+            found = f"not installed, for {purpose}"
+            yield Finding(what=what, state="missing", found=found, remedy=install(extra))
+
+
 def _reference(bundle: Bundle) -> Backend | None:
     """A backend in FP32 on the CPU, if there is one."""
     for name in ("onnxruntime", "openvino"):
@@ -249,7 +268,7 @@ def _remedy(name: str, extra: str, reason: str, jetpack: str | None) -> str:
             return "sudo apt install nvidia-jetpack"
         return "install NVIDIA's driver; in a container, start it with --gpus all"
     if "pycuda" in reason:
-        return f'pip install "cuda-bindings>=12.6.1,<{13 if jetpack == "6" else 14}"'
+        return f"pip install 'cuda-bindings>=12.6.1,<{13 if jetpack == '6' else 14}'"
     if jetpack and name == "tensorrt":
         return (
             "sudo apt install nvidia-jetpack, and a virtual environment that sees it: "
@@ -258,5 +277,5 @@ def _remedy(name: str, extra: str, reason: str, jetpack: str | None) -> str:
     if jetpack and name != "openvino" and extra != "cpu":
         return "none on a Jetson; use tensorrt"
     if extra == "gpu":
-        return "pip uninstall --yes onnxruntime; pip install 'ssdiff-trt[gpu]'"
-    return f"pip install 'ssdiff-trt[{extra}]'"
+        return "pip uninstall --yes onnxruntime; " + install(extra)
+    return install(extra)

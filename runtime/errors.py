@@ -47,6 +47,15 @@ class SSDiffWarning(UserWarning):
     """Something about the imagery or the machine that may make the result wrong."""
 
 
+def install(extra: str) -> str:
+    """The command that adds an extra to this installation, for a message.
+
+    pip finds the extras of a package that is installed in its own metadata, so this works in any
+    folder, also where the package was installed from a clone.
+    """
+    return f"pip install 'ssdiff-trt[{extra}]'"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: "1 band", "4 bands"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

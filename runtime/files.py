@@ -172,7 +172,7 @@ def check_target(
     except OSError as error:
         raise OutputError(
             f"{path} cannot be a file ({error.strerror}); give another `{parameter}`."
-        ) from error
+        ) from None
     if path.is_dir():
         raise OutputError(f"{path} is a directory; name a file for the result.")
     if path.exists() and not path.is_file():

@@ -59,7 +59,7 @@ class Networks:
                 name = self._execution.backend if self._opened is None else "onnxruntime"
                 if find_spec("onnxruntime"):
                     name = "onnxruntime"
-                execution = replace(self._execution, backend=name, precision="fp32")
+                execution = replace(self._execution, backend=name, precision="fp32", device=None)
                 in_fp32 = self._open(execution, bundle)
                 opened.callback(close, in_fp32)
                 return in_fp32
@@ -82,4 +82,19 @@ class Networks:
             threads = execution.threads
             exact = open_backend("openvino", bundle, precision="fp32", threads=threads)
             require_parity(bundle, backend, exact)
+        for warning in unsuited(execution, backend):
+            self._progress.warn(warning)
         return backend
+
+
+def unsuited(execution: ExecutionOptions, backend: Backend) -> Iterator[str]:
+    """Warnings where the backend that was opened does not suit what was asked for."""
+    if backend.device != "cpu":
+        return
+    if execution.device is not None:
+        yield (
+            f"`device={execution.device}` has no effect, as the network runs on the CPU; "
+            "ssdiff-trt doctor says why no GPU is used"
+        )
+    if backend.precision == "fp16":
+        yield "fp16 is slower than fp32 on a CPU; choose `precision=fp32`"

@@ -69,12 +69,16 @@ class ReadOptions:
         "Value that means no data in PAN and MS, in place of those that the files declare; masks "
         "and alpha count as well.",
     )
-    pan_nodata: float | None = option(None, "Value that means no data in PAN, likewise.")
-    ms_nodata: float | None = option(None, "Value that means no data in MS, likewise.")
+    pan_nodata: float | None = option(
+        None, "Value that means no data in PAN, if it differs from that of MS."
+    )
+    ms_nodata: float | None = option(
+        None, "Value that means no data in MS, if it differs from that of PAN."
+    )
     zero_bands: ZeroBands = option(
         "all",
-        "Where 0 means no data: the bands of an MS pixel that have to be 0 to make it a hole; all, "
-        "since some are 0 on dark water, or any.",
+        "Where 0 means no data, an MS pixel is empty if all of its bands are 0, or if any is; on "
+        "dark water some bands are 0.",
     )
     georeferencing: Georeferencing = option(
         "files",
@@ -107,8 +111,9 @@ class PairOptions(ReadOptions):
 
     full_scale: float | None = option(
         None,
-        "Digital number that PAN and MS are divided by; default: declared by the file (NBITS), "
-        "255 for 8-bit files, else that of the sensor.",
+        "Largest digital number of the sensor, such as 2047 for 11 bits, or that of reflectance "
+        "1, such as 10000, by which PAN and MS are divided; default: declared by the file "
+        "(NBITS), 255 for 8-bit files, else that of the bundle's sensor.",
     )
     pan_full_scale: float | None = option(None, "Full scale of PAN, if it differs from that of MS.")
     shift: ShiftChoice = option(
@@ -137,8 +142,8 @@ class SamplingOptions:
 
     steps: int | None = option(
         None,
-        "Number of evenly spaced sampling steps; default: the bundle's timesteps, or ten for the "
-        "sampler released.",
+        "Number of sampling steps, evenly spaced; the run takes longer with each. Default: the "
+        "bundle's timesteps, or ten for the sampler released.",
     )
     timesteps: Sequence[int] | None = option(
         None, "Timesteps to sample at, 0 to 999, in place of a number of steps."
@@ -156,8 +161,9 @@ class SamplingOptions:
     )
     back_projection: float | None = option(
         None,
-        "Share, 0 to 1, of what MS says and the result does not that is added to the result; "
-        "default: the bundle's, or 0 with another sampler than the bundle's.",
+        "Share, 0 to 1, of the difference between MS and the result, at the resolution of MS, "
+        "that is added to the result; default: the bundle's, or 0 with a sampler that is not the "
+        "bundle's.",
     )
 
     def __post_init__(self) -> None:
@@ -185,24 +191,26 @@ class ExecutionOptions:
     """What computes, and with how much of the machine. The pixels depend on the first two."""
 
     backend: str = option(
-        "auto", "Inference engine; auto: the best one that works here, which is printed."
+        "auto", "Inference engine; auto: the fastest one that works here, whose name is printed."
     )
     precision: PrecisionChoice = option(
         "auto",
         "Precision of the network; auto: fp16 on a GPU if the bundle has it, else fp32; never "
         "int8.",
     )
-    device: int | None = option(None, "GPU to use, counted from 0; default: the first.")
+    device: int | None = option(
+        None, "GPU to use, counted from 0, where the backend uses one; default: the first."
+    )
     threads: int | None = option(
-        None, "CPU threads of the network; default and most: the CPUs that this process may use."
+        None, "CPU threads of the network; default and maximum: the CPUs that this process may use."
     )
     batch: int | None = option(
-        None, "Tiles that are computed at a time; default: what suits the backend."
+        None, "Number of tiles that are computed at a time; default: what suits the backend."
     )
     trust_engines: bool = option(
         False,
-        "Use the TensorRT engines that the bundle lists. They are native code, which can do "
-        "whatever you can; default: engines are built here.",
+        "Use the TensorRT engines that the bundle lists. They are native code, which runs with "
+        "your permissions; default: engines are built here.",
     )
 
     def __post_init__(self) -> None:
@@ -234,7 +242,7 @@ class ClusterOptions:
     """Which other processes compute, through dask. No pixel depends on the first two."""
 
     workers: int | None = option(
-        None, "Processes on this machine that compute; default: this process does."
+        None, "Number of processes on this machine that compute; default: only this one."
     )
     scheduler: str | None = option(
         None,
@@ -290,8 +298,9 @@ class OutputOptions:
     )
     scale: tuple[float, float] | None = option(
         None,
-        "Digital numbers that become the least and the largest value of the data type of the "
-        "result (0 and 1 of float types), as for 8-bit pictures; default: values are not changed.",
+        "Digital numbers that become the smallest and the largest value of the data type of the "
+        "result (0 and 1 of float types), such as for 8-bit pictures; default: values are not "
+        "changed.",
     )
     driver: str = option("GTiff", "Format of the result.")
     creation_options: Mapping[str, str] = option(
@@ -324,13 +333,14 @@ class BlockOptions:
 
     area: Sequence[float] | str | None = option(
         None,
-        "Part of the result to make, the same pixels as in the whole: MINX,MINY,MAXX,MAXY in the "
-        "CRS of PAN, columns and rows of PAN without one; or a GeoJSON file, whose bounds count.",
+        "Part of the scene to compute, with the same pixels as in the whole result: "
+        "MINX,MINY,MAXX,MAXY in the CRS of PAN, or in columns and rows of PAN if it has none; or "
+        "a GeoJSON file, whose bounds count.",
     )
     block: int | None = option(
         None,
-        "Most pixels on a side of the blocks that are finished one by one, and bound the memory, "
-        "rounded down to whole tiles; default: 2016.",
+        "Largest side, in pixels, of the blocks that are computed one after the other, rounded "
+        "down to whole tiles; smaller ones need less memory; default: 2016.",
     )
     resume: bool = option(
         True,
@@ -339,7 +349,8 @@ class BlockOptions:
     )
     live: str | None = option(
         None,
-        "VRT that shows the finished blocks while the run goes on; it is removed at the end.",
+        "VRT file to write, which shows the finished blocks during the run, such as in QGIS; it "
+        "is removed at the end.",
     )
     uncertainty: str | None = option(
         None,
@@ -348,8 +359,8 @@ class BlockOptions:
     )
     uncertainty_seeds: int = option(
         1,
-        "Seeds of the noise whose spread counts in the uncertainty, from --seed on; the network "
-        "runs once for each, so N seeds take N times as long.",
+        "Number of seeds of the noise, from --seed on, whose spread is part of the uncertainty; "
+        "the network runs once for each, so N seeds take N times as long.",
     )
 
     def __post_init__(self) -> None:

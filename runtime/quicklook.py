@@ -11,7 +11,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from ssdiff_trt.runtime.errors import OutputError, counted
+from ssdiff_trt.runtime.errors import OutputError, counted, install
 from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.plan.plan import Plan
@@ -50,8 +50,8 @@ def require_matplotlib() -> None:
     """Say how to get matplotlib if it is not there."""
     try:
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise OutputError("Pictures need matplotlib; pip install matplotlib.") from error
+    except ImportError:
+        raise OutputError(f"Pictures need matplotlib; {install('picture')}.") from None
 
 
 def check_picture(path: Path) -> None:

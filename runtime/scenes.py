@@ -91,7 +91,7 @@ def read_scenes(
                 convert(name, value) for name, value in values.items() if name not in _PLACES
             )
         except InputError as error:
-            raise InputError(f"{path}, line {line}: {error}") from error
+            raise InputError(f"{path}, line {line}: {error}") from None
         ms = tuple(
             _found(path.parent, name.strip())
             for name in values.get("ms", "").split(SEPARATOR)

@@ -71,7 +71,7 @@ def scratch_folder(path: Path, parameter: str | None = None) -> Iterator[Path]:
         try:
             folder = Path(tempfile.mkdtemp(_UNFINISHED, prefix, path.parent))
         except OSError as error:
-            raise refusal(error) from error
+            raise refusal(error) from None
         with _locked(folder):
             try:
                 yield folder
@@ -102,7 +102,7 @@ def work_folder(path: Path, keep: Callable[[], bool], parameter: str) -> Iterato
             if fault := foreign(folder):
                 raise OutputError(f"{folder} {fault}; remove it, or give another `{parameter}`.")
         except OSError as error:
-            raise refusal(error) from error
+            raise refusal(error) from None
         with _locked(folder) as mine:
             if not mine:
                 raise OutputError(
@@ -143,7 +143,7 @@ def _parents(path: Path, parameter: str | None) -> Iterator[Callable[[OSError], 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refusal(error) from error
+        raise refusal(error) from None
     _remove_dead(path.parent)
     complete = False
     try:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ssdiff_trt.runtime.errors import OutputError
+from ssdiff_trt.runtime.errors import OutputError, install
 from ssdiff_trt.runtime.files import reason_of
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.user_folders import cache_folder, make_cache
@@ -62,11 +62,11 @@ class Upload:
     def _open(self) -> tuple[Any, str]:
         try:
             from fsspec.core import url_to_fs
-        except ImportError as error:
+        except ImportError:
             raise OutputError(
-                f"{self.url} is written by fsspec, which is missing; pip install "
-                "'ssdiff-trt[cloud]', or give a file."
-            ) from error
+                f"{self.url} is written by fsspec, which is missing; "
+                f"{install('cloud')}, or give a file."
+            ) from None
         try:
             files, path = url_to_fs(self.url)
         except (ImportError, ValueError) as error:

@@ -39,7 +39,7 @@ def make_cache(folder: Path) -> None:
         raise OutputError(
             f"The cache {folder} cannot be written to ({error.strerror}); set SSDIFF_CACHE to a "
             "folder that can."
-        ) from error
+        ) from None
 
 
 def user_folder(variable: str, default: str, windows: str) -> Path:

@@ -91,6 +91,10 @@ def test_band_files_are_the_bands_of_one_image(make_pair, run, tmp_path):
         assert file.nodata == 7
     with pytest.raises(InputError, match=r"ms.tif has 4 bands, .* expected one band on the grid"):
         run((pan, [*files[:3], ms]), name="other.tif")
+    with pytest.raises(InputError, match=r"ms.tif has 4 bands, .* all bands as MS itself, not as"):
+        run((pan, [ms]), name="other.tif")
+    with pytest.raises(InputError, match=r"ms.tif has 4 bands; band1.tif has one, so are the two"):
+        run((ms, files[:1]), name="other.tif")
 
 
 def test_bands_are_chosen_by_name(make_pair, run):
@@ -242,8 +246,8 @@ def test_thirty_runs_leave_no_handle_thread_or_memory(make_pair, bundle4, tmp_pa
 
         for _ in range(5):
             once()
+        memory = resident()  # frees what earlier tests left, handles too
         handles, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
-        memory = resident()
         for _ in range(30):
             once()
         assert len(os.listdir("/proc/self/fd")) == handles

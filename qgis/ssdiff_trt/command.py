@@ -30,8 +30,8 @@ def find(command):
         return found
     raise CommandError(
         f"The command {command} was not found; install ssdiff-trt in a virtual environment "
-        "(python3 -m venv, then pip install 'ssdiff-trt[cpu]'), and name its bin/ssdiff-trt in "
-        "Settings, Options, Processing, Providers, ssdiff-trt."
+        "(python3 -m venv, then pip install '.[cpu]' in a clone of its repository), and name its "
+        "bin/ssdiff-trt in Settings, Options, Processing, Providers, ssdiff-trt."
     )
 
 

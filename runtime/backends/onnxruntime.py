@@ -13,7 +13,7 @@ from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph, Role, TensorSpec
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.cpus import choose_threads
-from ssdiff_trt.runtime.errors import BackendError, BundleError
+from ssdiff_trt.runtime.errors import BackendError, BundleError, install
 from ssdiff_trt.runtime.files import reason_of
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.tiles.batch import Array
@@ -36,12 +36,13 @@ def import_onnxruntime() -> ModuleType:
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
             raise BackendError(
-                "ONNX Runtime is not installed; pip install onnxruntime (or onnxruntime-gpu)."
-            ) from error
+                f"ONNX Runtime is not installed; {install('cpu')}, or with an NVIDIA GPU "
+                f"{install('gpu')}."
+            ) from None
         raise BackendError(
-            f"ONNX Runtime is installed but cannot be imported ({error}); install one of its "
-            "packages anew: pip uninstall --yes onnxruntime onnxruntime-gpu, then pip install "
-            "onnxruntime (or onnxruntime-gpu)."
+            f"ONNX Runtime is installed but cannot be imported ({error}); reinstall one of its "
+            f"packages: pip uninstall --yes onnxruntime onnxruntime-gpu, then {install('cpu')}, or "
+            f"with an NVIDIA GPU {install('gpu')}."
         ) from error
     return onnxruntime
 

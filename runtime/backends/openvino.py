@@ -15,7 +15,7 @@ from ssdiff_trt.runtime.backends.on_cpu import OnCpu
 from ssdiff_trt.runtime.backends.onnxruntime import check_graph
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.cpus import choose_threads, computes_in_bf16
-from ssdiff_trt.runtime.errors import BackendError
+from ssdiff_trt.runtime.errors import BackendError, install
 from ssdiff_trt.runtime.files import reason_of
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.tiles.batch import Array
@@ -34,7 +34,7 @@ def import_openvino() -> ModuleType:
         import openvino
     except ImportError as error:
         raise BackendError(
-            f"OpenVINO cannot be imported ({error}); pip install openvino, or choose "
+            f"OpenVINO cannot be imported ({error}); {install('openvino')}, or choose "
             "`backend=onnxruntime`."
         ) from error
     return openvino

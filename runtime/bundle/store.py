@@ -157,7 +157,7 @@ def _open(directory: Path) -> Bundle:
         raise BundleError(
             f"The bundle {directory} cannot be read ({reason_of(error)}); check its files and who "
             "may read them."
-        ) from error
+        ) from None
 
 
 def _read(directory: Path) -> Bundle:
@@ -266,12 +266,22 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
     for candidate in candidates:
         if candidate.manifest.model.bands == bands:
             return candidate
-    expected = " and ".join(
-        f"{c.manifest.name} is for {c.manifest.model.bands} ({', '.join(c.manifest.sensor.bands)})"
-        for c in candidates
+    expected = " and ".join(map(_in_words, candidates))
+    remedy = (
+        "give a file that has all bands of MS, or a list of files of one band each"
+        if bands == 1
+        else "select bands in that order with `bands` (an alpha band is used only if it is "
+        "selected), choose another `bundle`, or fuse any bands by a classical method with "
+        "ssdiff-ref fuse"
     )
     raise BundleError(
-        f"The MS image gives {counted(bands, 'band')} and the bundle {expected}; select bands in "
-        "that order with `bands` (an alpha band is used only if it is selected), choose another "
-        "`bundle`, or fuse any bands by a classical method with ssdiff-ref fuse."
+        f"The MS image gives {counted(bands, 'band')} and the bundle {expected}; {remedy}."
     )
+
+
+def _in_words(bundle: Bundle) -> str:
+    """Bands that a bundle is for, with their names where they have any but numbers."""
+    manifest = bundle.manifest
+    names = manifest.sensor.bands
+    named = "" if names[0] == "band 1" else f" ({', '.join(names)})"
+    return f"{manifest.name} is for {manifest.model.bands}{named}"

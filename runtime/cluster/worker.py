@@ -22,7 +22,7 @@ from ssdiff_trt.runtime.cluster.job import Answer, Job, digest
 from ssdiff_trt.runtime.cpus import instruction_sets, usable_cpus
 from ssdiff_trt.runtime.errors import BundleError, InputError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION
-from ssdiff_trt.runtime.networks import Networks
+from ssdiff_trt.runtime.networks import Networks, unsuited
 from ssdiff_trt.runtime.options import ExecutionOptions, Precision
 from ssdiff_trt.runtime.parity.ladder import real_tiles
 from ssdiff_trt.runtime.plan.plan import Plan
@@ -47,6 +47,8 @@ class Inspection:
     """Time of a tile, with all seeds."""
     resources: dict[str, float]
     """Those of dask's that a block takes there."""
+    warnings: tuple[str, ...]
+    """Where its backend does not suit what was asked for."""
 
 
 @dataclass
@@ -84,7 +86,8 @@ def inspect(job: Job) -> Inspection:
             "sampled tile": sample,
         }
         resources = {"GPU": 1.0} if has_gpu and backend.device == "gpu" else {}
-        return Inspection(str(worker.name), found, backend.precision, seconds, resources)
+        warnings = tuple(unsuited(job.execution, backend))
+        return Inspection(str(worker.name), found, backend.precision, seconds, resources, warnings)
 
 
 def compute(job: Job, number: int) -> Answer:
@@ -108,6 +111,13 @@ def compute(job: Job, number: int) -> Answer:
         return answers[0]
 
 
+class _Silent(Progress):
+    """Shows no warning; those of an inspection are shown by the process that asked for it."""
+
+    def warn(self, text: str) -> None:
+        """Show nothing."""
+
+
 class _UntilCancelled(Progress):
     """Ends the computation of a block that nobody waits for any longer."""
 
@@ -129,7 +139,8 @@ def _opened(job: Job, worker: Any) -> tuple[Plan, Networks]:
         stated = job.execution
         device = int(worker.name) if stated.device is None and job.numbered else stated.device
         threads = stated.threads or min(worker.state.nthreads, usable_cpus())
-        _open.networks = Networks(replace(stated, device=device, threads=threads), None, Progress())
+        used = replace(stated, device=device, threads=threads)
+        _open.networks = Networks(used, None, _Silent())
         _open.execution = stated
     if _open.plan is None or _open.job != job:
         _open.pair.close()

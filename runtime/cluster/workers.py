@@ -104,6 +104,8 @@ class Workers:
         self._agreed = next(
             result for result in results.values() if tuple(result.fingerprint.items()) == most
         )
+        for warning in self._agreed.warnings:
+            self.progress.warn(warning)
         for address, result in results.items():
             self._judge(address, result)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.backends.onnxruntime import open_session
 from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import BackendError
+from ssdiff_trt.runtime.errors import BackendError, install
 from ssdiff_trt.runtime.files import reason_of
 from ssdiff_trt.runtime.options import Precision
 
@@ -78,8 +78,8 @@ def require_polygraphy() -> None:
     for name in ("onnx", "polygraphy"):
         if find_spec(name) is None:
             raise BackendError(
-                f"Layers are compared by Polygraphy, and {name} is not installed; pip install "
-                "'ssdiff-trt[debug]'."
+                f"Layers are compared by Polygraphy, and {name} is not installed; "
+                f"{install('debug')}."
             )
 
 

@@ -21,6 +21,9 @@ _USUAL = (1, 255, 1023, 2047, 4095, 10000, 16383, 65535)
 """Full scales of reflectance, of 8, 10, 11 and 12 bits, of reflectance times 10000, of 14 and 16
 bits."""
 _PARAMETERS = {"PAN": "pan_full_scale", "MS": "full_scale"}
+_DARKEST = 1 / 16
+"""Least share of a stated full scale that nearly all pixels of a scene stay below: reflectance of
+0.06, which only deep water does not reach; 12 bits in a file of 16."""
 _PATCHES = 5
 """Patches along each axis."""
 _SIDE = 64
@@ -37,6 +40,8 @@ class Survey:
     """Median of the largest values of the pixels."""
     upper: float
     """95 % quantile of these."""
+    top: float
+    """99.9 % quantile, which single bright pixels do not change."""
     zeros: float
     """Share of the valid pixels that are exactly 0 in every band, 0..1."""
 
@@ -93,7 +98,15 @@ def _wrong_scale(values: ValueType, sample: Survey, scale: Scale) -> Iterator[st
 
 
 def _implausible_scale(values: ValueType, sample: Survey, scale: Scale) -> Iterator[str]:
-    if not sample.largest or scale.reason == STATED:
+    if not sample.largest:
+        return
+    if scale.reason == STATED:
+        if sample.top < _DARKEST * scale.value:
+            yield (
+                f"99.9 % of the sampled {values.role} pixels are at most {sample.top:.4g}, less "
+                f"than 1/16 of full scale {scale}; unless the scene is that dark, pass the full "
+                f"scale of the data, such as `{_PARAMETERS[values.role]}=2047` for 11 bits"
+            )
         return
     if values.dtype.startswith("float") and sample.largest <= 2 < scale.value:
         raise InputError(
@@ -159,8 +172,8 @@ def _spread(grid: range) -> list[range]:
 def _survey(values: NDArray[np.float32]) -> Survey:
     """A survey of valid pixels ``[C, n]``."""
     if not values.size:
-        return Survey(0, 0, 0, 0)
+        return Survey(0, 0, 0, 0, 0)
     largest = values.max(axis=0)
-    middle, upper = np.quantile(largest, [0.5, 0.95])
+    middle, upper, top = np.quantile(largest, [0.5, 0.95, 0.999])
     zeros = np.mean((values == 0).all(axis=0))
-    return Survey(float(largest.max()), float(middle), float(upper), float(zeros))
+    return Survey(float(largest.max()), float(middle), float(upper), float(top), float(zeros))

@@ -73,7 +73,7 @@ def check_header(image: DatasetReader, role: str) -> None:
         raise InputError(
             f"The header of {image.name} cannot be read ({error}); get the {role} image again, "
             "with the files beside it."
-        ) from error
+        ) from None
     for file in dataset_files(image):
         check_file(file, role)
     values = image.transform.to_gdal()

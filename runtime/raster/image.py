@@ -81,7 +81,10 @@ def name_of(raster: Raster | BandFiles | WarpedVRT) -> str:
     """File name, for messages; of band files that of the first."""
     if isinstance(raster, str | Path):
         return Path(raster).name
-    return name_of(raster[0]) if isinstance(raster, Sequence) else Path(raster.name).name
+    if isinstance(raster, Sequence):
+        return name_of(raster[0])
+    stacked = raster.name.startswith("<VRTDataset")  # its name is its whole text
+    return Path(raster.files[0] if stacked else raster.name).name
 
 
 def open_raster(raster: Raster | BandFiles, role: str) -> DatasetReader:
@@ -109,7 +112,7 @@ def open_raster(raster: Raster | BandFiles, role: str) -> DatasetReader:
         except READ_ERRORS as error:
             raise InputError(
                 f"The {role} image cannot be read ({error}); check the path."
-            ) from error
+            ) from None
         with few_requests(dataset.name):
             check_header(dataset, role)
         stack.pop_all()
@@ -129,6 +132,12 @@ def _stacked(files: BandFiles, role: str) -> str:
             own = _virtual(image)
             own_grid = tostring(own) + image.dtypes[0].encode()
             stack, grid = own if stack is None else stack, grid or own_grid
+            if number == 1 and image.count != 1:
+                raise InputError(
+                    f"{name_of(file)} has {image.count} bands, expected a file of one band for "
+                    "each band of MS; give a file that has all bands as MS itself, not as one of "
+                    "them."
+                )
             if image.count != 1 or own_grid != grid:
                 raise InputError(
                     f"{name_of(file)} has {image.count} bands, {image.width} x {image.height} "

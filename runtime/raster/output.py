@@ -106,10 +106,10 @@ class RasterOutput:
             )
         try:
             str(self.path).encode()
-        except UnicodeEncodeError as error:
+        except UnicodeEncodeError:
             raise OutputError(
                 f"The name {path} is not UTF-8, as GDAL expects; give another `{self.parameter}`."
-            ) from error
+            ) from None
         self._scene, self._driver = scene, options.driver
         self.is_copied = self._driver == "COG"
         self._options = {key.upper(): value for key, value in options.creation_options.items()}

@@ -233,10 +233,14 @@ def _check_ratio(ms: Size, to_pan: Points, names: tuple[str, str]) -> None:
     here, below, right = to_pan(np.array([row, row + 1, row]), np.array([col, col, col + 1])).T
     high, wide = math.dist(here, below), math.dist(here, right)
     if not all(abs(ratio / RATIO - 1) <= RATIO_TOLERANCE for ratio in (high, wide)):
+        found = (
+            f"A pixel of {names[1]} is {wide:.3g} x {high:.3g} pixels of {names[0]}, expected 4 x 4"
+        )
+        if max(high, wide) < 1:
+            raise InputError(f"{found}, so are the two swapped?")
         raise InputError(
-            f"A pixel of {names[1]} is {wide:.3g} x {high:.3g} pixels of {names[0]}, expected 4 x "
-            "4, the only ratio that networks and methods here are for; give MS at its native "
-            "resolution, or use a tool for other ratios, such as gdal_pansharpen."
+            f"{found}, the only ratio that networks and methods here are for; give MS at its "
+            "native resolution, or use a tool for other ratios, such as gdal_pansharpen."
         )
 
 

@@ -210,7 +210,7 @@ def _read(file: Entry) -> ProductImage:
     except InputError:
         raise
     except (ValueError, ArithmeticError) as error:
-        raise InputError(f"{file.name} has a wrong value ({error}); get it again.") from error
+        raise InputError(f"{file.name} has a wrong value ({error}); get it again.") from None
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):
@@ -226,7 +226,7 @@ def _parse(file: Entry) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(_content(file), parser)
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # of unknown encodings too
-        raise InputError(f"{file.name} is not plain XML ({error}); get it again.") from error
+        raise InputError(f"{file.name} is not plain XML ({error}); get it again.") from None
 
 
 def _content(file: Entry) -> bytes:

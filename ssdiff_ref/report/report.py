@@ -63,6 +63,10 @@ _TAGS = {
     "SSDIFF_WEIGHTS_SHA256": "sha256 of the weights",
 }
 """Tags of a result in plain words."""
+_UNKNOWN = (
+    "What the run assumed, and how long it took, is not kept in a result, so that the same run "
+    "writes the same file; ssdiff-trt run --report shows both."
+)
 _LABELS = {
     "D_lambda": "D_lambda (0 is best)",
     "D_rho": "D_rho (0 is best)",
@@ -147,6 +151,7 @@ def report(
             result,
             sensor=fit_sensor(sensor, len(scene.bands)),
             uncertainty=uncertainty,
+            settings={"What was done": [_UNKNOWN]},
             progress=progress,
         )
     return path

@@ -101,7 +101,9 @@ def collect_command(quiet: bool, verbose: bool, threads: int | None, **parameter
 @ranges_option
 @loss_option
 @json_option
-@click.option("--picture", type=FILE, metavar="FILE", help="Draw ranges and losses there.")
+@click.option(
+    "--picture", type=FILE, metavar="FILE", help="Also draw ranges and losses in this file."
+)
 @one_option(ExecutionOptions, "threads")
 @overwrite_option
 @verbosity_options

@@ -36,7 +36,7 @@ from ssdiff_trt.runtime.options import PRECISIONS, ExecutionOptions, Precision
     type=click.Choice(("auto", "tensorrt", "tensorrt-rtx")),
     default="auto",
     show_default=True,
-    help="Flavour of TensorRT; auto: the one that is installed.",
+    help="Kind of TensorRT; auto: the one that is installed.",
 )
 @one_option(
     ExecutionOptions, "precision", "Precision of the network; auto: fp16 if the bundle has it."
@@ -44,22 +44,23 @@ from ssdiff_trt.runtime.options import PRECISIONS, ExecutionOptions, Precision
 @one_option(
     ExecutionOptions,
     "batch",
-    "Most tiles that are computed at a time; the engine has the next power of two. Default: what "
-    "suits precision and GPU.",
+    "Largest number of tiles that are computed at a time, rounded up to a power of two; default: "
+    "what suits precision and GPU.",
 )
 @one_option(ExecutionOptions, "device")
 @click.option(
     "--gpu",
     metavar="SM",
-    help="In place of a GPU of this machine, for TensorRT-RTX: a compute capability such as sm86.",
+    help="Compute capability to build for, such as sm86, in place of that of a GPU of this "
+    "machine; for TensorRT-RTX.",
 )
 @click.option(
     "--engine-file",
     "output",
     type=FILE,
     metavar="FILE",
-    help="Also write the engine to a file, for another program, and beside it as .json what that "
-    "needs to know (docs/integration.md).",
+    help="Also write the engine to a file, for another program, and beside it a .json that "
+    "describes it (docs/integration.md).",
 )
 @overwrite_option
 @verbosity_options
@@ -100,9 +101,10 @@ def build_command(bundle: str, quiet: bool, verbose: bool, **options: Any) -> No
 def contract_command(
     bundle: str, precision: Precision, batch: int, output: str, overwrite: bool
 ) -> None:
-    """Write what a program without this package needs to sample with BUNDLE, as JSON.
+    """Describe the ONNX graph of BUNDLE as JSON, for programs that run it without this package.
 
-    It describes the ONNX graph of a sampling step; docs/integration.md explains it.
+    BUNDLE is a directory or the name of a shipped bundle. The graph is that of a sampling step;
+    docs/integration.md explains the JSON.
     """
     from ssdiff_trt.runtime.bundle.contract import contract_of
     from ssdiff_trt.runtime.bundle.store import open_bundle

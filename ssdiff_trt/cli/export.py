@@ -54,7 +54,11 @@ from ssdiff_trt.runtime.sensors import SENSORS
 @click.option("-o", "--output", type=FOLDER, metavar="BUNDLE", help="Bundle to write, NAME.ssdiff.")
 @click.option("--fp16", is_flag=True, help="Also graphs in FP16, with FP32 where it is needed.")
 @click.option("--bf16", is_flag=True, help="Also graphs in BF16, with FP32 where it is needed.")
-@click.option("--int8", is_flag=True, help="Also graphs in INT8, if they pass; needs samples.")
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Also graphs in INT8, if they lose no more than --max-ergas-loss; needs --calibration.",
+)
 @click.option(
     "--calibration",
     type=FILE,
@@ -68,7 +72,7 @@ from ssdiff_trt.runtime.sensors import SENSORS
     type=click.Choice(["auto", "tensorrt", "tensorrt-rtx", "none"]),
     default="auto",
     show_default=True,
-    help="Engines to build; auto: for the GPU here, if there is one and a TensorRT.",
+    help="Engines to build; auto: for the GPU here, if there is one and TensorRT is installed.",
 )
 @click.option(
     "--gpu",

@@ -13,7 +13,7 @@ import click
 
 from ssdiff_trt.cli.messages import as_flags, sentence
 from ssdiff_trt.cli.options import chosen_progress
-from ssdiff_trt.runtime.errors import InputError, SSDiffError, SSDiffWarning
+from ssdiff_trt.runtime.errors import InputError, SSDiffError, SSDiffWarning, install
 from ssdiff_trt.runtime.user_folders import user_folder
 
 if TYPE_CHECKING:
@@ -175,11 +175,7 @@ def run(command: click.Command, program: str) -> NoReturn:
         extras = _EXTRAS | (_TRAINING if program == "ssdiff-ref" else {})
         if (extra := extras.get(error.name or "")) is None:
             raise
-        _fail(
-            f"{error.name} is not installed; pip install 'ssdiff-trt[{extra}]', or in a clone "
-            f"'.[{extra}]'.",
-            2,
-        )
+        _fail(f"{error.name} is not installed; {install(extra)}.", 2)
 
 
 def _show_warning(

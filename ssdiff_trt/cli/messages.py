@@ -69,6 +69,10 @@ def print_plan(plan: Plan, progress: Progress) -> None:
             f"{counted(blocks, 'block')}; until the result is complete they take up to "
             f"{in_words(extra)} of disk beside it"
         )
+    files = (plan.uncertainty,) if plan.upload else (plan.output, plan.uncertainty)
+    for folder in dict.fromkeys(file.parent for file in files if file):
+        if not folder.exists():
+            progress.note(f"The folder {folder} does not exist; the run creates it")
     for warning in plan.warnings:
         progress.warn(warning)
 

@@ -126,7 +126,8 @@ def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     default=21,
     show_default=True,
     metavar="N",
-    help="Pixels at the edges left out at reduced resolution, the DLPan-Toolbox's dim_cut.",
+    help="Pixels at the edges that are left out at reduced resolution, the DLPan-Toolbox's "
+    "dim_cut.",
 )
 @group_options(PairOptions, without=("shift",))
 @one_option(
@@ -141,9 +142,14 @@ def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 @one_option(ExecutionOptions, "threads")
 @one_option(ExecutionOptions, "trust_engines")
 @json_option
-@click.option("--csv", type=FILE, metavar="FILE", help="Write the scores of every scene there.")
 @click.option(
-    "--picture", type=FILE, metavar="FILE", help="Draw the methods' results of one place there."
+    "--csv", type=FILE, metavar="FILE", help="Also write the scores of each scene to this file."
+)
+@click.option(
+    "--picture",
+    type=FILE,
+    metavar="FILE",
+    help="Also draw the results of all methods at one place in this file.",
 )
 @overwrite_option
 @verbosity_options

@@ -46,7 +46,10 @@ if TYPE_CHECKING:
     "-o", "--output", type=FILE, metavar="FILE.html", help="Page to write; default: RESULT.html."
 )
 @click.option(
-    "--uncertainty", type=FILE, metavar="FILE.tif", help="Uncertainty of the result, if there is."
+    "--uncertainty",
+    type=FILE,
+    metavar="FILE.tif",
+    help="File of the uncertainty of the result, if there is one.",
 )
 @sensor_option
 @group_options(ReadOptions)
@@ -55,8 +58,8 @@ if TYPE_CHECKING:
 def report_command(quiet: bool, verbose: bool, ms: tuple[str, ...], **parameters: Any) -> None:
     """Write a page about RESULT: images to compare, position of MS, maps of quality, provenance.
 
-    The page is one HTML file that works offline. Bands and nodata of PAN and MS have to be stated
-    as they were for the run.
+    The page is one HTML file that works offline. Give the same options for bands and nodata as for
+    the run. Only "ssdiff-trt run --report" shows how long the run took.
     """
     from ssdiff_ref.report.report import report
 

@@ -49,7 +49,7 @@ from ssdiff_trt.runtime.options import CLUSTER, EXECUTION
     type=FILE,
     multiple=True,
     metavar="FILE",
-    help="In place of MS: one file for each of its bands; repeat.",
+    help="In place of MS, a file of one of its bands; repeat for each band.",
 )
 @click.option(
     "-o",
@@ -62,15 +62,15 @@ from ssdiff_trt.runtime.options import CLUSTER, EXECUTION
     "--scenes",
     metavar="TABLE.csv|PATTERN",
     help="In place of PAN and MS, many scenes: a table with the columns pan, ms, output and any "
-    "option of this command; or the pattern of PANs, or of products, with one *, which --ms and "
-    "-o can have too.",
+    "option of this command; or a pattern with one * for the files of PAN, or the products; --ms "
+    "and -o are then patterns with the same *.",
 )
 @click.option(
     "--stac",
     type=FILE,
     metavar="ITEM",
-    help="In place of PAN and MS, a STAC item, file or URL, that has both; an item for the result "
-    "is written beside it, as .json.",
+    help="In place of PAN and MS, a STAC item (a file or URL) that has both; an item for the "
+    "result is written beside the result, as .json.",
 )
 @bundle_option("Bundle to use; default: the shipped one that fits the number of bands.", "default")
 @pair_options
@@ -82,26 +82,27 @@ from ssdiff_trt.runtime.options import CLUSTER, EXECUTION
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print what would be done, and what it costs, measured on a few tiles; write nothing but "
-    "--json.",
+    help="Print how the files are understood, and what time, memory and disk a run would take, "
+    "measured on a few tiles; write nothing but --json.",
 )
 @click.option(
     "--quicklook",
     is_flag=True,
-    help="Draw PAN, MS, result and, with --uncertainty, that in a PNG beside the result.",
+    help="Also draw PAN, MS, the result and its uncertainty, if it is written, in a PNG beside "
+    "the result.",
 )
 @click.option(
     "--report",
     type=FILE,
     metavar="FILE.html",
-    help="Also write a page about the result, as ssdiff-trt report does.",
+    help="Also write an HTML page about the result, as ssdiff-trt report does.",
 )
 @click.option(
     "--adapt",
     type=float,
     metavar="MIN",
-    help="First adapt the weights to the scene, for so many minutes at most, as ssdiff-ref adapt "
-    "does; the bundle is kept beside the result, and used if it is there already.",
+    help="First adapt the weights to the scene, for at most this many minutes, as ssdiff-ref "
+    "adapt does; the bundle is kept beside the result, and used if it is there already.",
 )
 @json_option
 @verbosity_options
@@ -122,12 +123,15 @@ def run_command(
     verbose: bool,
     **options: Any,
 ) -> int:
-    """Pansharpen PAN and MS, two rasters of the same place, MS with 4 times the pixel size.
+    """Pansharpen PAN and MS, two rasters of the same place.
+
+    PAN is the panchromatic image; pixels of MS, the multispectral one, are 4 times as wide and as
+    high. The result has the pixels of PAN and the bands of MS.
 
     Without MS, PAN is a product of Airbus (DIMAP) or Maxar (IMD) that has both: its folder, a ZIP
     of it, or VOL_*.XML. Bands, nodata and full scale are then read from its metadata.
 
-    An interrupted run is continued by the same command. Of many scenes, those whose result is
+    An interrupted run is continued by the same command. With --scenes, scenes whose result is
     complete are skipped, and one that fails does not stop the others; the exit status is then 1.
     """
     from ssdiff_trt.cli.scenes import run_one, run_scenes

@@ -48,7 +48,7 @@ run_options = together(
         "--minutes",
         type=float,
         metavar="MIN",
-        help="Stop after so many minutes; the same command resumes.",
+        help="Stop after this many minutes; the same command resumes.",
     ),
     click.option(
         "--device",
@@ -97,14 +97,14 @@ def train_command(quiet: bool, verbose: bool, threads: int | None, **parameters:
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Iterations before the other branch learns.",
+    help="Iterations after which training changes to the other branch.",
 )
 @click.option(
     "--iterations",
     type=click.IntRange(min=1),
     default=30_000,
     show_default=True,
-    help="Iterations in all.",
+    help="Total number of iterations.",
 )
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Learning rate.")
 @run_options
@@ -168,7 +168,7 @@ def pack_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     default=8,
     show_default=True,
     metavar="MIN",
-    help="Longest time for all of it in minutes, export included.",
+    help="Maximum time in minutes, export included.",
 )
 @click.option(
     "--part",

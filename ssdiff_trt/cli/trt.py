@@ -27,11 +27,8 @@ from ssdiff_trt.cli.options import (
 from ssdiff_trt.cli.process import process, share_cores_and_memory
 from ssdiff_trt.cli.report import report_command
 from ssdiff_trt.cli.run import run_command
-from ssdiff_trt.runtime.options import (
-    BACKENDS,
-    PRECISIONS,
-    ExecutionOptions,
-)
+from ssdiff_trt.runtime.errors import install
+from ssdiff_trt.runtime.options import BACKENDS, PRECISIONS, ExecutionOptions
 
 REFERENCE = "ssdiff_ref.network.backend:open_torch"
 """The PyTorch reference, for benchmarks."""
@@ -40,7 +37,11 @@ REFERENCE = "ssdiff_ref.network.backend:open_torch"
 @click.group(context_settings=SETTINGS)
 @click.version_option(package_name="ssdiff-trt")
 def cli() -> None:
-    """Pansharpen satellite images by diffusion."""
+    """Pansharpen satellite images by diffusion.
+
+    A BUNDLE is a folder with the network: generic4 (4 bands) and generic8 (8 bands) are included.
+    "ssdiff-trt run PAN MS --dry-run" shows how a pair of images is understood.
+    """
 
 
 @cli.command(
@@ -56,8 +57,8 @@ def cli() -> None:
 @click.option(
     "--layers",
     is_flag=True,
-    help="Also compare every layer, at the step that deviates most, and name the first that "
-    "differs; on the first GPU. Needs the extra debug.",
+    help="Also compare every layer at the step that deviates most, and name the first that "
+    "differs; on the first GPU. Needs the extra debug (pip).",
 )
 @click.option(
     "--save-inputs",
@@ -73,8 +74,8 @@ def verify_command(
 ) -> int:
     """Compare each sampling step of BUNDLE on this machine with FP32 on the CPU.
 
-    BUNDLE is a directory or the name of a shipped bundle. The exit status is 1 if a step is beyond
-    the limits.
+    BUNDLE is a directory or the name of a shipped bundle. The exit status is 1 if a step deviates
+    by more than the limits for the precision.
     """
     from ssdiff_trt.cli.info import print_verification
     from ssdiff_trt.runtime.parity.verification import verify
@@ -129,7 +130,11 @@ def verify_command(
 )
 @click.option("--reference", is_flag=True, help="Also measure the PyTorch reference.")
 @click.option(
-    "--scene", nargs=2, type=FILE, metavar="PAN MS", help="Also pansharpen this pair, file to file."
+    "--scene",
+    nargs=2,
+    type=FILE,
+    metavar="PAN MS",
+    help="Also measure a whole run on this pair, from files to file.",
 )
 @click.option(
     "--rounds", default=3, show_default=True, help="Number of fresh processes for each case."
@@ -147,7 +152,7 @@ def verify_command(
     "--budget",
     callback=watts,
     metavar="WATTS",
-    help="Mark candidates with a higher mean power, such as 30W.",
+    help="Mark candidates whose mean power is higher than this, such as 30W.",
 )
 @click.option(
     "--power-label", metavar="NAME", help="Name of the power mode; default: a Jetson's own."
@@ -181,7 +186,7 @@ def bench_command(
 
     if reference and find_spec("torch") is None:
         raise click.UsageError(
-            "--reference needs PyTorch, which is not installed; pip install 'ssdiff-trt[export]'."
+            f"--reference needs PyTorch, which is not installed; {install('export')}."
         )
     older = read_benchmark(compare) if compare else None
     benchmark = bench(
@@ -206,18 +211,18 @@ def bench_command(
     "--archive",
     type=FILE,
     metavar="FILE",
-    help="Also write a ZIP to send: the findings and the installed packages, without paths and "
-    "names of yours.",
+    help="Also write a ZIP to attach to a report of a fault: the findings and the installed "
+    "packages, without your paths and names.",
 )
 @overwrite_option
 @verbosity_options
 def doctor_command(
     json: str | None, archive: str | None, overwrite: bool, quiet: bool, verbose: bool
 ) -> int:
-    """Look at what this machine has for a run, try it, and say what mends what is missing.
+    """Check what this machine has for a run, and print how to install what is missing.
 
-    Each backend that is installed computes a tile, which is compared with FP32 on the CPU. The exit
-    status is 1 if no run would work.
+    Each backend (inference engine) that is installed computes a tile, which is compared with FP32
+    on the CPU. The exit status is 1 if no run would work.
     """
     from ssdiff_trt.cli.doctor import print_diagnosis
     from ssdiff_trt.runtime.doctor import diagnose, write_archive
@@ -226,12 +231,15 @@ def doctor_command(
     check_json(json, overwrite)
     if archive is not None:
         check_target(Path(archive), (), overwrite, "archive")
-    diagnosis = diagnose(progress=progress_for(quiet, verbose))
+    progress = progress_for(quiet, verbose)
+    diagnosis = diagnose(progress=progress)
     write_json(diagnosis.model_dump_json(indent=1), json)
     if archive is not None:
         write_archive(diagnosis, Path(archive))
     if not quiet and json != "-":
         print_diagnosis(diagnosis)
+    if archive is not None:
+        progress.note(f"Wrote {archive}")
     return 0 if diagnosis.usable else 1
 
 

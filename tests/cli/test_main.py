@@ -230,6 +230,7 @@ def test_help_has_full_phrases_and_an_example(name, command):
             assert param.help, param.name
             assert param.help.endswith("."), param.help
             assert not param.help.startswith(("Of ", "That ", "What ", "As ")), param.help
+            assert not re.search(r"\b(anew|likewise|so many|tells?|told|there\.$)", param.help)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

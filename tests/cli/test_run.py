@@ -152,9 +152,26 @@ def test_a_dry_run_prints_assumptions_and_cost_and_writes_nothing(make_pair, tmp
     assert summary["estimate"]["tiles"] == 25
     assert summary["full_scale"] == {"pan": 2047, "ms": 2047}
     assert summary["size"] == {"height": 100, "width": 120}
+    assert "does not exist" not in printed.err
     for text in ("Full scale: PAN 2047", "25 tiles in 1 block: up to ", "Memory: up to ", "Disk: "):
         assert text in printed.err
     assert not leftovers(tmp_path)
+
+
+def test_a_folder_that_is_missing_is_named_once_where_a_run_creates_it(
+    make_pair, tmp_path, monkeypatch, capsys
+):
+    pair = make_pair(64, 64)
+    monkeypatch.chdir(tmp_path)
+    words = ["run", *pair, "-o", "deep/er/out.tif", "--uncertainty", "deep/er/error.tif"]
+    assert invoke(*words, "--dry-run") == 0
+    line = "The folder deep/er does not exist; the run creates it"
+    assert capsys.readouterr().err.splitlines().count(line) == 1
+    assert not (tmp_path / "deep").exists()
+    assert invoke(*words) == 0
+    assert capsys.readouterr().err.splitlines().count(line) == 1
+    assert invoke(*words, "--overwrite") == 0
+    assert "does not exist" not in capsys.readouterr().err
 
 
 def test_progress_for_programs_is_one_object_a_line(make_pair, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,21 @@ def test_what_is_installed_is_tried_and_its_images_are_verified(without):
     assert findings["GDAL"].found.endswith("with the usual formats")
     assert findings["backend openvino"].state == "missing"
     assert findings["backend openvino"].remedy == "pip install 'ssdiff-trt[openvino]'"
+
+
+def test_what_a_run_does_without_is_listed_with_its_purpose_and_its_extra(without):
+    without("onnxruntime", "matplotlib")
+    diagnosis = diagnose()
+    findings = by_name(diagnosis)
+    assert diagnosis.usable
+    for package, extra in (("distributed", "dask"), ("fsspec", "cloud"), ("torch", "export")):
+        finding = findings[f"package {package}"]
+        assert finding.state == "missing"
+        assert finding.found.startswith("not installed, for ")
+        assert finding.remedy == f"pip install 'ssdiff-trt[{extra}]'"
+    found = findings["package matplotlib"]
+    assert (found.state, found.remedy) == ("ok", None)
+    assert found.found == f"{version('matplotlib')}, for pictures (--quicklook)"
 
 
 def test_without_any_engine_no_run_works(without):
@@ -101,8 +117,8 @@ def test_jetpack_is_known_by_the_release_of_jetson_linux(tmp_path, monkeypatch, 
     [
         ("tensorrt", "there is no NVIDIA driver", None, "--gpus all"),
         ("tensorrt", "there is no NVIDIA driver", "6", "sudo apt install nvidia-jetpack"),
-        ("tensorrt", "neither pycuda nor cuda-python can", "6", '"cuda-bindings>=12.6.1,<13"'),
-        ("tensorrt", "neither pycuda nor cuda-python can", None, '"cuda-bindings>=12.6.1,<14"'),
+        ("tensorrt", "neither pycuda nor cuda-python can", "6", "'cuda-bindings>=12.6.1,<13'"),
+        ("tensorrt", "neither pycuda nor cuda-python can", None, "'cuda-bindings>=12.6.1,<14'"),
         ("tensorrt", "tensorrt is not installed", "7", "--system-site-packages"),
         ("tensorrt", "tensorrt is not installed", None, "'ssdiff-trt[tensorrt]'"),
         ("tensorrt-rtx", "tensorrt_rtx is not installed", "6", "none on a Jetson; use tensorrt"),
@@ -125,6 +141,7 @@ def test_the_archive_has_no_names_of_the_user(without, monkeypatch, tmp_path):
     done = invoke("--archive", archive, "--json", report)
     assert done.exit_code == 0, done.output
     assert str(home) in done.output
+    assert f"Wrote {archive}" in done.stderr
     assert Diagnosis.model_validate_json(json.dumps(drop(report))).usable
     with zipfile.ZipFile(archive) as content:
         texts = {name: content.read(name).decode() for name in content.namelist()}

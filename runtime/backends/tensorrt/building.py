@@ -21,7 +21,7 @@ from ssdiff_trt.runtime.backends.tensorrt.engine import (
 from ssdiff_trt.runtime.backends.tensorrt.engine_cache import EngineCache, engine_file
 from ssdiff_trt.runtime.bundle.contract import Contract, EngineFile, contract_of
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import BackendError, InputError
+from ssdiff_trt.runtime.errors import BackendError, InputError, install
 from ssdiff_trt.runtime.files import atomic_write, check_target
 from ssdiff_trt.runtime.options import Precision, PrecisionChoice
 from ssdiff_trt.runtime.progress import Progress
@@ -91,8 +91,7 @@ def build_engine(
         there = [each for each in FLAVOURS if installed(each)]
         if not there:
             raise BackendError(
-                "No TensorRT is installed; pip install 'ssdiff-trt[tensorrt]', or "
-                "'ssdiff-trt[tensorrt-rtx]'."
+                f"No TensorRT is installed; {install('tensorrt')}, or {install('tensorrt-rtx')}."
             )
         flavour = there[0]
     if precision == "auto":

@@ -213,8 +213,8 @@ def open_cuda(index: int = 0) -> Cuda:
         raise BackendError(f"No GPU can be used: {reason}; choose `backend=onnxruntime`.")
     if reason := why_no_package():
         raise BackendError(
-            f"No GPU can be used: {reason}; pip install pycuda, or cuda-python where pycuda cannot "
-            "be built."
+            f"No GPU can be used: {reason}; install cuda-bindings in the version that ssdiff-trt "
+            "doctor names."
         )
     from ssdiff_trt.runtime.backends.tensorrt.cuda_packages import CudaPython, PyCuda
 

@@ -21,7 +21,7 @@ from ssdiff_trt.runtime.backends.tensorrt.audit import audit_network
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph
 from ssdiff_trt.runtime.bundle.store import Bundle
-from ssdiff_trt.runtime.errors import BackendError
+from ssdiff_trt.runtime.errors import BackendError, install
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.progress import Progress
@@ -78,7 +78,7 @@ def import_tensorrt(flavour: Flavour) -> ModuleType:
         return import_module(_MODULES[flavour])
     except ImportError as error:
         raise BackendError(
-            f"{flavour} is not installed here ({error}); pip install 'ssdiff-trt[{flavour}]', or "
+            f"{flavour} is not installed here ({error}); {install(flavour)}, or "
             "choose another `backend`."
         ) from error
 

@@ -90,7 +90,9 @@ def test_other_precisions_are_refused(bundle4):
 
 def test_without_the_package_a_sentence_says_what_to_do(bundle4, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(BackendError, match=r"cannot be imported .*pip install openvino, or"):
+    with pytest.raises(
+        BackendError, match=r"cannot be imported .*pip install 'ssdiff-trt\[openvino\]', or"
+    ):
         OpenVino(bundle4)
 
 

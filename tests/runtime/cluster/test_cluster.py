@@ -334,6 +334,17 @@ def test_fewer_blocks_than_workers_is_a_warning(make_pair, tmp_path):
     assert progress.warnings == [warning] * 2
 
 
+def test_what_does_not_suit_the_workers_is_a_warning(make_pair, tmp_path):
+    progress = RecordingProgress()
+    with (
+        Pansharpener(workers=1, device=3, backend="onnxruntime", progress=progress) as sharpener,
+        sharpener.plan(*make_pair(64, 64), tmp_path / "a.tif") as plan,
+    ):
+        sharpener.describe(plan)
+    (warning,) = progress.warnings
+    assert warning.startswith("`device=3` has no effect, as the network runs on the CPU")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes as on Linux")
 def test_a_script_without_the_guard_is_one_sentence(make_pair, tmp_path):
     script = tmp_path / "script.py"

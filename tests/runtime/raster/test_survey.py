@@ -54,7 +54,7 @@ def test_a_band_of_nan_alone_leaves_nothing_to_survey(kind, make_pair, images):
     pan, ms = images
     ms[2] = np.nan
     with opened(kind, make_pair, pan, ms) as source:
-        assert survey(source)[1] == Survey(0, 0, 0, 0)
+        assert survey(source)[1] == Survey(0, 0, 0, 0, 0)
         assert check_values(source, ASSUMED, ASSUMED) == []
 
 
@@ -91,6 +91,41 @@ def test_values_above_full_scale_are_refused_by_their_share(images, share, scale
     else:
         with pytest.raises(InputError, match=f"{fault}.*up to 3000, .*`full_scale=4095`"):
             check_values(source, ASSUMED, scale)
+
+
+@pytest.mark.parametrize(
+    ("brightest", "share", "scale", "dark"),
+    [
+        (2047, 1, Scale(65535, STATED), True),  # 11 bits in a file of 16
+        (4095, 1, Scale(65535, STATED), True),
+        (4097, 1, Scale(65535, STATED), False),
+        (255, 1, Scale(10000, STATED), True),
+        (640, 1, Scale(10000, STATED), False),  # water
+        (2047, 0.02, Scale(10000, STATED), False),  # ships on dark water
+        (255, 1, Scale(2047, STATED), False),
+    ],
+)
+def test_a_stated_full_scale_that_is_far_too_large_is_noticed(
+    images, brightest, share, scale, dark
+):
+    pan, ms = images
+    ms[:] = 20
+    ms[2, :, : max(1, round(share * 48))] = brightest
+    warnings = check_values(ArrayPair(pan[0], ms), ASSUMED, scale)
+    assert len(warnings) == dark
+    if dark:
+        assert f"99.9 % of the sampled MS pixels are at most {brightest}, less" in warnings[0]
+        assert f"1/16 of full scale {scale.value:g} (as stated); unless" in warnings[0]
+        assert warnings[0].endswith("such as `full_scale=2047` for 11 bits")
+
+
+def test_a_few_bright_pixels_do_not_hide_that_full_scale_is_too_large(images):
+    pan, ms = images
+    pan[:] = 200
+    pan[0, 0, :20] = 60000
+    (warning,) = check_values(ArrayPair(pan[0], ms), Scale(65535, STATED), ASSUMED)
+    assert "99.9 % of the sampled PAN pixels are at most 200, less" in warning
+    assert "`pan_full_scale=2047`" in warning
 
 
 @pytest.mark.parametrize(
@@ -132,5 +167,6 @@ def test_the_pixels_of_all_patches_are_surveyed_together():
     pan[600:900, 100:500] = ms[100:250, 100:250] = 0
     for found, image in zip(survey(ArrayPair(pan, ms[None])), (pan, ms), strict=True):
         values = image[np.isfinite(image)]
-        expected = values.max(), *np.quantile(values, [0.5, 0.95]), (values == 0).mean()
-        assert (found.largest, found.middle, found.upper, found.zeros) == pytest.approx(expected)
+        expected = values.max(), *np.quantile(values, [0.5, 0.95, 0.999]), (values == 0).mean()
+        measured = found.largest, found.middle, found.upper, found.top, found.zeros
+        assert measured == pytest.approx(expected)

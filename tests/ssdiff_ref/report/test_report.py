@@ -138,6 +138,7 @@ def test_uncertainty_is_drawn_where_there_is_one(make_pair, page_of, tmp_path):
     without = report(tmp_path / "out.tif", *pair, tmp_path / "other.html").read_text()
     assert "There is no file of uncertainty" in without
     assert "largest difference from MS" in without
+    assert "how long it took, is not kept in a result" in without
 
 
 def test_provenance_is_in_plain_words_and_escaped(make_pair, page_of):

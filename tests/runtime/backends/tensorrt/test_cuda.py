@@ -224,7 +224,8 @@ def test_without_a_cuda_package_the_error_names_both(driver, monkeypatch):
     for name in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings", "cuda.bindings.driver"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        SSDiffError, match=r"neither pycuda nor cuda-python can be imported \(.*; pi"
+        SSDiffError,
+        match=r"neither pycuda nor cuda-python can be imported \(.*; install cuda-bindings in",
     ):
         open_cuda()
 
