@@ -18,6 +18,8 @@ class TrueColour(QgsProcessingLayerPostProcessorInterface):
         colours = QgsRaster.ColorInterpretation
         bands = [found.get(kind) for kind in (colours.RedBand, colours.GreenBand, colours.BlueBand)]
         if None not in bands:
-            layer.setRenderer(QgsMultiBandColorRenderer(provider, *bands))
+            renderer = QgsMultiBandColorRenderer(provider, *bands)
+            renderer.setAlphaBand(found.get(colours.AlphaBand, -1))  # the mask of the file
+            layer.setRenderer(renderer)
             layer.setDefaultContrastEnhancement()
             layer.triggerRepaint()
