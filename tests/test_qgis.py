@@ -82,6 +82,40 @@ def test_nothing_is_imported_that_only_one_version_of_qt_has():
             assert not [name for name in names if name.startswith(("PyQt", "PySide", "sip"))], path
 
 
+def without_scope(source):
+    """Values of enumerations, or other capitalised names, that are taken from a class of QGIS or Qt
+    itself; PyQt6 has them in the enumeration alone."""
+    nodes = list(ast.walk(ast.parse(source)))
+    scopes = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    return [
+        ast.unparse(node)
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id.startswith("Q")
+        and node.attr[0].isupper()
+        and id(node) not in scopes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("a(Qt.AlignLeft)", ["Qt.AlignLeft"]),
+        ("a(Qt.AlignmentFlag.AlignLeft)", []),
+        ("flags = QgsRaster.RedBand | b.C", ["QgsRaster.RedBand"]),
+        ("QgsApplication.processingRegistry()", []),
+    ],
+)
+def test_values_without_the_scope_of_their_enumeration_are_found(source, found):
+    assert without_scope(source) == found
+
+
+def test_enumerations_are_scoped_as_qt_6_wants():
+    for path in PLUGIN.glob("*.py"):
+        assert without_scope(path.read_text()) == [], path
+
+
 @pytest.fixture
 def qgis_process(tmp_path, monkeypatch):
     # Debian's script adds an option that it does not know.
