@@ -47,7 +47,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             there = str(path.relative_to(DOCS))
         elif (there := PAGES.get(path.name, "")) == "" or path.parent != ROOT:
             return text
-        if text == path.name:
+        if text == path.name and path.suffix == ".md":
             text = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         return f"[{text}]({there}{'#' + anchor if anchor else ''})"
 
@@ -55,5 +55,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Remove the roles of reStructuredText, which docstrings name other objects with."""
-    return re.sub(r":(?:attr|class|data|func|meth|mod):(?=<code>)", "", html)
+    """Remove the roles of reStructuredText, which docstrings name other objects with, and of a
+    name with a tilde all but the last part."""
+    html = re.sub(r":(?:attr|class|data|func|meth|mod):(?=<code>)", "", html)
+    return re.sub(r"<code>~[\w.]+\.(\w+)</code>", r"<code>\1</code>", html)

@@ -192,8 +192,8 @@ class Pansharpener:
                 be stated.
 
         Returns:
-            The :class:`~ssdiff_trt.runtime.plan.result.Result` for rasters; for arrays the fused
-            image ``[C, H, W]`` in the dtype of ``ms``, a masked array if it has holes.
+            A ``Result`` for rasters; for arrays the fused image ``[C, H, W]`` in the dtype of
+            ``ms``, a masked array if it has holes.
 
         Warns:
             SSDiffWarning: once for each of the result's warnings, unless ``progress`` shows them.
@@ -231,7 +231,7 @@ class Pansharpener:
         """Open a pair and decide everything about its run; parameters are those of a call.
 
         Yields:
-            The plan, for :meth:`run`. The pair closes with the context.
+            The plan, for ``run``. The pair closes with the context.
         """
         arguments: dict[str, Any] = dict(options)
         if ms is None and isinstance(pan, str | Path):

@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -133,6 +134,21 @@ def test_the_python_of_the_page_on_the_api_runs(number, make_pair, tmp_path, mon
     with warnings.catch_warnings():
         exec(compile(blocks[number], "api.md", "exec"), {"Pansharpener": ssdiff_trt.Pansharpener})
     assert list(tmp_path.glob("*sharp.tif"))
+
+
+def test_links_of_the_site_have_titles_for_documents_and_names_for_other_files():
+    hooks = pytest.importorskip("mkdocs_hooks")
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="quality.md"))
+    text = "[report.md](report.md) [quality.json](quality.json) [a.py](../runtime/options.py)"
+    changed = hooks.on_page_markdown(text, page)
+    assert changed == "[Report of a result](report.md) [quality.json](quality.json) a.py"
+
+
+def test_roles_of_docstrings_are_not_in_the_site():
+    hooks = pytest.importorskip("mkdocs_hooks")
+    html = ":class:<code>~a.b.Name</code>, :data:<code>a.b</code>, <code>~/folder</code>"
+    expected = "<code>Name</code>, <code>a.b</code>, <code>~/folder</code>"
+    assert hooks.on_page_content(html) == expected
 
 
 def test_messages_that_have_a_section_are_messages_of_the_code():

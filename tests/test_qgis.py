@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from tests.support.rasters import read_raster, smooth, write_raster
 from tests.support.scenes import MS_GRID
@@ -81,6 +82,40 @@ def test_nothing_is_imported_that_only_one_version_of_qt_has():
             assert not [name for name in names if name.startswith(("PyQt", "PySide", "sip"))], path
 
 
+def without_scope(source):
+    """Values of enumerations, or other capitalised names, that are taken from a class of QGIS or Qt
+    itself; PyQt6 has them in the enumeration alone."""
+    nodes = list(ast.walk(ast.parse(source)))
+    scopes = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    return [
+        ast.unparse(node)
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id.startswith("Q")
+        and node.attr[0].isupper()
+        and id(node) not in scopes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("a(Qt.AlignLeft)", ["Qt.AlignLeft"]),
+        ("a(Qt.AlignmentFlag.AlignLeft)", []),
+        ("flags = QgsRaster.RedBand | b.C", ["QgsRaster.RedBand"]),
+        ("QgsApplication.processingRegistry()", []),
+    ],
+)
+def test_values_without_the_scope_of_their_enumeration_are_found(source, found):
+    assert without_scope(source) == found
+
+
+def test_enumerations_are_scoped_as_qt_6_wants():
+    for path in PLUGIN.glob("*.py"):
+        assert without_scope(path.read_text()) == [], path
+
+
 @pytest.fixture
 def qgis_process(tmp_path, monkeypatch):
     # Debian's script adds an option that it does not know.
@@ -121,6 +156,13 @@ def test_qgis_fuses_a_pair_as_the_command_does(qgis_process, make_pair, tmp_path
     np.testing.assert_array_equal(read_raster(output), read_raster(expected))
 
 
+def test_the_log_has_a_command_for_a_shell(qgis_process, make_pair, tmp_path):
+    pan, _ = make_pair(64, 64)
+    words = [f"PAN={pan}", f"MS={pan}", f"OUTPUT={tmp_path / 'o 1.tif'}"]
+    done = qgis_process("run", "ssdiff_trt:pansharpen", "--", *words)
+    assert f"-o '{tmp_path / 'o 1.tif'}' --overwrite" in done.stdout
+
+
 def test_qgis_shows_the_sentence_of_a_mistake(qgis_process, make_pair, tmp_path):
     pan, ms = make_pair(64, 64)
     words = [f"PAN={ms}", f"MS={pan}", f"OUTPUT={tmp_path / 'o.tif'}"]
@@ -133,7 +175,9 @@ def test_qgis_shows_the_sentence_of_a_mistake(qgis_process, make_pair, tmp_path)
 SHOW = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from qgis.core import QgsApplication, QgsRasterLayer
+from qgis.core import QgsApplication, QgsMapRendererParallelJob, QgsMapSettings, QgsRasterLayer
+from qgis.PyQt.QtCore import QSize
+from qgis.PyQt.QtGui import QColor
 app = QgsApplication([], False)
 app.initQgis()
 from ssdiff_trt.colours import TrueColour
@@ -142,16 +186,34 @@ TrueColour().postProcessLayer(layer, None, None)
 renderer = layer.renderer()
 print(renderer.redBand(), renderer.greenBand(), renderer.blueBand())
 print(renderer.redContrastEnhancement() is not None)
+settings = QgsMapSettings()
+settings.setLayers([layer])
+settings.setExtent(layer.extent())
+settings.setOutputSize(QSize(64, 64))
+settings.setBackgroundColor(QColor("magenta"))
+job = QgsMapRendererParallelJob(settings)
+job.start()
+job.waitForFinished()
+for place in (4, 60):
+    print(job.renderedImage().pixelColor(place, place).name() == "#ff00ff")
 """
 
 
-def test_a_loaded_result_is_shown_in_true_colour(qgis_process, make_pair, tmp_path):
+@pytest.mark.parametrize("by_mask", [False, True])
+def test_a_loaded_result_is_in_true_colour_and_its_holes_are_transparent(
+    by_mask, qgis_process, make_pair, tmp_path
+):
     pan, _ = make_pair(64, 64)
     names = ("blue", "green", "red", "nir")
-    ms = write_raster(tmp_path / "m.tif", smooth((4, 16, 16)), MS_GRID, descriptions=names)
-    output = tmp_path / "o.tif"
-    subprocess.run([COMMAND, "run", pan, ms, "-o", output, "--shift", "none"], check=True)
+    pixels = smooth((4, 16, 16))
+    pixels[:, :4, :4] = 0
+    ms = write_raster(tmp_path / "m.tif", pixels, MS_GRID, descriptions=names)
+    if by_mask:
+        with rasterio.open(ms, "r+") as file:
+            file.write_mask(pixels.any(axis=0))
+    output, options = tmp_path / "o.tif", [] if by_mask else ["--nodata", "0"]
+    subprocess.run([COMMAND, "run", pan, ms, "-o", output, "--shift", "none", *options], check=True)
     words = ["/usr/bin/python3", "-W", "ignore", "-c", SHOW, str(ROOT / "qgis"), str(output)]
     environment = os.environ | {"QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": str(tmp_path)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["3", "2", "1", "True"], done.stderr
+    assert done.stdout.split() == ["3", "2", "1", "True", "True", "False"], done.stderr

@@ -5,7 +5,6 @@ import shlex
 from qgis.core import (
     QgsProcessingAlgorithm,
     QgsProcessingException,
-    QgsProcessingParameterDefinition,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
@@ -13,8 +12,6 @@ from qgis.core import (
 
 from .colours import TrueColour
 from .command import SETTING, CommandError, find, run
-
-_ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
 
 
 class Pansharpen(QgsProcessingAlgorithm):
@@ -36,6 +33,9 @@ class Pansharpen(QgsProcessingAlgorithm):
             "Fuses a panchromatic raster (PAN) and a multispectral one (MS) with pixels four times "
             "as large into one with the pixels of PAN and the bands of MS. The bands of MS are "
             "blue, green, red, near infrared, or the eight of WorldView.\n\n"
+            "The log says what was assumed. What is not so is stated by an option: "
+            "--full-scale 10000 for reflectance times 10000, --nodata 0 for empty pixels of "
+            "value 0, --bands 3,2,1,4 for bands in another order.\n\n"
             "The command ssdiff-trt runs in its own Python environment; its path is a setting of "
             "the provider. Linux is what it is tested on."
         )
@@ -45,7 +45,7 @@ class Pansharpen(QgsProcessingAlgorithm):
         self.addParameter(QgsProcessingParameterRasterLayer(self.MS, "MS"))
         self.addParameter(
             QgsProcessingParameterString(
-                self.BUNDLE, "Bundle: a folder or a name", "", optional=True
+                self.BUNDLE, "Bundle: a name or a folder, if not the shipped one", "", optional=True
             )
         )
         self.addParameter(
@@ -53,11 +53,11 @@ class Pansharpen(QgsProcessingAlgorithm):
                 self.SHIFT, "Shift of MS: auto, none, or rows,columns of PAN", "auto"
             )
         )
-        more = QgsProcessingParameterString(
-            self.MORE, "More options, such as --nodata 0 --full-scale 10000", "", optional=True
+        self.addParameter(
+            QgsProcessingParameterString(
+                self.MORE, "Options, such as --full-scale 10000 --nodata 0", "", optional=True
+            )
         )
-        more.setFlags(more.flags() | _ADVANCED)
-        self.addParameter(more)
         self.addParameter(QgsProcessingParameterRasterDestination(self.OUTPUT, "Pansharpened"))
 
     def processAlgorithm(self, parameters, context, feedback):
@@ -76,7 +76,7 @@ class Pansharpen(QgsProcessingAlgorithm):
         words += _words(more)
         try:
             command = [find(_setting()), *words]
-            feedback.pushCommandInfo(" ".join(command))
+            feedback.pushCommandInfo(shlex.join(command))
             done = run(command, feedback.setProgress, feedback.pushInfo, feedback.isCanceled)
         except CommandError as error:
             raise QgsProcessingException(str(error)) from error

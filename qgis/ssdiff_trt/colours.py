@@ -6,6 +6,12 @@ from qgis.core import (
     QgsRaster,
 )
 
+_COLOURS = (
+    QgsRaster.ColorInterpretation.RedBand,
+    QgsRaster.ColorInterpretation.GreenBand,
+    QgsRaster.ColorInterpretation.BlueBand,
+)
+
 
 class TrueColour(QgsProcessingLayerPostProcessorInterface):
     """Chooses the bands of a loaded layer by their colour interpretation."""
@@ -15,9 +21,11 @@ class TrueColour(QgsProcessingLayerPostProcessorInterface):
         found = {
             provider.colorInterpretation(band): band for band in range(1, layer.bandCount() + 1)
         }
-        colours = QgsRaster.ColorInterpretation
-        bands = [found.get(kind) for kind in (colours.RedBand, colours.GreenBand, colours.BlueBand)]
+        bands = [found.get(colour) for colour in _COLOURS]
         if None not in bands:
-            layer.setRenderer(QgsMultiBandColorRenderer(provider, *bands))
+            renderer = QgsMultiBandColorRenderer(provider, *bands)
+            # A mask of the file is a band in QGIS.
+            renderer.setAlphaBand(found.get(QgsRaster.ColorInterpretation.AlphaBand, -1))
+            layer.setRenderer(renderer)
             layer.setDefaultContrastEnhancement()
             layer.triggerRepaint()

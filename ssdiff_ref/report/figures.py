@@ -22,6 +22,7 @@ _WIDTH, _TALLEST = 7.0, 7.5
 """Width and largest height of a figure of the scene, inches."""
 _LENGTH = 0.07
 """Length of the longest arrow, in widths of the scene."""
+_NO_DATA = "#cccccc"
 
 
 def draw_arrows(overview: Overview, shift: Shift, origin: tuple[int, int]) -> bytes:
@@ -69,6 +70,7 @@ def draw_uncertainty(overview: Overview) -> bytes:
     shown = np.where(overview.valid, overview.uncertainty, np.nan)
     most = float(np.nanpercentile(shown, 98)) if overview.valid.any() else 1.0
     image = axes.imshow(shown, cmap="magma", vmin=0, vmax=most or 1.0)
+    axes.set_facecolor(_NO_DATA)
     label = "expected absolute error, digital numbers of MS"
     figure.colorbar(image, ax=axes, extend="max", shrink=0.7, label=label)
     return _drawn(figure, "png")
@@ -102,7 +104,7 @@ def draw_map(maps: QualityMaps, measure: str, size: tuple[int, int], label: str)
                 middle = col + maps.side / 2, row + maps.side / 2
                 text = f"{value:.2g}"
                 axes.text(*middle, text, color=colour, fontsize=8, ha="center", va="center")
-    axes.set(xlim=(0, size[1]), ylim=(size[0], 0), facecolor="#cccccc")
+    axes.set(xlim=(0, size[1]), ylim=(size[0], 0), facecolor=_NO_DATA)
     figure.colorbar(mesh, ax=axes, shrink=0.7, label=label)
     return _drawn(figure, "svg")
 

@@ -179,3 +179,12 @@ def test_it_prints(folder):
     browse(folder, f"--print-to-pdf={paper}")
     assert paper.read_bytes().startswith(b"%PDF")
     assert paper.read_bytes().count(b"/Subtype /Image") >= 10  # PAN and three bands of the others
+
+
+def test_the_images_are_printed_where_backgrounds_are_not(evaluated):
+    """Browsers leave out backgrounds, the black below the bands too, unless the page asks."""
+    code = """
+    const parts = document.querySelectorAll(".stack, .stack i");
+    return [...parts].map(one => getComputedStyle(one).printColorAdjust);
+    """
+    assert set(evaluated(code)) == {"exact"}
