@@ -68,6 +68,15 @@ def row(workers: int, network: float, writer: float) -> dict[str, Any]:
     }
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    lines = [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
+    for each in rows:
+        cells = (f"{cell:,}" if not isinstance(cell, str) else cell for cell in each.values())
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 @click.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
 def main(output: Path) -> None:
@@ -87,15 +96,7 @@ def main(output: Path) -> None:
         "rows": rows,
     }
     (output / "country.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
-    for each in rows:
-        print(
-            "| "
-            + " | ".join(
-                f"{value:,}" if not isinstance(value, str) else value for value in each.values()
-            )
-            + " |"
-        )
+    print(table(rows))
     print({key: value for key, value in report.items() if key != "rows"})
 
 

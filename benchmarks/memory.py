@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -108,6 +108,18 @@ def draw(rows: Sequence[dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def table(rows: Sequence[Mapping[str, float]]) -> str:
+    """Peaks by size and bands as a Markdown table."""
+    bands = sorted({row["bands"] for row in rows})
+    lines = [f"| PAN | {' | '.join(f'{count} bands' for count in bands)} |"]
+    lines.append("|---" * (1 + len(bands)) + "|")
+    for size in sorted({row["size"] for row in rows}):
+        peaks = {row["bands"]: f"{row['peak_mb']} MB" for row in rows if row["size"] == size}
+        cells = [peaks.get(count, "") for count in bands]
+        lines.append(f"| {' | '.join([f'{size} x {size}', *cells])} |")
+    return "\n".join(lines)
+
+
 @click.command()
 @click.option(
     "--size",
@@ -136,6 +148,7 @@ def main(sizes: tuple[int, ...], bands: tuple[int, ...], output: Path) -> None:
             )
     (output / "memory.json").write_text(json.dumps(rows, indent=1) + "\n")
     draw(rows, output / "memory.png")
+    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -174,6 +174,31 @@ def lms_rate() -> dict[str, float]:
     }
 
 
+NAMES = {
+    "released": "released",
+    "portable": "ONNX Runtime, portable graph",
+    "fused": "ONNX Runtime, fused graph",
+    "contrib": "ONNX Runtime, contrib graph, the default",
+    "openvino fp32": "OpenVINO, FP32",
+    "openvino bf16": "OpenVINO, BF16",
+}
+"""Computations as documents call them."""
+
+
+def table(reports: list[dict[str, Any]]) -> str:
+    """Times of reports of one or more tile sizes as a Markdown table."""
+    heads = [f"tile of {report['tile']} | speed" for report in reports]
+    lines = [f"| a tile and step | {' | '.join(heads)} |", "|---" * (1 + 2 * len(heads)) + "|"]
+    for key, name in NAMES.items():
+        cells = [
+            f"{report['ms'][key]} ms | {report['ms']['released'] / report['ms'][key]:.1f} x"
+            for report in reports
+            if key in report["ms"]
+        ]
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    return "\n".join(lines)
+
+
 def draw(report: dict[str, Any], path: Path) -> None:
     """Draw the times of all computations, and the times of operators in the contrib graph."""
     from matplotlib.figure import Figure
@@ -238,6 +263,7 @@ def main(bundle_name: str, threads: int | None, output: Path, name: str) -> None
     (output / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
     draw(report, output / f"{name}.png")
     print(json.dumps(report, indent=1))
+    print(table([report]))
 
 
 if __name__ == "__main__":

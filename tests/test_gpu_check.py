@@ -42,7 +42,7 @@ from ssdiff_trt.runtime.bundle.measured import (
 from ssdiff_trt.runtime.errors import InputError
 
 ROOT = Path(__file__).parent.parent
-BENCHMARK = ROOT / "docs/bench-before.json"
+BENCHMARK = ROOT / "tests/golden/bench-before.json"
 GPU = Gpu(name="Orin", sm="sm87", driver=12060, memory_bytes=8 << 30, package="pycuda")
 ENGINE = Engine(
     backend="b",

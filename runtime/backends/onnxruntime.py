@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from ssdiff_trt.runtime.backends.on_cpu import OnCpu
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL
@@ -19,8 +22,8 @@ from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.tiles.batch import Array
 
 CPU = ("CPUExecutionProvider",)
-_BATCH = 8 * 32**2
-"""Pixels of a batch. More gain nothing more, and take memory."""
+_PART = 4 * 32**2
+"""Pixels that a thread computes at a time. More gain little, and take memory."""
 _ATTENTION_SINCE = (1, 23)
 """First version of ONNX Runtime whose CPU provider has the Attention operator."""
 
@@ -157,6 +160,9 @@ def open_session(
 class OnnxRuntime(OnCpu):
     """Backend that runs the denoiser graph in ONNX Runtime and the sampling loop in numpy.
 
+    Each thread computes tiles of its own. Threads that share a tile wait for each other after every
+    operator, and read what the other wrote.
+
     Args:
         bundle: bundle with the graph.
         threads: CPU threads; default: all cores.
@@ -186,16 +192,30 @@ class OnnxRuntime(OnCpu):
         graph = bundle.graph(role, precision, *forms)
         self.precision: Precision = precision
         self._form, self._role = graph.form, role
-        self.batch = max(1, _BATCH // bundle.manifest.model.tile**2)
+        self._threads = choose_threads(threads)
+        self._part = max(1, _PART // bundle.manifest.model.tile**2)
+        self.batch = 2 * self._part * self._threads
         self.file = bundle.path / graph.file
-        self._session = open_session(self.file, threads=threads, integers=graph.form == "contrib")
+        self._session = open_session(self.file, threads=1, integers=graph.form == "contrib")
+        self._pool = ThreadPoolExecutor(self._threads)
         check_graph(self._session, graph, self.file)
 
     def evaluate(self, inputs: Mapping[str, Array]) -> Array:
         more = {"coefficients": CLAMPED_RESIDUAL} if self._role == "step" else {}
-        residual: Array
-        (residual,) = self._session.run(None, {**inputs, **more})
-        return residual
+
+        def run(first: int) -> Array:
+            part = {name: array[first : first + size] for name, array in inputs.items()}
+            residual: Array
+            (residual,) = self._session.run(None, {**part, **more})
+            return residual
+
+        count = len(inputs["x_t"])
+        size = min(self._part, -(-count // self._threads))
+        return np.concatenate(list(self._pool.map(run, range(0, count, size))))
+
+    def close(self) -> None:
+        """End the threads. A later evaluation fails."""
+        self._pool.shutdown()
 
     def describe(self) -> str:
         return f"ONNX Runtime {self._version} on the CPU, {self.precision}, {self._form} graph"

@@ -60,7 +60,7 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Closable(Protocol):
-    """A backend that holds memory of a device until it is closed."""
+    """A backend that holds memory of a device, or threads, until it is closed."""
 
     def close(self) -> None:
         """Free it; the backend cannot be used afterwards. Closing again does nothing."""
@@ -68,7 +68,7 @@ class Closable(Protocol):
 
 
 def close(backend: Backend) -> None:
-    """Free what a backend holds on a device, if it holds anything."""
+    """Free what a backend holds, if it holds anything."""
     if isinstance(backend, Closable):
         backend.close()
 

@@ -259,14 +259,13 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
     Raises:
         BundleError: if the bundle is for another number of bands, or cannot be opened.
     """
-    if bundle is None:
-        candidates = [open_bundle(name) for name in shipped()]
-    else:
-        candidates = [bundle if isinstance(bundle, Bundle) else open_bundle(bundle)]
-    for candidate in candidates:
+    others = []
+    for name in shipped() if bundle is None else [bundle]:
+        candidate = name if isinstance(name, Bundle) else open_bundle(name)
         if candidate.manifest.model.bands == bands:
             return candidate
-    expected = " and ".join(map(_in_words, candidates))
+        others.append(candidate)
+    expected = " and ".join(map(_in_words, others))
     remedy = (
         "give a file that has all bands of MS, or a list of files of one band each"
         if bands == 1

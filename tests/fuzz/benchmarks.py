@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.fuzz.mutation import damaged, hostile, replaced
 
-BENCH_BEFORE = Path(__file__).parents[2] / "docs" / "bench-before.json"
+BENCH_BEFORE = Path(__file__).parents[2] / "tests" / "golden" / "bench-before.json"
 
 
 @cache

@@ -18,7 +18,7 @@ from ssdiff_trt.runtime.progress import Bar, Lines, tell
 from ssdiff_trt.runtime.raster.radiometry import Scale
 from ssdiff_trt.runtime.sensors import SENSORS
 
-BENCH_BEFORE = Path(__file__).parents[2] / "docs" / "bench-before.json"
+BENCH_BEFORE = Path(__file__).parents[2] / "tests" / "golden" / "bench-before.json"
 LONG = "many words " * 30 + "x" * 200
 MARKUP = ["[red]x[/red]", "[/]", ":red_circle:"]
 

@@ -39,7 +39,7 @@ from tests.support.commands import call
 from tests.support.engines import engine_tiles
 from tests.support.progress import RecordingProgress
 
-BENCH_BEFORE = Path(__file__).parents[3] / "docs" / "bench-before.json"
+BENCH_BEFORE = Path(__file__).parents[3] / "tests" / "golden" / "bench-before.json"
 QUICK = {"batches": (1, 2), "rounds": 2, "repeats": 2, "seconds": 0}
 STEPS = make_schedule((999, 500, 20))
 

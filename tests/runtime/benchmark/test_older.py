@@ -10,7 +10,7 @@ import pytest
 from ssdiff_trt.runtime.benchmark.results import read_benchmark
 from ssdiff_trt.runtime.errors import InputError
 
-OLDER = Path(__file__).parents[3] / "docs" / "bench-before.json"
+OLDER = Path(__file__).parents[3] / "tests" / "golden" / "bench-before.json"
 
 
 def changed(*place, value=None):

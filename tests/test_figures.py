@@ -1,0 +1,157 @@
+"""Figures in the tables of documents are those that scripts wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import (
+    adaptation,
+    beside,
+    country,
+    engines,
+    int8,
+    memory,
+    performance,
+    quality,
+    registration,
+    scale,
+    steps,
+    tiles,
+    uncertainty,
+    weights,
+)
+
+ROOT = Path(__file__).parent.parent
+NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*)?\.?\d+")
+WORD = re.compile(r"[A-Za-z]{3}")
+
+
+def of_scenes(resolution: Any) -> Callable[[Any], str]:
+    return lambda report: quality.table(report["scenes"], resolution)
+
+
+def of_weights(part: Callable[..., list[str]], *arguments: str) -> Callable[[Any], str]:
+    return lambda report: "\n".join(part(report["scenes"], *arguments))
+
+
+def _joined(runs: dict[str, dict[str, float]]) -> dict[str, str]:
+    """The run that was killed and the one that continued it, in one row."""
+    both = runs["killed"], runs["continued"]
+    return {key: " ".join(str(run[key]) for run in both) for key in runs["killed"]}
+
+
+PRINTED: dict[tuple[str, str], tuple[Sequence[str], Callable[..., str]]] = {
+    ("adaptation", "| scene | blocks |"): (
+        ["adaptation"],
+        lambda report: adaptation.table(report["scenes"]),
+    ),
+    ("gpu", "| batch | fp32, tiles of 64"): (
+        ["engines"],
+        lambda report: engines.table(report["engines"]),
+    ),
+    ("int8", "| scene | bundle | ERGAS"): (["int8"], lambda report: int8.table(report["scenes"])),
+    ("performance", "| a tile and step |"): (
+        ["performance", "performance64"],
+        lambda *reports: performance.table(list(reports)),
+    ),
+    ("performance", "| method | s a Mpixel of PAN"): (["beside"], beside.table),
+    ("performance", "| method, eight bands |"): (["beside8"], beside.table),
+    ("performance", "| PAN |"): (["memory"], memory.table),
+    ("quality", "| scene | method | SAM |"): (["quality"], of_scenes("reduced")),
+    ("quality", "| scene | method | HQNR |"): (["quality"], of_scenes("full")),
+    ("runs", "| run | seconds |"): (
+        ["resume"],
+        lambda report: "\n".join(
+            f"| | {run['seconds']} | {run['peak_mb']} | {run['disk_mb']} |"
+            for run in (*report["runs"].values(), _joined(report["runs"]))
+        ),
+    ),
+    ("scale", "| run | seconds |"): (["scale"], lambda report: scale.table(report["runs"])),
+    ("scale", "| workers | Mpixel/s |"): (
+        ["country"],
+        lambda report: country.table(report["rows"]),
+    ),
+    ("scenes", "    | pairs | deviation"): (
+        ["registration"],
+        lambda report: registration.table([registration.Case(**case) for case in report]),
+    ),
+    ("steps", "| sampler | placement |"): (["steps"], steps.table),
+    ("uncertainty", "| scene | fitted |"): (
+        ["uncertainty"],
+        lambda report: uncertainty.markdown(report["scenes"]),
+    ),
+    ("weights", "| tile, steps |"): (["tiles"], lambda report: tiles.markdown(report["table"])),
+    ("weights", "| scene | ERGAS: best"): (["weights"], of_weights(weights.reduced, "generic4")),
+    ("weights", "| scene | method | R-ERGAS"): (["weights"], of_weights(weights.full, "generic4")),
+    ("weights", "| weights | ERGAS / best"): (
+        ["additions", "weights"],
+        lambda *reports: "\n".join(of_weights(weights.means)(report) for report in reports),
+    ),
+}
+"""By page and start of the table: JSON files, and what makes a table of them."""
+
+
+def figures(row: str) -> list[str]:
+    """The numbers of a row's cells, without those of its first and of sentences."""
+    cells = [cell for cell in row.strip().strip("|").split("|")[1:] if not WORD.search(cell)]
+    return [number.replace(",", "") for cell in cells for number in NUMBER.findall(cell)]
+
+
+def tables(page: str, start: str) -> list[list[str]]:
+    """Rows of the tables of a page whose first line starts so."""
+    lines = iter((ROOT / page).read_text().splitlines())
+    found = []
+    for line in lines:
+        if line.startswith(start):
+            next(lines)
+            rows = []
+            for row in lines:
+                if not row.strip().startswith("|"):
+                    break
+                rows.append(row)
+            found.append(rows)
+    return found
+
+
+def comes_from(shown: Sequence[str], written: Sequence[str]) -> bool:
+    """Whether each number shown is one of those written, rounded; each is used once."""
+    left = [float(number) for number in written]
+    for number in shown:
+        half_a_digit = 0.5 * 10.0 ** -len(number.partition(".")[2])
+        for other in left:
+            if abs(other - float(number)) <= half_a_digit * 1.001:
+                left.remove(other)
+                break
+        else:
+            return False
+    return True
+
+
+@pytest.mark.parametrize(("page", "start"), PRINTED)
+def test_the_figures_of_a_table_come_from_its_json(page, start):
+    names, table = PRINTED[page, start]
+    written = [json.loads((ROOT / f"docs/{name}.json").read_text()) for name in names]
+    printed = [figures(row) for row in table(*written).splitlines()]
+    rows = [row for found in tables(f"docs/{page}.md", start) for row in found]
+    assert rows
+    for row in rows:
+        shown = figures(row)
+        assert shown, row
+        assert any(comes_from(shown, figures_of_row) for figures_of_row in printed), row
+
+
+def test_a_figure_that_no_script_wrote_is_found():
+    assert figures("| **GSA**, 3 | 1,024.5 s | -.0398 | of 8 methods | 3.6 x |") == [
+        "1024.5",
+        "-.0398",
+        "3.6",
+    ]
+    assert comes_from(["34.1", "-.04"], ["34.09", "7", "-.0398"])
+    assert not comes_from(["34.2"], ["34.09"])
+    assert not comes_from(["7", "7"], ["34.09", "7"])
