@@ -191,7 +191,9 @@ class ExecutionOptions:
     """What computes, and with how much of the machine. The pixels depend on the first two."""
 
     backend: str = option(
-        "auto", "Inference engine; auto: the fastest one that works here, whose name is printed."
+        "auto",
+        "Inference engine; auto: the fastest for a GPU that works here, else onnxruntime (openvino "
+        "for bf16 on a CPU); its name is printed.",
     )
     precision: PrecisionChoice = option(
         "auto",

@@ -57,7 +57,7 @@ PRINTED: dict[tuple[str, str], tuple[Sequence[str], Callable[..., str]]] = {
     ),
     ("int8", "| scene | bundle | ERGAS"): (["int8"], lambda report: int8.table(report["scenes"])),
     ("performance", "| a tile and step |"): (
-        ["performance", "performance64"],
+        ["performance", "performance64", "performance-second"],
         lambda *reports: performance.table(list(reports)),
     ),
     ("performance", "| method | s a Mpixel of PAN"): (["beside"], beside.table),

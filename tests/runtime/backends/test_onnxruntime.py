@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from ssdiff_trt.runtime.backends import onnxruntime_cuda
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime, import_onnxruntime
 from ssdiff_trt.runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
+from ssdiff_trt.runtime.backends.protocol import close
+from ssdiff_trt.runtime.cpus import usable_cpus
 from ssdiff_trt.runtime.errors import BackendError, SSDiffError
 from ssdiff_trt.runtime.parity.ladder import random_tiles
 from ssdiff_trt.runtime.schedule import make_schedule
@@ -155,3 +158,19 @@ def test_overflow_of_half_precision_stays_non_finite(low4):
     assert not np.isfinite(image).all()
     (image,) = OnnxRuntime(low4).sample([tiles], make_schedule((999,)))
     assert np.isfinite(image).all()
+
+
+def test_threads_compute_tiles_of_their_own_and_end(bundle4):
+    tiles = random_tiles(4, 32, count=7)
+    before, cpus = threading.active_count(), min(2, usable_cpus())
+    alone, shared = OnnxRuntime(bundle4, threads=1), OnnxRuntime(bundle4, threads=cpus)
+    assert shared.batch == cpus * alone.batch
+    parts = [slice(index, index + 1) for index in range(7)]
+    one_by_one = [alone.denoise(tiles.part(part), tiles.noise[part], 999.0) for part in parts]
+    np.testing.assert_array_equal(
+        shared.denoise(tiles, tiles.noise, 999.0), np.concatenate(one_by_one)
+    )
+    assert before < threading.active_count() <= before + 1 + cpus
+    for backend in (alone, shared):
+        close(backend)
+    assert threading.active_count() == before
