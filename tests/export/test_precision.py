@@ -64,6 +64,7 @@ def test_ergas_hardly_changes_on_a_real_scene(precision):
         assert abs(sam(flat[1], truth_tiles) / sam(flat[0], truth_tiles) - 1) < 0.002
 
 
+@pytest.mark.filterwarnings("ignore:fp16 is slower")
 def test_a_whole_run_in_half_precision(low4, tmp_path):
     """The whole example scene, in ONNX Runtime."""
     truth = read_raster(SCENE / "truth.tif") / FULL_SCALE
