@@ -45,7 +45,8 @@ fuzz: $(VENV)/.dev
 
 # The runtime and the commands with the lowest and the newest versions that pyproject.toml allows and
 # that have a wheel for each Python. Without PyTorch and ONNX; what needs them is skipped. Old
-# packages warn of new ones below them, which the lowest versions cannot help.
+# packages warn of new ones below them, which the lowest versions cannot help. The bindings of
+# TensorRT in build/ are for the Python of the developers.
 test-versions: | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet "uv>=0.5,<1"
 	@set -e; for python in $(PYTHONS); do for versions in lowest-direct highest; do \
@@ -57,7 +58,8 @@ test-versions: | $(VENV)/bin/python
 		$(BIN)/uv pip install --quiet --python $$venv --no-deps --editable .; \
 		echo "Python $$python, $$versions: $$($(BIN)/uv pip freeze --quiet --python $$venv --exclude-editable | grep -E '^(affine|click|numpy|onnxruntime|pydantic|rasterio|rich)==' | tr '\n' ' ')"; \
 		ignore=; test $$versions = highest || ignore="-W ignore::DeprecationWarning"; \
-		OMP_NUM_THREADS=1 $$venv/bin/python -m pytest -q -m "not slow" -n auto $$ignore $(FAST); \
+		OMP_NUM_THREADS=1 $$venv/bin/python -m pytest -q -m "not slow" -n auto $$ignore \
+			--ignore tests/runtime/backends/tensorrt/test_bindings.py $(FAST); \
 	done; done
 
 # On a machine with an NVIDIA GPU, with the PyTorch, TensorRT and numpy that PYTHON has there.

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from ssdiff_trt.runtime.backends import onnxruntime_cuda
-from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime, import_onnxruntime
+from ssdiff_trt.runtime.backends.onnxruntime import (
+    OnnxRuntime,
+    import_onnxruntime,
+    supported_forms,
+)
 from ssdiff_trt.runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
 from ssdiff_trt.runtime.backends.protocol import close
 from ssdiff_trt.runtime.cpus import usable_cpus
@@ -132,6 +136,8 @@ def test_the_bound_denoiser_gives_the_clamped_residual(bundle4, on_the_host):
 def test_attention_is_an_operator_on_cuda_since_1_25(
     bundle4, on_the_host, monkeypatch, version, form
 ):
+    if form not in supported_forms(import_onnxruntime().__version__):
+        pytest.skip("the CPU, which stands in for the GPU, has no Attention operator here")
     monkeypatch.setattr("onnxruntime.__version__", version)
     assert f", {form} graph" in OnnxRuntimeCuda(bundle4, precision="fp32").describe()
 
@@ -139,7 +145,8 @@ def test_attention_is_an_operator_on_cuda_since_1_25(
 def test_cuda_of_python_packages_is_loaded_and_what_fails_is_not_printed_as_a_result(
     bundle4, on_the_host, monkeypatch, capsys
 ):
-    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: print("Failed to load libcudnn.so.9"))
+    loads = "onnxruntime.preload_dlls"  # from ONNX Runtime 1.21 on
+    monkeypatch.setattr(loads, lambda: print("Failed to load libcudnn.so.9"), raising=False)
     OnnxRuntimeCuda(bundle4, precision="fp32")
     out, err = capsys.readouterr()
     assert (out, err) == ("", "Failed to load libcudnn.so.9\n")
