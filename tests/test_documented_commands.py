@@ -36,9 +36,9 @@ LONG = (
 )
 """Commands that take long, and those that need what they write."""
 SHORTER = {
-    "--minutes 10": "--minutes 4",
-    "--minutes 60": "--minutes 0.05",
-    "--adapt 10": "--adapt 4",
+    "--minutes 10": "--minutes 6",
+    "--minutes 60": "--minutes 2",
+    "--adapt 10": "--adapt 6",
     "ssdiff-trt bench": "ssdiff-trt bench --repeats 2 --rounds 1 --seconds 0",
     "--steps 1,2,10": "--steps 1",
     "--batch 1,8,32": "--batch 1,2",
@@ -51,7 +51,7 @@ SHORTER = {
     "s3://bucket/": "",
 }
 """What is changed so that they take less, and need no other machine."""
-MINUTES = {"adapt": "4", "finetune": "0.05"}
+MINUTES = {"adapt": "6", "finetune": "0.05"}
 """Of commands that take long unless they say how long."""
 ELSEWHERE = r"--backend tensorrt( |$)(?!--backend)|ssdiff-trt build(?!.*--gpu)"
 """Commands that need a GPU, which say so in one sentence."""
