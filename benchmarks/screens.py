@@ -35,7 +35,7 @@ ssdiff_trt=true
 checkVersion=false
 """
 IN_QGIS = """
-import os, traceback
+import os, sys, traceback
 import processing
 from qgis.core import QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QTimer
@@ -44,14 +44,14 @@ from qgis.utils import iface
 
 project, window = QgsProject.instance(), iface.mainWindow()
 
+def end_with(*error):
+    traceback.print_exception(*error)
+    os._exit(1)
+
+sys.excepthook = end_with  # QGIS shows a window instead
+
 def soon(seconds, step):
-    def guarded():
-        try:
-            step()
-        except Exception:
-            traceback.print_exc()
-            os._exit(1)
-    QTimer.singleShot(1000 * seconds, guarded)
+    QTimer.singleShot(1000 * seconds, step)
 
 def fill():
     global dialog

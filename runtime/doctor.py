@@ -8,7 +8,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import distributions, version
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -204,10 +204,12 @@ def _of_backends(bundle: Bundle, jetpack: str | None, progress: Progress) -> Ite
 
 
 def _of_packages() -> Iterator[Finding]:
+    installed = {each.name: each.version for each in distributions()}
     for name, (extra, purpose) in _OPTIONAL.items():
         what = f"package {name}"
         if find_spec(name):
-            yield Finding(what=what, state="ok", found=f"{version(name)}, for {purpose}")
+            found = f"{installed.get(name, 'installed')}, for {purpose}"
+            yield Finding(what=what, state="ok", found=found)
         else:
             found = f"not installed, for {purpose}"
             yield Finding(what=what, state="missing", found=found, remedy=install(extra))
