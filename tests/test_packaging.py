@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from ssdiff_trt.cli import main
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -16,6 +19,19 @@ else:
 
 ROOT = Path(__file__).parent.parent
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+IN_IMAGE = {
+    "ld-linux",
+    "libc",
+    "libdl",
+    "libgcc_s",
+    "libm",
+    "libpthread",
+    "librt",
+    "libstdc++",
+    "libz",
+}
+"""Libraries of every Debian, the slim image of Python included, without their versions."""
 
 
 def test_every_folder_with_code_is_a_package_of_the_wheel():
@@ -83,3 +99,24 @@ def test_files_of_a_user_cannot_shadow_what_is_installed(wheel, make_pair, tmp_p
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "out.tif").exists()
+
+
+def test_the_image_has_the_libraries_that_wheels_leave_to_the_system():
+    code = (
+        "import bz2, ctypes, lzma, sqlite3, ssl, uuid\n"
+        "def loaded():\n"
+        "    words = (line.split() for line in open('/proc/self/maps'))\n"
+        "    return {line[5] for line in words if len(line) > 5 and '.so' in line[5]}\n"
+        "python = loaded()\n"
+        "import h5py, matplotlib.pyplot, numpy.linalg, onnxruntime, rasterio, scipy.ndimage\n"
+        "print(*(loaded() - python), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    brought = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve())
+    names = {path.name for path in paths if not any(map(path.is_relative_to, brought))}
+    names = {name for name in names if re.split(r"[-.]", name)[0] not in IN_IMAGE}
+    left = {re.sub(r"(\.so\.\d+).*", r"\1", name) for name in names}
+    assert left == {"libexpat.so.1"}
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert all(f" {main._LIBRARIES[library]} " in dockerfile for library in left)

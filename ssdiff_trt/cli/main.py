@@ -36,6 +36,8 @@ _EXTRAS = {
 """Packages that not every installation has, and the extra that brings them."""
 _TRAINING = dict.fromkeys(("onnx", "onnxscript", "safetensors", "tomli", "torch"), "train")
 """The same for ``ssdiff-ref``."""
+_LIBRARIES = {"libexpat.so.1": "libexpat1"}
+"""Libraries that wheels leave to the system and small systems lack, and the package of Debian."""
 
 
 def progress_for(quiet: bool, verbose: bool) -> Progress:
@@ -176,6 +178,13 @@ def run(command: click.Command, program: str) -> NoReturn:
         if (extra := extras.get(error.name or "")) is None:
             raise
         _fail(f"{error.name} is not installed; {install(extra)}.", 2)
+    except ImportError as error:
+        if (missing := re.match(r"(lib\S+?\.so\S*): cannot open", str(error))) is None:
+            raise
+        library, needs = missing[1], (error.name or "a package").partition(".")[0]
+        package = _LIBRARIES.get(library)
+        hint = f", with apt install {package} on Debian and Ubuntu" if package else ""
+        _fail(f"{needs} needs {library}, which this system lacks; install it{hint}.", 2)
 
 
 def _show_warning(

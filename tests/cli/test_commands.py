@@ -306,6 +306,24 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(module, package, word
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("library", "hint"),
+    [("libexpat.so.1", ", with apt install libexpat1 on Debian and Ubuntu"), ("libother.so.2", "")],
+)
+def test_a_missing_library_of_the_system_is_named(library, hint, tmp_path):
+    folder = tmp_path / "rasterio"
+    folder.mkdir()
+    text = f"{library}: cannot open shared object file: No such file or directory"
+    (folder / "__init__.py").write_text(f"raise ImportError({text!r}, name='rasterio._base')")
+    words = [sys.executable, "-c", "from ssdiff_trt.cli.trt import main; main()", "doctor"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.stderr == (
+        f"Error: rasterio needs {library}, which this system lacks; install it{hint}.\n"
+    )
+    assert done.returncode == 2
+
+
 @pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("3", "3")])
 def test_commands_keep_blas_to_one_thread_unless_told_otherwise(given, threads):
     code = (
