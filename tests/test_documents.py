@@ -153,7 +153,8 @@ def test_roles_of_docstrings_are_not_in_the_site():
 
 def test_messages_that_have_a_section_are_messages_of_the_code():
     """Each quoted heading is a part of one, as the source spells it."""
-    sources = [path.read_text() for path in (ROOT / "runtime").rglob("*.py")]
+    folders = ROOT / "runtime", ROOT / "ssdiff_trt" / "cli"
+    sources = [path.read_text() for folder in folders for path in folder.rglob("*.py")]
     joined = [re.sub(r'"\s+f?"', "", source) for source in sources]
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     headings = re.findall(r"^### `(.+)`$", text, re.MULTILINE)
