@@ -150,7 +150,7 @@ def main(
     path.write_text(json.dumps(null_for_nan(content), indent=1) + "\n")
     for resolution in COLUMNS:
         click.echo(table(scenes, resolution) + "\n")
-    if len(bundles) == 1:
+    if len(bundles) == 1 and all(scene["full"] for scene in scenes.values()):
         click.echo(short_table(scenes))
 
 

@@ -235,6 +235,11 @@ STATED: list[tuple[str, str, Callable[[], Iterable[float]]]] = [
     ),
     (
         "uncertainty",
+        "near the maximum likelihood (#, # and #)",
+        lambda: report("uncertainty")["fit"].values(),
+    ),
+    (
+        "uncertainty",
         "correlations of # (detail), # (unexplained) and # (inconsistency), all together #",
         lambda: [
             *map(mean_of_part, ("detail", "unexplained", "inconsistency")),
