@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import engines
+from benchmarks import engines, work
 from benchmarks.adaptation import table
 from benchmarks.uncertainty import Judged, fit, markdown, scores
 from benchmarks.weights import full, means, reduced
 from ssdiff_trt.runtime.tiles.uncertainty import Parts, combined
+from tests.support.figures import report
 
 SCENES = {
     "one": {
@@ -114,3 +115,7 @@ def test_the_table_of_engines_has_a_row_for_each_batch():
         "| 1 to 32 | 282 / 15 | 282 / 15 |",
         "| 4 | 1251 / 15 | 282 / 15 |",
     ]
+
+
+def test_the_work_of_a_step_is_counted_as_in_the_report():
+    assert work.work("generic4") == report("work")

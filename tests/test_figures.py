@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,10 +23,10 @@ from benchmarks import (
     tiles,
     uncertainty,
     weights,
+    work,
 )
+from tests.support.figures import NUMBER, ROOT, comes_from, report
 
-ROOT = Path(__file__).parent.parent
-NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*)?\.?\d+")
 WORD = re.compile(r"[A-Za-z]{3}")
 
 
@@ -63,6 +61,7 @@ PRINTED: dict[tuple[str, str], tuple[Sequence[str], Callable[..., str]]] = {
     ("performance", "| method | s a Mpixel of PAN"): (["beside"], beside.table),
     ("performance", "| method, eight bands |"): (["beside8"], beside.table),
     ("performance", "| PAN |"): (["memory"], memory.table),
+    ("performance", "| | FP16 products |"): (["work"], work.table),
     ("quality", "| scene | method | SAM |"): (["quality"], of_scenes("reduced")),
     ("quality", "| scene | method | HQNR |"): (["quality"], of_scenes("full")),
     ("runs", "| run | seconds |"): (
@@ -97,10 +96,15 @@ PRINTED: dict[tuple[str, str], tuple[Sequence[str], Callable[..., str]]] = {
 """By page and start of the table: JSON files, and what makes a table of them."""
 
 
+def cells(row: str) -> list[str]:
+    """Of a row of a table."""
+    return [cell.strip() for cell in row.strip().strip("|").split("|")]
+
+
 def figures(row: str) -> list[str]:
     """The numbers of a row's cells, without those of its first and of sentences."""
-    cells = [cell for cell in row.strip().strip("|").split("|")[1:] if not WORD.search(cell)]
-    return [number.replace(",", "") for cell in cells for number in NUMBER.findall(cell)]
+    kept = [cell for cell in cells(row)[1:] if not WORD.search(cell)]
+    return [number.replace(",", "") for cell in kept for number in NUMBER.findall(cell)]
 
 
 def tables(page: str, start: str) -> list[list[str]]:
@@ -119,31 +123,25 @@ def tables(page: str, start: str) -> list[list[str]]:
     return found
 
 
-def comes_from(shown: Sequence[str], written: Sequence[str]) -> bool:
-    """Whether each number shown is one of those written, rounded; each is used once."""
-    left = [float(number) for number in written]
-    for number in shown:
-        half_a_digit = 0.5 * 10.0 ** -len(number.partition(".")[2])
-        for other in left:
-            if abs(other - float(number)) <= half_a_digit * 1.001:
-                left.remove(other)
-                break
-        else:
-            return False
-    return True
-
-
 @pytest.mark.parametrize(("page", "start"), PRINTED)
 def test_the_figures_of_a_table_come_from_its_json(page, start):
     names, table = PRINTED[page, start]
-    written = [json.loads((ROOT / f"docs/{name}.json").read_text()) for name in names]
-    printed = [figures(row) for row in table(*written).splitlines()]
+    printed = [figures(row) for row in table(*map(report, names)).splitlines()]
     rows = [row for found in tables(f"docs/{page}.md", start) for row in found]
     assert rows
     for row in rows:
         shown = figures(row)
         assert shown, row
         assert any(comes_from(shown, figures_of_row) for figures_of_row in printed), row
+
+
+def test_the_scores_of_the_first_page_are_the_best_ones_column_by_column():
+    (rows,) = tables("README.md", "| scene | method | SAM ↓ |")
+    printed = quality.short_table(report("quality")["scenes"]).splitlines()[2:]
+    for shown, written in zip(rows, printed, strict=True):
+        (scene, *_), (name, *_) = cells(shown), cells(written)
+        assert name in scene
+        assert cells(shown)[2:] == cells(written)[2:]
 
 
 def test_a_figure_that_no_script_wrote_is_found():

@@ -31,10 +31,10 @@ LIMITS: dict[Precision, Limits] = {
 }
 """Allowed deviation from the reference in float64, by precision of the computation.
 
-In FP32 it is a multiple of what rounding does to the reference itself: 0.4 to 1.4 times that was
-measured for all forms of both shipped bundles and of random weights, by PyTorch and ONNX Runtime.
+In FP32 it is a multiple of what rounding does to the reference itself: at most twice that was
+measured for all forms of both shipped bundles (their manifests), by PyTorch and ONNX Runtime.
 Other orders of summation may double it a few times; attention with heads of another width, for
-example, is off by 4.8e-3, which is 40,000 times.
+example, is off by far more.
 """
 _RESOLUTION = 2.0**-23
 """Spacing of FP32 numbers below 1, the least rounding that is assumed."""

@@ -118,8 +118,8 @@ def adapt_weights(
         weights: ``.safetensors`` to write.
         bundle: bundle to start from; default: the shipped one for the number of bands.
         sensor: sensor whose MTF blurs MS, a name of :data:`ssdiff_trt.runtime.sensors.SENSORS`.
-        part: ``head`` trains the last layers only, which changes less in the same time, and is
-            three times as fast.
+        part: ``head`` trains the last layers only, which changes less, and whose iterations take
+            less time.
         minutes: longest time for all of it.
         reserve: of that time, what is kept for the caller: so many evaluations of the network on
             one tile of 64 pixels.
