@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.weights import BUNDLE, number, row
+from benchmarks.weights import number
 from ssdiff_ref.evaluation.candidates import SHIPPED
 from ssdiff_ref.evaluation.evaluate import evaluate
 from ssdiff_ref.evaluation.judging import Resolution, Scores
@@ -33,16 +33,6 @@ COLUMNS: dict[Resolution, tuple[str, ...]] = {
     ),
 }
 """Columns of the table of each resolution."""
-
-SHORT: dict[str, tuple[Resolution, Callable[..., float]]] = {
-    "SAM": ("reduced", min),
-    "ERGAS": ("reduced", min),
-    "Q2n": ("reduced", max),
-    "SCC": ("reduced", max),
-    "HQNR": ("full", max),
-}
-"""Columns of the table of the README, and which of two values is better."""
-INTERPOLATION = "EXP"
 
 Scene = dict[Resolution, dict[str, Scores]]
 
@@ -82,30 +72,6 @@ def table(scenes: dict[str, Scene], resolution: Resolution) -> str:
         for method, scores in scene[resolution].items():
             cells = " | ".join(number(scores[column]) for column in columns)
             lines.append(f"| {name} | {method} | {cells} |")
-            name = ""
-    return "\n".join(lines)
-
-
-def short_table(scenes: dict[str, Scene]) -> str:
-    """Interpolation, the best of the classical methods column by column, and the bundle."""
-    lines = [row("scene", "method", *SHORT), "|---" * (2 + len(SHORT)) + "|"]
-    for name, scene in scenes.items():
-        classical = [m for m in scene["full"] if m != INTERPOLATION and BUNDLE not in m]
-        (bundle,) = (m for m in scene["full"] if BUNDLE in m)
-        shown: dict[str, list[str]] = {
-            "interpolation": [],
-            f"best of {len(classical)}": [],
-            bundle.removeprefix(BUNDLE): [],
-        }
-        for measure, (resolution, better) in SHORT.items():
-            scores = {method: each[measure] for method, each in scene[resolution].items()}
-            best = better(scores[method] for method in classical)
-            values = [scores[INTERPOLATION], best, scores[bundle]]
-            for cells, value in zip(shown.values(), values, strict=True):
-                mark = "**" if value == better(values) else ""
-                cells.append(f"{mark}{number(value)}{mark}")
-        for method, cells in shown.items():
-            lines.append(row(name, method, *cells))
             name = ""
     return "\n".join(lines)
 
@@ -150,8 +116,6 @@ def main(
     path.write_text(json.dumps(null_for_nan(content), indent=1) + "\n")
     for resolution in COLUMNS:
         click.echo(table(scenes, resolution) + "\n")
-    if len(bundles) == 1 and all(scene["full"] for scene in scenes.values()):
-        click.echo(short_table(scenes))
 
 
 if __name__ == "__main__":

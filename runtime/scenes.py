@@ -148,7 +148,9 @@ def _found(folder: Path, name: str) -> str:
 def _checked(entries: list[SceneEntry], where: str, results: bool = True) -> list[SceneEntry]:
     """Scenes that there are, whose files to write are neither those nor inputs of others."""
     if not entries:
-        raise InputError(f"{where} has no scenes, expected one or more; check it.")
+        raise InputError(
+            f"No scene was found in {where}, expected one or more; check the path or the pattern."
+        )
     if not results:
         return entries
     taken: dict[str, str] = {}

@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 
 from benchmarks import work
-from tests.support.figures import NUMBER, ROOT, comes_from, manifest, report
+from tests.support.figures import NUMBER, comes_from, manifest, page_of, report
 from tests.support.stated import (
     LARGE,
     LARGE_TWO,
@@ -58,17 +58,23 @@ NETWORK, REST = "s a Mpixel, two cores, BF16", "s a Mpixel, everything but the n
 STATED: list[tuple[str, str, Callable[[], Iterable[float]]]] = [
     (
         "README",
-        "with eight bands SSDiff is # % worse in ERGAS",
+        "With eight bands it is # % worse in ERGAS",
         lambda: [behind("quality", "WorldView-3, 8 bands", "ssdiff:generic8")],
     ),
     (
         "README",
-        "take # seconds for a million pixels of four bands, and # and # seconds for the classical",
+        "take # seconds for a million pixels of PAN and four bands, and # and # seconds for",
         lambda: [
             beside("beside", method)
             for method in ("ONNX Runtime, FP32 (default)", "MTF-GLP-FS", "GSA")
         ],
     ),
+    (
+        "README",
+        "SSDiff has the lower ERGAS on # of #.",
+        lambda: [better("ERGAS"), len(scenes_of_weights())],
+    ),
+    ("README", "than the classical method MTF-GLP-FS on # of # pairs", truer),
     ("adaptation", "has # blocks for the verdict. R-ERGAS is # % worse there", of_adaptation),
     ("concepts", "change ERGAS by # % at most", lambda: [max(map(abs, of_ten_steps(0)))]),
     (
@@ -99,11 +105,11 @@ STATED: list[tuple[str, str, Callable[[], Iterable[float]]]] = [
     ("performance", "ONNX Runtime #, OpenVINO # and PyTorch #, in FP32", packages),
     (
         "performance",
-        "is # GFLOP; at the rate of large matrix products, # GFLOP/s in FP32 and # in BF16,",
+        "is # GFLOP. On the first machine large matrix products reach # GFLOP/s in FP32 and # in",
         lambda: [report("work")["GFLOP"], *rates("performance").values()],
     ),
-    ("performance", "that is # and # ms on the first machine,", lambda: floors("performance")),
-    ("performance", "# and # ms on B.", lambda: floors("performance-second")),
+    ("performance", "a step would take # and # ms; on B", lambda: floors("performance")),
+    ("performance", "on B it would take # and # ms.", lambda: floors("performance-second")),
     (
         "performance",
         "computes products in BF16 at # times the rate of the first",
@@ -185,15 +191,15 @@ STATED: list[tuple[str, str, Callable[[], Iterable[float]]]] = [
     ),
     (
         "scale",
-        "# km² in pixels of # m with eight bands, # million Mpixel",
+        "# km² in pixels of # m with eight bands would take: # million Mpixel",
         lambda: [
             *of_country("area, km²", "pixel of PAN, m"),
             of_country("Mpixel of PAN")[0] / 1e6,
         ],
     ),
-    ("scale", "Measured are # s a Mpixel for the network", lambda: of_country(NETWORK)),
-    ("scale", "and # s a Mpixel for everything else", lambda: of_country(REST)),
-    ("scale", "not the network: # Mpixel/s.", lambda: [1 / of_country(REST)[0]]),
+    ("scale", "on two cores takes # s a Mpixel", lambda: of_country(NETWORK)),
+    ("scale", "everything but the network takes # s a Mpixel", lambda: of_country(REST)),
+    ("scale", "did everything but the network: # Mpixel/s.", lambda: [1 / of_country(REST)[0]]),
     (
         "scale",
         "With **100**, # commands share the workers, on machines of their own: # Mbyte/s written",
@@ -273,12 +279,12 @@ STATED: list[tuple[str, str, Callable[[], Iterable[float]]]] = [
     ),
     (
         "uncertainty",
-        "the mean error is # % more.",
+        "the mean error is # % above",
         lambda: [100 * (of_uncertainty("mean error / mean uncertainty")[-1] - 1)],
     ),
     (
         "weights",
-        "# and # of the recipe as it is, which took # and # minutes",
+        "for # and # iterations with the recipe as it is; these last ones took # and # minutes",
         lambda: [
             n for pair in zip(*map(training, ("generic4", "generic8")), strict=True) for n in pair
         ],
@@ -320,7 +326,7 @@ STATED: list[tuple[str, str, Callable[[], Iterable[float]]]] = [
     ("weights", "truer to MS than MTF-GLP-FS on # of # pairs", truer),
     (
         "weights",
-        "is better in ERGAS by # and # %, once the pair is aligned",
+        "classical method is better in ERGAS, by # % (harbour) and # % (tanks)",
         lambda: [behind("weights", f"Rotterdam, {name}") for name in ("harbour", "tanks")],
     ),
 ]
@@ -336,8 +342,10 @@ def figures(text: str, phrase: str) -> list[str]:
 
 @pytest.mark.parametrize(("page", "phrase", "written"), STATED)
 def test_the_figures_of_a_sentence_come_from_a_report(page, phrase, written):
-    path = ROOT / ("README.md" if page == "README" else f"docs/{page}.md")
-    shown, values = figures(path.read_text(), phrase), [float(value) for value in written()]
+    shown, values = (
+        figures(page_of(page).read_text(), phrase),
+        [float(value) for value in written()],
+    )
     assert len(shown) == len(values)
     wrong = [
         f"{number} for {value}"

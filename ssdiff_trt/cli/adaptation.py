@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ssdiff_trt.runtime.arguments import above_zero
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, install
 from ssdiff_trt.runtime.files import with_suffix
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.pansharpener import DEFAULT, default_output
@@ -76,8 +76,8 @@ def adapted_bundle(
     above_zero("adapt", minutes)
     if find_spec("torch") is None:
         raise InputError(
-            "Adaptation needs PyTorch, which is not installed; install ssdiff-trt[train], or run "
-            "without `adapt`."
+            f"Adaptation needs PyTorch, which is not installed; {install('train')}, or run without "
+            "`adapt`."
         )
     target = with_suffix(output or default_output((*ms, pan)[0]), ".ssdiff")
     if target.exists():

@@ -41,9 +41,9 @@ from ssdiff_trt.runtime.sensors import SENSORS
 @click.option(
     "--weights",
     type=WeightsName(),
-    help="Checkpoint of SSDiff, .safetensors or PyTorch, in the configuration that was released: "
-    "dim 32, dim_head 16, any number of bands, which is read from the file. Or a bundle, also by "
-    "name.",
+    help="Checkpoint of SSDiff, .safetensors or PyTorch, with the layer widths of the authors' "
+    "code (dim 32, dim_head 16); the number of bands is read from the file. Or a bundle, by folder "
+    "or name.",
 )
 @weights_key_option
 @click.option(
@@ -108,10 +108,10 @@ from ssdiff_trt.runtime.sensors import SENSORS
 def cli(
     quiet: bool, verbose: bool, json: str | None, threads: int | None, **parameters: Any
 ) -> None:
-    """Export SSDiff weights as a bundle for ssdiff-trt, and check that it computes the same.
+    """Export SSDiff weights as a bundle, and check that its graphs compute what PyTorch computes.
 
-    Without --weights, the shipped bundles are exported again with the precisions asked for, where
-    ssdiff-trt run finds them. --json writes a list of manifests.
+    Without --weights, the shipped bundles are exported again with the precisions that the options
+    name, into a folder in which ssdiff-trt run finds them. --json writes a list of manifests.
     """
     limit_threads(threads)
     inputs = parameters["weights"], parameters["calibration"]

@@ -87,7 +87,10 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
     if assumptions.source.resampled:
         progress.note("MS is warped onto PAN's grid (Lanczos)")
     elif not any(shift) and max(map(abs, off := misfit(assumptions.source))) > 0.05:
-        progress.note(f"MS lies {offset(off)} off PAN's grid; the interpolator corrects that")
+        progress.note(
+            f"By the georeferencing, MS lies {offset(off)} off PAN's grid; the interpolation "
+            "allows for that"
+        )
     if any(shift):
         progress.note(moved_by(shift, measured))
     elif measured and math.isinf(measured.error):
@@ -116,7 +119,11 @@ def print_understood(plan: Plan, progress: Progress) -> None:
     progress.note(f"No data: {', '.join(holes)}")
     measured = plan.assumptions.measured_shift
     if not any(plan.assumptions.shift):
-        why = "as stated" if measured is None else "no shift that is certain was measured"
+        why = (
+            "as stated"
+            if measured is None
+            else "no reliable shift beyond the georeferencing was measured"
+        )
         progress.note(f"MS is not moved: {why}")
 
 
@@ -170,8 +177,8 @@ def print_result(result: Result, progress: Progress) -> None:
     if (rmse := result.consistency.rmse) is not None:
         scale, optics = result.plan.assumptions.ms_scale.value, result.plan.optics.name
         progress.note(
-            f"Back at the resolution of MS (MTF of {optics}) the result differs from MS by "
-            f"{rmse:.3g} RMS, {rmse / scale:.2%} of full scale"
+            f"Reduced to the resolution of MS (with the MTF of sensor {optics}), the result "
+            f"differs from MS by {rmse:.3g} (RMS), {rmse / scale:.2%} of full scale"
         )
     progress.note(f"{result.plan.destination}: {width} x {height}{holes}")
     if result.uncertainty:

@@ -296,12 +296,13 @@ loss_option = click.option(
     default="1%",
     show_default=True,
     metavar="SHARE",
-    help="Largest loss of ERGAS, and of SAM, that INT8 may cause.",
+    help="Largest relative increase of ERGAS, and of SAM, that INT8 may cause.",
 )
 weights_key_option = click.option(
     "--weights-key",
     metavar="NAME.NAME...",
-    help="Where in the weights file the weights are, such as ema; needed if there are several.",
+    help="Key of the weights in the checkpoint that training or export starts from, such as ema; "
+    "needed if the checkpoint has several sets of weights.",
 )
 ranges_option = click.option(
     "--ranges",

@@ -32,7 +32,7 @@ from ssdiff_trt.runtime.sensors import SENSORS
 @click.group(context_settings=SETTINGS)
 @click.version_option(package_name="ssdiff-trt")
 def cli() -> None:
-    """Simulate, fuse and evaluate imagery by the protocols of the field; train weights for it."""
+    """Simulate degraded pairs, fuse by classical methods, evaluate results, train weights."""
 
 
 @cli.command(
@@ -133,8 +133,9 @@ def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 @one_option(
     PairOptions,
     "shift",
-    "Shift of MS, in rows and columns of PAN, or auto to measure it: all methods get an aligned "
-    "pair.",
+    "Shift of MS, in rows and columns of PAN, or auto to measure it: all methods then get an "
+    "aligned pair. With none, only bundles correct the shift that they measure, at reduced "
+    "resolution.",
     default="none",
 )
 @one_option(ExecutionOptions, "precision")

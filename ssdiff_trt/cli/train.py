@@ -194,7 +194,9 @@ def adapt_command(
     """Adapt weights to scenes of one sensor; the exit status is 1 if they are not better there.
 
     They are trained on the scenes at a quarter of their resolution and at full resolution, and
-    measured at both on blocks that are held out. A bundle is written only if no measure is worse.
+    measured at both on blocks that are held out. A bundle is written only if the
+    measures at reduced resolution are better and none at full resolution is worse beyond a
+    tolerance.
     """
     from ssdiff_trt.cli.adaptation import scenes_to_adapt
 

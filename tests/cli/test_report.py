@@ -31,7 +31,7 @@ def test_a_run_reports_what_it_assumed_and_did(make_pair, tmp_path, capsys):
         "Full scale: PAN 2047 (that of the bundle&#x27;s sensor, generic)",
         "MS is moved by +1.00 rows and +0.00 columns of PAN (as stated)",
         "Seed 3",
-        "Back at the resolution of MS",
+        "Reduced to the resolution of MS",
         "There were none.",
     ):
         assert f"<li>{sentence}" in text

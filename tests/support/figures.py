@@ -13,6 +13,11 @@ ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*)?\.?\d+")
 
 
+def page_of(name: str) -> Path:
+    """The file of a page of the documents, or of the README."""
+    return ROOT / ("README.md" if name == "README" else f"docs/{name}.md")
+
+
 @cache
 def report(name: str) -> Any:
     """What a script wrote to a file of the documents."""
