@@ -279,8 +279,12 @@ def bundle_for(bands: int, bundle: str | Path | Bundle | None = None) -> Bundle:
 
 
 def _in_words(bundle: Bundle) -> str:
-    """Bands that a bundle is for, with their names where they have any but numbers."""
+    """Bands that a bundle is for."""
     manifest = bundle.manifest
-    names = manifest.sensor.bands
-    named = "" if names[0] == "band 1" else f" ({', '.join(names)})"
-    return f"{manifest.name} is for {manifest.model.bands}{named}"
+    return f"{manifest.name} is for {manifest.model.bands}{names_of_bands(bundle)}"
+
+
+def names_of_bands(bundle: Bundle) -> str:
+    """Names of a bundle's bands, in parentheses, where they have any but numbers."""
+    names = bundle.manifest.sensor.bands
+    return "" if names[0] == "band 1" else f" ({', '.join(names)})"

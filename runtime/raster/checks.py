@@ -20,7 +20,6 @@ from ssdiff_trt.runtime.sources import Source, ValueType
 _USUAL = (1, 255, 1023, 2047, 4095, 10000, 16383, 65535)
 """Full scales of reflectance, of 8, 10, 11 and 12 bits, of reflectance times 10000, of 14 and 16
 bits."""
-_PARAMETERS = {"PAN": "pan_full_scale", "MS": "full_scale"}
 _DARKEST = 1 / 16
 """Least share of a stated full scale that nearly all pixels of a scene stay below: reflectance of
 0.06, which only deep water does not reach; 12 bits in a file of 16."""
@@ -53,15 +52,20 @@ def check_values(source: Source, pan_scale: Scale, ms_scale: Scale) -> list[str]
         InputError: if the values cannot be meant for that full scale.
     """
     pan, ms = survey(source)
-    return [
-        warning
-        for values, sample, scale in (
-            (source.pan_values, pan, pan_scale),
-            (source.ms_values, ms, ms_scale),
-        )
-        for check in (_undeclared_holes, _wrong_scale, _implausible_scale)
-        for warning in check(values, sample, scale)
+    images = ((source.pan_values, pan, pan_scale), (source.ms_values, ms, ms_scale))
+    shared = pan_scale.value == ms_scale.value
+    largest = max(pan.largest, ms.largest)
+    for values, sample, scale in images:
+        _refuse_scale(values, sample, scale, largest if shared else sample.largest, shared)
+    warnings = [
+        warning for values, sample, _ in images for warning in _undeclared_holes(values, sample)
     ]
+    for values, sample, scale in images:
+        found = list(_implausible_scale(values, sample, scale, shared))
+        warnings += found
+        if found and shared:  # the same for the other
+            break
+    return warnings
 
 
 def check_band_order(names: Sequence[str], expected: Sequence[str]) -> list[str]:
@@ -75,7 +79,7 @@ def check_band_order(names: Sequence[str], expected: Sequence[str]) -> list[str]
     ]
 
 
-def _undeclared_holes(values: ValueType, sample: Survey, scale: Scale) -> Iterator[str]:
+def _undeclared_holes(values: ValueType, sample: Survey) -> Iterator[str]:
     if sample.zeros > 0.01 and not values.holes_declared:
         yield (
             f"{sample.zeros:.0%} of the sampled {values.role} pixels are 0 and no nodata is "
@@ -83,21 +87,40 @@ def _undeclared_holes(values: ValueType, sample: Survey, scale: Scale) -> Iterat
         )
 
 
-def _wrong_scale(values: ValueType, sample: Survey, scale: Scale) -> Iterator[str]:
-    """Refuse values most of which lie beyond a stated full scale, or many beyond an assumed one."""
+def _parameter(values: ValueType, shared: bool) -> str:
+    """What states the full scale of an image; both have one unless that of PAN is another."""
+    return "full_scale" if shared or values.role == "MS" else "pan_full_scale"
+
+
+def _refuse_scale(
+    values: ValueType, sample: Survey, scale: Scale, largest: float, shared: bool
+) -> None:
+    """Refuse values most of which lie beyond a stated full scale, or many beyond an assumed one.
+
+    Args:
+        largest: value that a full scale has to reach.
+        shared: whether PAN and MS have the same.
+    """
     stated = scale.reason == STATED
     if (sample.middle if stated else sample.upper) > scale.value:
         share = "half" if stated else "5 %"
-        fits = next((usual for usual in _USUAL if usual >= sample.largest), sample.largest)
+        fits = next((usual for usual in _USUAL if usual >= largest), largest)
         raise InputError(
             f"More than {share} of the sampled {values.role} pixels lie above full scale {scale}, "
             f"up to {sample.largest:.6g}, so the result would be capped; state the full scale of "
-            f"{values.role}, such as `{_PARAMETERS[values.role]}={fits:g}`."
+            f"the data, such as `{_parameter(values, shared)}={fits:.9g}`."
         )
-    yield from ()
+    fractions = values.dtype.startswith("float") and 0 < sample.largest <= 2 < scale.value
+    if fractions and not stated:
+        raise InputError(
+            f"{values.role} holds fractions, up to {sample.largest:.3g} in a sample, and full "
+            f"scale would be {scale}; state full scale, for reflectance `full_scale=1`."
+        )
 
 
-def _implausible_scale(values: ValueType, sample: Survey, scale: Scale) -> Iterator[str]:
+def _implausible_scale(
+    values: ValueType, sample: Survey, scale: Scale, shared: bool
+) -> Iterator[str]:
     if not sample.largest:
         return
     if scale.reason == STATED:
@@ -105,15 +128,9 @@ def _implausible_scale(values: ValueType, sample: Survey, scale: Scale) -> Itera
             yield (
                 f"99.9 % of the sampled {values.role} pixels are at most {sample.top:.4g}, less "
                 f"than 1/16 of full scale {scale}; unless the scene is that dark, pass the full "
-                f"scale of the data, such as `{_PARAMETERS[values.role]}=2047` for 11 bits"
+                f"scale of the data, such as `{_parameter(values, shared)}=2047` for 11 bits"
             )
-        return
-    if values.dtype.startswith("float") and sample.largest <= 2 < scale.value:
-        raise InputError(
-            f"{values.role} holds fractions, up to {sample.largest:.3g} in a sample, and full "
-            f"scale would be {scale}; state full scale, for reflectance `full_scale=1`."
-        )
-    if not 0.02 * scale.value < sample.largest <= scale.value:
+    elif not 0.02 * scale.value < sample.largest <= scale.value:
         yield (
             f"the largest {values.role} value in a sample is {sample.largest:.4g} and the assumed "
             f"full scale is {scale.value:g}; if the data has another, pass `full_scale`"

@@ -110,9 +110,11 @@ def open_raster(raster: Raster | BandFiles, role: str) -> DatasetReader:
         try:
             dataset = stack.enter_context(open_dataset(raster))
         except READ_ERRORS as error:
-            raise InputError(
-                f"The {role} image cannot be read ({error}); check the path."
-            ) from None
+            advice = (
+                "it is a folder, give a file in it" if os.path.isdir(raster) else "check the path"
+            )
+            reason = str(error).rstrip(".")
+            raise InputError(f"The {role} image cannot be read ({reason}); {advice}.") from None
         with few_requests(dataset.name):
             check_header(dataset, role)
         stack.pop_all()

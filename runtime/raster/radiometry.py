@@ -19,7 +19,7 @@ class Scale:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.value:g} ({self.reason})"
+        return f"{self.value:.9g} ({self.reason})"
 
 
 def choose_scale(values: ValueType, stated: float | None, default: Scale) -> Scale:

@@ -6,11 +6,18 @@ from rich import box
 from rich.table import Table
 
 from ssdiff_trt.runtime.bundle.measured import Parity, Quantisation
-from ssdiff_trt.runtime.bundle.store import Bundle
+from ssdiff_trt.runtime.bundle.store import Bundle, names_of_bands
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.parity.layers import Layers
 from ssdiff_trt.runtime.parity.verification import Verification
 from ssdiff_trt.runtime.progress import tell
+
+
+def summary(bundle: Bundle) -> str:
+    """Name, bands and precisions of a bundle, in one line."""
+    bands = counted(bundle.manifest.model.bands, "band") + names_of_bands(bundle)
+    precisions = ", ".join(dict.fromkeys(graph.precision for graph in bundle.manifest.graphs))
+    return f"{bundle.manifest.name}: {bands}; {precisions}"
 
 
 def describe(bundle: Bundle) -> None:
@@ -22,6 +29,8 @@ def describe(bundle: Bundle) -> None:
         manifest.sampler,
         manifest.provenance,
     )
+    metrics = "\n".join(f"{name}: {value}" for name, value in source.metrics.items())
+    verified = ", ".join(parity.precision for parity in manifest.parity)
     rows = {
         "bundle": f"{manifest.name} ({bundle.path})",
         "sha256": bundle.sha256,
@@ -30,14 +39,14 @@ def describe(bundle: Bundle) -> None:
         "bands": ", ".join(sensor.bands),
         "sampler": f"{sampler.name}, timesteps {', '.join(map(str, sampler.timesteps))}, "
         f"back-projection {sampler.back_projection:g}",
+        "verified": f"each sampling step in {verified}, within the limits below",
         "weights": f"{source.weights}, sha256 {source.weights_sha256}",
         "trained on": source.training_data,
         "licence": source.licence,
         **({"attribution": source.attribution} if source.attribution else {}),
         "exported": f"{source.created} by {source.exporter}",
         **({"judged": f"on real tiles: {manifest.judged}"} if manifest.judged else {}),
-        "metrics": "\n".join(f"{name}: {value}" for name, value in source.metrics.items())
-        or "none",
+        **({"metrics": metrics} if metrics else {}),
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()

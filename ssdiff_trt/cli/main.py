@@ -36,6 +36,11 @@ _EXTRAS = {
 """Packages that not every installation has, and the extra that brings them."""
 _TRAINING = dict.fromkeys(("onnx", "onnxscript", "safetensors", "tomli", "torch"), "train")
 """The same for ``ssdiff-ref``."""
+_KINDS_OF_NUMBERS = {
+    "is not a valid float": "is no number",
+    "is not a valid integer": "is no whole number",
+}
+"""Words of click for programmers, and those that are shown."""
 _LIBRARIES = {"libexpat.so.1": "libexpat1"}
 """Libraries that wheels leave to the system and small systems lack, and the package of Debian."""
 
@@ -167,7 +172,10 @@ def run(command: click.Command, program: str) -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        _fail(error.format_message(), error.exit_code)
+        message = error.format_message()
+        for theirs, ours in _KINDS_OF_NUMBERS.items():
+            message = message.replace(theirs, ours)
+        _fail(message, error.exit_code)
     except SSDiffError as error:
         _fail(sentence(error), 2)
     except MemoryError as error:

@@ -252,13 +252,14 @@ def info_command(bundle: str | None, json: str | None, overwrite: bool) -> None:
 
     BUNDLE is a directory or the name of a shipped bundle; without it, the shipped ones are listed.
     """
-    from ssdiff_trt.cli.info import describe
+    from ssdiff_trt.cli.info import describe, summary
     from ssdiff_trt.runtime.bundle.store import open_bundle, shipped
 
     if bundle is None:
         if json is not None:
             raise click.UsageError("--json describes one bundle; name it.")
-        click.echo("\n".join(shipped()))
+        for name in shipped():
+            click.echo(summary(open_bundle(name)))
         return
     check_json(json, overwrite)
     opened = open_bundle(bundle)

@@ -195,12 +195,15 @@ def test_info_tells_a_person_and_a_program(bundle4):
         "blue, green, red, nir",
         "denoiser.fp32.fused.onnx",
         "On real tiles",
+        "each sampling step in fp32, fp16, bf16, within the limits below",
         bundle4.sha256,
     ):
         assert text in done.stdout
     described = f"trained on   {bundle4.manifest.provenance.training_data}"
     assert described in done.stdout.splitlines()  # whole, as this is no terminal
-    assert call("info").stdout == "generic4\ngeneric8\n"
+    four, eight = call("info").stdout.splitlines()
+    assert four == "generic4: 4 bands (blue, green, red, nir); fp32, fp16, bf16"
+    assert eight == "generic8: 8 bands; fp32, fp16, bf16"
     done = call("info", bundle4.path, "--json", "-")
     assert json.loads(done.stdout)["model"]["bands"] == 4
 

@@ -304,7 +304,7 @@ def test_what_the_network_cannot_be_is_that_of_ms(make_pair, run, overlap):
 @pytest.mark.parametrize(
     ("of_pan", "of_ms", "options", "sentence"),
     [
-        (30, 30, {}, "More than 5 % of the sampled PAN .* up to 54000.* `pan_full_scale=65535`"),
+        (30, 30, {}, "More than 5 % of the sampled PAN .* up to 54000.* `full_scale=65535`"),
         (1, 30, {}, "More than 5 % of the sampled MS .* `full_scale=65535`"),
         (
             1,

@@ -44,7 +44,7 @@ def test_a_table_names_files_and_options_of_scenes(tmp_path, text, encoding):
     ("text", "sentence"),
     [
         ("", r"has no column pan, only nothing"),
-        ("pan,ms\n", r"scenes.csv has no scenes"),
+        ("pan,ms\n", r"No scene was found in .*scenes.csv"),
         ("ms\nb.tif\n", r"has no column pan, only ms; name the columns"),
         ("pan,pan\na,b\n", r"has columns of the same name: pan, pan"),
         ("pan,ms\na,b,c\n", r"another number of values in line 2; write each value that has a com"),
@@ -88,7 +88,7 @@ def test_a_pattern_finds_scenes_and_names_what_belongs_to_them(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "output", "sentence"),
     [
-        ("x/*_pan.tif", None, "has no scenes"),
+        ("x/*_pan.tif", None, "No scene was found in x"),
         ("x", None, r"has 0 \*, expected one; or give a table that ends in .csv"),
         ("*/*", None, r"has 2 \*"),
         ("{}/*.tif", "out.tif", r"output of .*b.tif, out.tif, is that of .*a.tif too"),

@@ -128,6 +128,21 @@ def test_a_few_bright_pixels_do_not_hide_that_full_scale_is_too_large(images):
     assert "`pan_full_scale=2047`" in warning
 
 
+def test_a_full_scale_that_both_images_have_is_one_fault_with_one_remedy(images):
+    pan, ms = images
+    pan[:], ms[:] = 1500, 3000
+    source, scale = ArrayPair(pan[0], ms), Scale(1, STATED)
+    with pytest.raises(InputError, match=r"sampled PAN .*up to 1500, .*`full_scale=4095`"):
+        check_values(source, scale, scale)
+    with pytest.raises(InputError, match=r"sampled PAN .*up to 1500, .*`pan_full_scale=2047`"):
+        check_values(source, scale, ASSUMED)
+    million = Scale(1e6, STATED)
+    (warning,) = check_values(source, million, million)
+    assert "full scale 1000000 (as stated)" in warning
+    assert "such as `full_scale=2047`" in warning
+    assert len(check_values(source, million, Scale(2e6, STATED))) == 2
+
+
 @pytest.mark.parametrize(
     ("largest", "suggested"),
     [(1, 1), (2, 255), (255, 255), (1024, 2047), (4096, 10000), (65535, 65535), (65536, 65536)],
