@@ -24,7 +24,8 @@ from rasterio.windows import Window
 
 from ssdiff_trt.runtime.raster.affine import product
 
-SIZES = (2500, 5000, 10000, 20000)
+SIZES = (2000, 4000, 10000, 20000)
+"""Of blocks of 2000 x 2000 pixels, 1 to 100."""
 BANDS = (4, 8)
 DOCUMENTED_LIMIT = 700
 """Documented limit in MB, for the largest of ``SIZES`` with 4 bands."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import numpy as np
 
 from ssdiff_trt.runtime.backends.on_cpu import OnCpu
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL
@@ -160,9 +157,6 @@ def open_session(
 class OnnxRuntime(OnCpu):
     """Backend that runs the denoiser graph in ONNX Runtime and the sampling loop in numpy.
 
-    Each thread computes tiles of its own. Threads that share a tile wait for each other after every
-    operator, and read what the other wrote.
-
     Args:
         bundle: bundle with the graph.
         threads: CPU threads; default: all cores.
@@ -171,8 +165,6 @@ class OnnxRuntime(OnCpu):
         precision: precision of the graph. Most CPUs emulate FP16: slow, but useful for checks.
         role: role of the graph; ``step`` to check the step graph.
     """
-
-    refusals = staticmethod(refusals)
 
     def __init__(
         self,
@@ -190,32 +182,18 @@ class OnnxRuntime(OnCpu):
         self._version = import_onnxruntime().__version__
         forms = (form,) if form else ("contrib", *supported_forms(self._version))
         graph = bundle.graph(role, precision, *forms)
-        self.precision: Precision = precision
         self._form, self._role = graph.form, role
-        self._threads = choose_threads(threads)
-        self._part = max(1, _PART // bundle.manifest.model.tile**2)
-        self.batch = 2 * self._part * self._threads
-        self.file = bundle.path / graph.file
-        self._session = open_session(self.file, threads=1, integers=graph.form == "contrib")
-        self._pool = ThreadPoolExecutor(self._threads)
-        check_graph(self._session, graph, self.file)
+        file = bundle.path / graph.file
+        self._session = open_session(file, threads=1, integers=graph.form == "contrib")
+        check_graph(self._session, graph, file)
+        part = max(1, _PART // bundle.manifest.model.tile**2)
+        super().__init__(precision, file, refusals, part, choose_threads(threads))
 
     def evaluate(self, inputs: Mapping[str, Array]) -> Array:
         more = {"coefficients": CLAMPED_RESIDUAL} if self._role == "step" else {}
-
-        def run(first: int) -> Array:
-            part = {name: array[first : first + size] for name, array in inputs.items()}
-            residual: Array
-            (residual,) = self._session.run(None, {**part, **more})
-            return residual
-
-        count = len(inputs["x_t"])
-        size = min(self._part, -(-count // self._threads))
-        return np.concatenate(list(self._pool.map(run, range(0, count, size))))
-
-    def close(self) -> None:
-        """End the threads. A later evaluation fails."""
-        self._pool.shutdown()
+        residual: Array
+        (residual,) = self._session.run(None, {**inputs, **more})
+        return residual
 
     def describe(self) -> str:
         return f"ONNX Runtime {self._version} on the CPU, {self.precision}, {self._form} graph"

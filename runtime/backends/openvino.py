@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType, SimpleNamespace
 from typing import Any
-
-import numpy as np
 
 from ssdiff_trt.runtime.backends.on_cpu import OnCpu
 from ssdiff_trt.runtime.backends.onnxruntime import check_graph
@@ -21,7 +19,7 @@ from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.tiles.batch import Array
 
 _TILES = 8
-"""Tiles of a batch for each thread."""
+"""Tiles that a thread computes at a time."""
 
 
 def import_openvino() -> ModuleType:
@@ -63,7 +61,7 @@ def refusals(graph: Path, doing: str) -> Iterator[None]:
 class OpenVino(OnCpu):
     """Backend that runs the denoiser graph in OpenVINO and the sampling loop in numpy.
 
-    Each thread computes a part of a batch on its own. In BF16 it is the graph in FP32 whose
+    In BF16 it is the graph in FP32 whose
     convolutions and matrix products OpenVINO computes in BF16.
 
     Args:
@@ -74,8 +72,6 @@ class OpenVino(OnCpu):
     Raises:
         SSDiffError: if OpenVINO or the graph cannot be used, or the processor has no BF16.
     """
-
-    refusals = staticmethod(refusals)
 
     def __init__(
         self, bundle: Bundle, *, threads: int | None = None, precision: Precision = "fp32"
@@ -92,15 +88,12 @@ class OpenVino(OnCpu):
             )
         openvino = import_openvino()
         graph = bundle.graph("denoiser", "fp32", "portable")
-        self.precision: Precision = precision
-        self.file, self._version = bundle.path / graph.file, openvino.__version__.split("-")[0]
-        self._one_at_a_time = threading.Lock()  # any thread may call, and requests are shared
+        file, self._version = bundle.path / graph.file, openvino.__version__.split("-")[0]
         streams = choose_threads(threads)
-        self.batch = _TILES * streams
-        with refusals(self.file, "open"):
+        with refusals(file, "open"):
             core = openvino.Core()
             model = core.compile_model(
-                core.read_model(self.file),
+                core.read_model(file),
                 "CPU",
                 {
                     "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -108,26 +101,23 @@ class OpenVino(OnCpu):
                     "NUM_STREAMS": streams,
                 },
             )
-            self._requests = [model.create_infer_request() for _ in range(streams)]
+            self._idle: SimpleQueue[Any] = SimpleQueue()
+            for _ in range(streams):
+                self._idle.put(model.create_infer_request())
         ports = SimpleNamespace(
             get_inputs=lambda: [*map(_described, model.inputs)],
             get_outputs=lambda: [*map(_described, model.outputs)],
         )
-        check_graph(ports, graph, self.file)
+        check_graph(ports, graph, file)
+        super().__init__(precision, file, refusals, _TILES, streams)
 
     def evaluate(self, inputs: Mapping[str, Array]) -> Array:
-        """Each thread computes a part of the tiles."""
-        count = len(inputs["x_t"])
-        parts = np.array_split(np.arange(count), min(len(self._requests), count))
-        with self._one_at_a_time:
-            running = self._requests[: len(parts)]
-            for request, part in zip(running, parts, strict=True):
-                request.start_async(
-                    {name: array[part[0] : part[-1] + 1] for name, array in inputs.items()}
-                )
-            for request in running:
-                request.wait()
-            return np.concatenate([request.get_output_tensor(0).data for request in running])
+        request = self._idle.get()
+        try:
+            residual: Array = request.infer(inputs)[0]
+            return residual
+        finally:
+            self._idle.put(request)
 
     def describe(self) -> str:
         return f"OpenVINO {self._version} on the CPU, {self.precision}, portable graph"

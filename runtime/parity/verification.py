@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from ssdiff_trt.runtime.backends.on_cpu import graph_inputs
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Backend, close
 from ssdiff_trt.runtime.backends.registry import best_backend, open_backend
@@ -32,7 +33,7 @@ from ssdiff_trt.runtime.parity.ladder import (
 )
 from ssdiff_trt.runtime.parity.layers import Layers, compare_layers, require_polygraphy
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.tiles.batch import Array
+from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 
 class Verification(BaseModel):
@@ -64,9 +65,9 @@ class _Recorded(OnnxRuntime):
         super().__init__(bundle, **options)
         self.steps: list[dict[str, Array]] = []
 
-    def evaluate(self, inputs: Mapping[str, Array]) -> Array:
-        self.steps.append({**inputs, "coefficients": CLAMPED_RESIDUAL})
-        return super().evaluate(inputs)
+    def denoise(self, tiles: Tiles, x: Array, t: float) -> Array:
+        self.steps.append({**graph_inputs(tiles, x, t), "coefficients": CLAMPED_RESIDUAL})
+        return super().denoise(tiles, x, t)
 
 
 def verify(

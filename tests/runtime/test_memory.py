@@ -9,7 +9,7 @@ from benchmarks.memory import peak
 
 @pytest.mark.slow
 def test_memory_is_bounded_and_does_not_grow():
-    """Without the network, in MB; ``docs/memory.py`` draws it up to 20000 on a side."""
-    peaks = {size: peak(size) for size in (5000, 10000)}
-    assert peaks[5000] < 500
-    assert peaks[10000] < 1.1 * peaks[5000]
+    """Without the network, in MB; both scenes have blocks of 2000 x 2000 pixels, 4 and 25."""
+    peaks = {size: peak(size) for size in (4000, 10000)}
+    assert peaks[4000] < 500
+    assert peaks[10000] < 1.1 * peaks[4000]
