@@ -81,7 +81,10 @@ class Networks:
             # How far OpenVINO is off depends on its version and the processor.
             threads = execution.threads
             exact = open_backend("openvino", bundle, precision="fp32", threads=threads)
-            require_parity(bundle, backend, exact)
+            try:
+                require_parity(bundle, backend, exact)
+            finally:
+                close(exact)
         for warning in unsuited(execution, backend):
             self._progress.warn(warning)
         return backend

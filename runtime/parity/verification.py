@@ -129,6 +129,7 @@ def verify(
         verification = _verify(opened, reference, verified, list(compared), progress)
     finally:
         close(verified)
+        close(reference)
     if save_inputs is not None:
         with atomic_write(Path(save_inputs)) as unfinished, unfinished.open("wb") as file:
             stacked: dict[str, Any] = {
