@@ -10,8 +10,10 @@ import json
 import re
 import shlex
 import shutil
+from importlib import import_module
 from pathlib import Path
 
+import click
 import h5py
 import pytest
 from click.testing import CliRunner
@@ -171,6 +173,57 @@ def test_the_commands_of_a_page_run(page, tmp_path, monkeypatch):
 def test_every_page_with_commands_is_known():
     assert {"README.md", "docs/quickstart.md", "docs/runs.md", "docs/quality.md"} <= set(PAGES)
     assert sum(len(lines) for lines in PAGES.values()) > 40
+
+
+def mentioned(text: str) -> list[str]:
+    """Commands of the project, its scripts and its Makefile in code of a document."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    code = (" ".join(one.split()) for one in (*lines, *spans))
+    programs = "|".join((*PROGRAMS, "make", r"python -m benchmarks\.[a-z.]+"))
+    return [one for one in code if re.match(rf"({programs})( |$)", one)]
+
+
+def unknown(command: str) -> list[str]:
+    """What a command names that is not there."""
+    program, *words = shlex.split(command, comments=True)
+    if program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return [word for word in words if "=" not in word and word not in targets]
+    if program == "python":
+        found = getattr(import_module(words[1]), "main", None)
+        words = words[2:]
+        if found is None:  # a script without options
+            return words
+    else:
+        found = PROGRAMS[program]
+    if isinstance(found, click.Group) and words:
+        if words[0] not in found.commands:
+            return words[:1]
+        found = found.commands[words[0]]
+    known = {flag for param in found.params for flag in (*param.opts, *param.secondary_opts)}
+    return [word for word in words if word.startswith("-") and word not in known | {"--help"}]
+
+
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_what_a_document_names_of_a_command_exists(page):
+    """In sentences too, and of scripts that measure for hours."""
+    for command in mentioned(page.read_text()):
+        assert not unknown(command), command
+
+
+def test_what_does_not_exist_is_found():
+    text = (
+        "`make nothing`, `ssdiff-trt\nrun --pen 3`, `ssdiff-ref rum`, "
+        "`python -m benchmarks.tiles -x`"
+    )
+    commands = mentioned(text + "\n```sh\nmake demo  # all\nssdiff-trt \\\n  info\n```\n")
+    assert len(commands) == 6
+    assert [*map(unknown, commands)] == [[], [], ["nothing"], ["--pen"], ["rum"], ["-x"]]
 
 
 @pytest.mark.slow
