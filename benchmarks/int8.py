@@ -78,7 +78,9 @@ def table(rows: list[dict[str, object]]) -> str:
 @click.option(
     "--crop", type=int, default=21, show_default=True, help="Pixels at the border to exclude."
 )
-@click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 def main(
     bundle: str,
     pairs: tuple[tuple[str, ...], ...],

@@ -134,7 +134,9 @@ def table(rows: Sequence[Mapping[str, float]]) -> str:
 @click.option(
     "--bands", type=int, multiple=True, default=BANDS, show_default=True, help="Bands of MS."
 )
-@click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 def main(sizes: tuple[int, ...], bands: tuple[int, ...], output: Path) -> None:
     """Measure peak memory, write memory.json, draw memory.png and print the results."""
     rows: list[dict[str, float]] = []

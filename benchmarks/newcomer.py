@@ -32,7 +32,9 @@ STEPS = {
 
 
 @click.command()
-@click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 def main(output: Path) -> None:
     """Time each step, write newcomer.json and print it."""
     seconds = {}

@@ -175,7 +175,9 @@ def table(rows: list[dict[str, object]]) -> str:
     "--array", "arrays", nargs=3, multiple=True, help="Scene as an array file: name, sensor, file."
 )
 @click.option("--nodata", type=float, help="Value that marks pixels without data.")
-@click.option("-o", "--output", default="docs", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 def main(
     pairs: tuple[tuple[str, ...], ...],
     arrays: tuple[tuple[str, ...], ...],

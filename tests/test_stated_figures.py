@@ -79,7 +79,7 @@ STATED: list[tuple[str, str, Callable[[], Iterable[float]]]] = [
     ("concepts", "change ERGAS by # % at most", lambda: [max(map(abs, of_ten_steps(0)))]),
     (
         "guarantees",
-        "it peaks at #, # and # MB for #, # and # pixels",
+        "it peaks at #, #, # and # MB for #, #, # and # pixels",
         lambda: in_memory("peak_mb") + in_memory("size"),
     ),
     ("guarantees", "takes # GB with ONNX Runtime and # GB with OpenVINO", network_gb),
