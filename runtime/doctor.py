@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 import rasterio
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
 
 from ssdiff_trt.runtime.backends.protocol import Backend, close
 from ssdiff_trt.runtime.backends.registry import GPU_BACKENDS, open_backend, why_not
 from ssdiff_trt.runtime.benchmark.environment import environment
 from ssdiff_trt.runtime.benchmark.results import Environment
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.cpus import computes_in_bf16, usable_cpus
 from ssdiff_trt.runtime.errors import SSDiffError, counted, install
@@ -56,10 +57,8 @@ _OPTIONAL: dict[str, tuple[str, str]] = {
 """Other packages that a run does without, the extra that brings each and what it is for."""
 
 
-class Finding(BaseModel):
+class Finding(Strict):
     """One thing that was looked at."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     what: str
     state: State
@@ -69,10 +68,8 @@ class Finding(BaseModel):
     """What to do if it is wanted, or broken."""
 
 
-class Diagnosis(BaseModel):
+class Diagnosis(Strict):
     """What was found on a machine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     environment: Environment
     jetpack: str | None
