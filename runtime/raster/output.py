@@ -41,13 +41,14 @@ from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.scratch import scratch_folder
 from ssdiff_trt.runtime.sources import Rectangle
 
-_LAYOUT = {
+TILED = {
     "TILED": "YES",
     "BLOCKXSIZE": "256",
     "BLOCKYSIZE": "256",
     "COMPRESS": "DEFLATE",
     "BIGTIFF": "IF_SAFER",
 }
+"""Creation options of a GeoTIFF, if the user gives no others."""
 _COG_LAYOUT = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BIGTIFF": "IF_SAFER"}
 _NO_OPTIONS = {"driver", "width", "height", "count", "dtype", "crs", "transform", "nodata", "mode"}
 _NBITS = {"uint8": (1, 8), "uint16": (9, 16), "uint32": (17, 32), "float32": (16, 16)}
@@ -225,7 +226,7 @@ class RasterOutput:
 
     def _layout(self) -> dict[str, str]:
         """Creation options of the GeoTIFF."""
-        layout = dict(_LAYOUT)
+        layout = dict(TILED)
         if "NBITS" not in self._options:
             layout["PREDICTOR"] = "3" if self.dtype.kind == "f" else "2"
         return layout | (self._options if self._driver == "GTiff" else {})
