@@ -8,6 +8,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Literal
 import rasterio
 from pydantic import computed_field
 
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 from ssdiff_trt.runtime.backends.protocol import Backend, close
 from ssdiff_trt.runtime.backends.registry import GPU_BACKENDS, open_backend, why_not
 from ssdiff_trt.runtime.benchmark.environment import environment
@@ -214,15 +216,10 @@ def _of_packages() -> Iterator[Finding]:
 
 def _reference(bundle: Bundle) -> Backend | None:
     """A backend in FP32 on the CPU, if there is one."""
-    for name in ("onnxruntime", "openvino"):
-        try:
-            if name == "onnxruntime":
-                from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
-
-                return OnnxRuntime(bundle, form="portable")
-            return open_backend(name, bundle, precision="fp32")
-        except SSDiffError:
-            continue
+    with suppress(SSDiffError):
+        return OnnxRuntime(bundle, form="portable")
+    with suppress(SSDiffError):
+        return open_backend("openvino", bundle, precision="fp32")
     return None
 
 
