@@ -35,7 +35,7 @@ from ssdiff_trt.runtime.raster.gdal import (
     strict_options,
     write_pixels,
 )
-from ssdiff_trt.runtime.raster.header import descriptions_of
+from ssdiff_trt.runtime.raster.header import SIDECARS, descriptions_of
 from ssdiff_trt.runtime.raster.metadata import carry_metadata
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.scratch import scratch_folder
@@ -53,7 +53,6 @@ _COG_LAYOUT = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BIGTIFF": "IF_SAFER"}
 _NO_OPTIONS = {"driver", "width", "height", "count", "dtype", "crs", "transform", "nodata", "mode"}
 _NBITS = {"uint8": (1, 8), "uint16": (9, 16), "uint32": (17, 32), "float32": (16, 16)}
 """Fewest and most bits that GDAL stores of a type."""
-_SIDECARS = (".ovr", ".msk", ".aux.xml")
 
 
 class RasterOutput:
@@ -98,7 +97,7 @@ class RasterOutput:
         if os.path.isdir(self.path):
             raise OutputError(f"{path} is a directory; name a file for the result.")
         self.inputs = every_file(scene.pan, scene.ms)
-        for suffix in ("", *_SIDECARS):
+        for suffix in ("", *SIDECARS):
             target = self.path.with_name(self.path.name + suffix)
             check_target(target, self.inputs, options.overwrite, self.parameter)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
@@ -205,7 +204,7 @@ class RasterOutput:
             beside = list(self._beside(result))
             for _, place in beside:
                 check_target(place, self.inputs, self._overwrite, self.parameter)
-            for suffix in _SIDECARS:  # of the file that is replaced
+            for suffix in SIDECARS:  # of the file that is replaced
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             for sidecar, place in beside:
                 os.replace(sidecar, place)
