@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from benchmarks.gpu.references import GFLOP
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_trt.export.parity import torch_denoiser
@@ -38,8 +39,6 @@ from ssdiff_trt.runtime.interpolator import HALO, interpolate_with_halo
 from ssdiff_trt.runtime.options import Precision
 from ssdiff_trt.runtime.parity.ladder import real_tiles
 
-GFLOP = {32: 0.71, 64: 6.48}
-"""10^9 operations in matrix products and convolutions for a step, by pixels of a tile."""
 FORMS: tuple[Form, ...] = ("contrib", "fused", "portable")
 OPERATOR_KINDS = {
     "MultiHeadAttention": "attention between pixels",

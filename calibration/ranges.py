@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from ssdiff_trt.calibration.quantisation import quantisable, with_activation_types
 from ssdiff_trt.calibration.samples import Samples
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ _OPTIONS: dict[Method, dict[str, Any]] = {
 }
 
 
-class Ranges(BaseModel):
+class Ranges(Strict):
     """Magnitudes of the inputs of quantisable nodes that are quantised to 127."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Method
     timesteps: tuple[int, ...]

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.bundle.store import CHECKPOINT, GRAPH_CONSTANT, TRANSPOSED, Bundle
 from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.files import atomic_write, reading
@@ -44,10 +44,8 @@ ARRAYS = (
 """Names of the arrays in a file, which also has the metadata ``about`` in JSON."""
 
 
-class About(BaseModel):
+class About(Strict):
     """Metadata of a samples file: the bundle, the trajectories and the rasters."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
     bundle: str

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from ssdiff_ref.quality.metrics import ergas, sam
 from ssdiff_trt.calibration.quantisation import quantisable, quantise
 from ssdiff_trt.calibration.ranges import Method, Ranges, measure_ranges
 from ssdiff_trt.calibration.samples import EvaluationTiles, Samples
 from ssdiff_trt.runtime.backends.onnxruntime import open_session
-from ssdiff_trt.runtime.bundle.measured import Budget, Verdict
+from ssdiff_trt.runtime.bundle.measured import Budget, Strict, Verdict
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.parity.ladder import deviation
 from ssdiff_trt.runtime.progress import Progress
@@ -32,10 +31,8 @@ PSNR_MARGIN = 1.0
 """dB by which the PSNR on the selection tiles must exceed the budget's, for the same reason."""
 
 
-class Cost(BaseModel):
+class Cost(Strict):
     """Scores of a graph in which a single group is quantised."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     group: str
     layers: int
@@ -154,10 +151,8 @@ def choose_plan(
     return ()
 
 
-class Study(BaseModel):
+class Study(Strict):
     """Result of a sensitivity study: cost of INT8 for each group, and the plan within a budget."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ranges: Ranges
     costs: tuple[Cost, ...]

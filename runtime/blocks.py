@@ -53,6 +53,23 @@ class BlockPixels:
     """What was counted, complete once the parts are taken."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Blocks that are to be computed."""
+
+    plan: Plan
+    """Its pair is open."""
+    blocks: Sequence[Block]
+    """Of the plan, row by row."""
+    check: Callable[[], None]
+    """Called once a block is read and before it is finished; raises if the inputs are no longer
+    those of the plan."""
+    finish: Callable[[BlockPixels], None]
+    """Takes each block, in any order."""
+    progress: Progress
+    """Receives the tiles that are done."""
+
+
 class Executor(Protocol):
     """Computes blocks of plans."""
 
@@ -71,23 +88,8 @@ class Executor(Protocol):
         :meth:`ssdiff_trt.runtime.backends.protocol.Backend.describe`."""
         ...
 
-    def compute(
-        self,
-        plan: Plan,
-        blocks: Sequence[Block],
-        check: Callable[[], None],
-        finish: Callable[[BlockPixels], None],
-        progress: Progress,
-    ) -> None:
+    def compute(self, wanted: Wanted) -> None:
         """Compute blocks.
-
-        Args:
-            plan: what to do; its pair is open.
-            blocks: of the plan, row by row.
-            check: called once a block is read and before it is finished; raises if the inputs are
-                no longer those of the plan.
-            finish: takes each block, in any order.
-            progress: receives the tiles that are done.
 
         Raises:
             SSDiffError: if an image is damaged, or the network gives non-finite values.
@@ -119,22 +121,16 @@ class LocalExecutor:
     def describe(self) -> str:
         return self._backend.describe()
 
-    def compute(
-        self,
-        plan: Plan,
-        blocks: Sequence[Block],
-        check: Callable[[], None],
-        finish: Callable[[BlockPixels], None],
-        progress: Progress,
-    ) -> None:
+    def compute(self, wanted: Wanted) -> None:
         """See :class:`Executor`."""
+        plan, progress = wanted.plan, wanted.progress
         network, gains, redone = self._network, plan.optics.mtf_ms, self._network.redone
         ms_scale, pan_scale = plan.assumptions.ms_scale.value, plan.assumptions.pan_scale.value
 
         def read(window: Window) -> WindowInputs:
             inputs = prepare(plan.source, window, plan.seeds[0], pan_scale, ms_scale)
             if window.last:
-                check()
+                wanted.check()
             return inputs
 
         def parts(windows: list[WindowInputs], canvas: Canvas, tally: Tally) -> Iterator[Part]:
@@ -151,10 +147,10 @@ class LocalExecutor:
             tally = Tally(Counts(redone=network.redone - redone))
             redone = network.redone
             pixels = parts(windows, canvas, tally)
-            finish(BlockPixels(plan.place(canvas.block), pixels, tally))
+            wanted.finish(BlockPixels(plan.place(canvas.block), pixels, tally))
             progress.advance(sum(window.empty for window in windows))
 
-        windows = (window for block in blocks for window in block.windows(WINDOW))
+        windows = (window for block in wanted.blocks for window in block.windows(WINDOW))
         with closing(read_ahead(read, windows)) as inputs:
             with_uncertainty, seeds = plan.sink.with_uncertainty, plan.seeds[1:]
             assembly = Assembly(gains, plan.back_projection, finish_block, with_uncertainty, seeds)

@@ -8,18 +8,21 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import rasterio
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
 
+from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 from ssdiff_trt.runtime.backends.protocol import Backend, close
 from ssdiff_trt.runtime.backends.registry import GPU_BACKENDS, open_backend, why_not
 from ssdiff_trt.runtime.benchmark.environment import environment
 from ssdiff_trt.runtime.benchmark.results import Environment
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.cpus import computes_in_bf16, usable_cpus
 from ssdiff_trt.runtime.errors import SSDiffError, counted, install
@@ -56,10 +59,8 @@ _OPTIONAL: dict[str, tuple[str, str]] = {
 """Other packages that a run does without, the extra that brings each and what it is for."""
 
 
-class Finding(BaseModel):
+class Finding(Strict):
     """One thing that was looked at."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     what: str
     state: State
@@ -69,10 +70,8 @@ class Finding(BaseModel):
     """What to do if it is wanted, or broken."""
 
 
-class Diagnosis(BaseModel):
+class Diagnosis(Strict):
     """What was found on a machine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     environment: Environment
     jetpack: str | None
@@ -217,15 +216,10 @@ def _of_packages() -> Iterator[Finding]:
 
 def _reference(bundle: Bundle) -> Backend | None:
     """A backend in FP32 on the CPU, if there is one."""
-    for name in ("onnxruntime", "openvino"):
-        try:
-            if name == "onnxruntime":
-                from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
-
-                return OnnxRuntime(bundle, form="portable")
-            return open_backend(name, bundle, precision="fp32")
-        except SSDiffError:
-            continue
+    with suppress(SSDiffError):
+        return OnnxRuntime(bundle, form="portable")
+    with suppress(SSDiffError):
+        return open_backend("openvino", bundle, precision="fp32")
     return None
 
 

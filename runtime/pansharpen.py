@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from ssdiff_trt.runtime.blocks import BlockPixels, Executor
+from ssdiff_trt.runtime.blocks import BlockPixels, Executor, Wanted
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.pipeline import write_behind
 from ssdiff_trt.runtime.plan.plan import Plan
@@ -74,7 +74,7 @@ def run(plan: Plan, executor: Executor, progress: Progress) -> Result:
 
         progress.start("Tiles", sum(block.tiles for block in left))
         with write_behind(write) as write_later:
-            executor.compute(plan, left, check, partial(write_later, output), progress)
+            executor.compute(Wanted(plan, left, check, partial(write_later, output), progress))
         check_unchanged(output)
     total = Tally()
     for place in blocks:

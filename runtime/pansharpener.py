@@ -3,51 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 import rasterio
 
 from ssdiff_trt.runtime.arguments import none_left, take
-from ssdiff_trt.runtime.arrays import AnyArray, ArrayOutput, ArrayPair
+from ssdiff_trt.runtime.arrays import AnyArray, ArrayOutput
 from ssdiff_trt.runtime.backends.protocol import Backend
 from ssdiff_trt.runtime.blocks import Executor
 from ssdiff_trt.runtime.bundle.store import Bundle, bundle_for
-from ssdiff_trt.runtime.data_arrays import DataArrayPair, fuse_later, is_data_array
+from ssdiff_trt.runtime.data_arrays import DataArrayPair, fuse_later
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.estimate import Estimate, estimate
 from ssdiff_trt.runtime.networks import Networks
 from ssdiff_trt.runtime.options import (
     CLUSTER,
     EXECUTION,
-    BlockOptions,
     ClusterOptions,
     ExecutionOptions,
-    OutputOptions,
-    PairOptions,
     Precision,
-    SamplingOptions,
 )
+from ssdiff_trt.runtime.pairs import RunOptions, are_arrays, open_arrays, open_rasters
 from ssdiff_trt.runtime.pansharpen import run
-from ssdiff_trt.runtime.plan.plan import Plan, make_plan
+from ssdiff_trt.runtime.plan.plan import OpenPair, Plan, make_plan
 from ssdiff_trt.runtime.plan.result import Result
 from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.quicklook import draw_quicklook, quicklook_path
-from ssdiff_trt.runtime.raster.area import extent_of
-from ssdiff_trt.runtime.raster.image import BandFiles, Raster, name_of
-from ssdiff_trt.runtime.raster.live import LiveView
-from ssdiff_trt.runtime.raster.output import RasterOutput
+from ssdiff_trt.runtime.quicklook import draw_quicklook
+from ssdiff_trt.runtime.raster.image import BandFiles, Raster
 from ssdiff_trt.runtime.raster.products import read_product
-from ssdiff_trt.runtime.raster.scene import Scene
-from ssdiff_trt.runtime.raster.spool import SpooledOutput
-from ssdiff_trt.runtime.raster.uncertainty import OutputWithUncertainty, UncertaintyRaster
-from ssdiff_trt.runtime.sources import Rectangle, Sink, Source
-from ssdiff_trt.runtime.tiles.uncertainty import formula
-from ssdiff_trt.runtime.uploads import Upload, is_url
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -233,112 +220,46 @@ class Pansharpener:
         Yields:
             The plan, for ``run``. The pair closes with the context.
         """
+        progress = progress or self._progress
         arguments: dict[str, Any] = dict(options)
         if ms is None and isinstance(pan, str | Path):
             product = read_product(pan)
             pan, ms = product.pan.path, product.ms.path
             arguments = product.options(arguments)
-            (progress or self._progress).note(product.describe())
-        pair = take(PairOptions, arguments)
-        sampling = take(SamplingOptions, arguments)
-        writing = take(OutputOptions, arguments)
-        splitting = take(BlockOptions, arguments)
-        none_left(arguments, "pansharpen")
-        with ExitStack() as stack:
-            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
-            source: Source
-            sink: Sink
-            path: Path | None = None
-            picture: Path | None = None
-            extent: Rectangle | None = None
-            upload: Upload | None = None
-            for name, value in (("uncertainty", splitting.uncertainty), ("live", splitting.live)):
-                if value is not None and is_url(value):
-                    raise InputError(
-                        f"{value} is a URL, and only `output` can be one; give a file.",
-                        parameter=name,
-                    )
-            are_arrays = [isinstance(each, np.ndarray) for each in (pan, ms)]
-            of_xarray = [is_data_array(each) for each in (pan, ms)]
-            if all(are_arrays) or all(of_xarray):
-                if output is not None or quicklook:
-                    raise InputError(
-                        "Arrays have no georeferencing to write; leave `output` and `quicklook` "
-                        "out, the fused image is returned."
-                    )
-                if splitting.area is not None or splitting.live is not None:
-                    raise InputError("Arrays have no coordinates; leave `area` and `live` out.")
-                if splitting.uncertainty:
-                    raise InputError(
-                        "The uncertainty is written as a raster and PAN and MS are arrays; leave "
-                        "`uncertainty` out, or give rasters."
-                    )
-                if self._cluster:
-                    raise InputError(
-                        "Arrays cannot be opened by other processes; give rasters, or leave "
-                        "`workers` and `scheduler` out."
-                    )
-                if all(of_xarray):
-                    source = DataArrayPair(pan, ms, pair)
-                    self._check_later(source)
-                else:
-                    source = ArrayPair(pan, ms, pair)  # type: ignore[arg-type]
-                sink = ArrayOutput(source, writing.dtype, writing.scale)
-            elif ms is None:
-                raise InputError("MS is missing; only the path of a product states it.")
-            elif any((*are_arrays, *of_xarray)):
-                raise InputError("PAN and MS are an array and a raster; give two of one kind.")
-            else:
-                if output is not None and is_url(output):
-                    upload = Upload(str(output), writing.overwrite)
-                    output, writing = upload.local, replace(writing, overwrite=True)
-                path = Path(output or default_output(name_of(ms)))
-                source = scene = stack.enter_context(Scene(pan, ms, pair))
-                if splitting.area is not None:
-                    extent, beyond = extent_of(splitting.area, scene)
-                    if beyond:
-                        (progress or self._progress).note(
-                            "The area reaches beyond the scene; the part inside is made"
-                        )
-                raster = RasterOutput(path, scene, writing, extent)
-                live = None
-                if splitting.live is not None:
-                    live = LiveView(splitting.live, raster.inputs, writing.overwrite)
-                sink = SpooledOutput(raster, splitting.resume, live)
-                if splitting.uncertainty:
-                    errors = UncertaintyRaster(
-                        splitting.uncertainty, raster, scene, writing, extent
-                    )
-                    beside = SpooledOutput(errors, splitting.resume)
-                    paths = raster.path, errors.path
-                    described = formula(splitting.uncertainty_seeds)
-                    sink = OutputWithUncertainty(sink, beside, described, paths)
-                if quicklook:
-                    picture = quicklook_path(path, scene, writing.overwrite)
+            progress.note(product.describe())
+        chosen = RunOptions.of(arguments, quicklook)
+        with (
+            rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
+            self._open(pan, ms, output, chosen, progress) as pair,
+        ):
             yield make_plan(
-                source,
-                self._bundle,
                 pair,
-                sampling,
-                sink=sink,
-                output=path,
-                quicklook=picture,
-                extent=extent,
-                block=splitting.block,
+                self._bundle,
+                chosen.pair,
+                chosen.sampling,
+                block=chosen.splitting.block,
                 precision=self._precision(),
-                uncertainty=Path(splitting.uncertainty) if splitting.uncertainty else None,
-                seeds=splitting.uncertainty_seeds,
-                upload=upload,
+                seeds=chosen.splitting.uncertainty_seeds,
             )
 
-    def _check_later(self, source: DataArrayPair) -> None:
-        """That what computes arrays of dask is known by name when they are computed."""
-        if source.lazy and self._opened is not None:
+    def _open(
+        self, pan: Any, ms: Any, output: str | Path | None, options: RunOptions, progress: Progress
+    ) -> AbstractContextManager[OpenPair]:
+        if not are_arrays(pan, ms):
+            return open_rasters(pan, ms, output, options, progress)
+        if self._cluster:
+            raise InputError(
+                "Arrays cannot be opened by other processes; give rasters, or leave `workers` and "
+                "`scheduler` out."
+            )
+        pair = open_arrays(pan, ms, output, options)
+        if isinstance(pair.source, DataArrayPair) and pair.source.lazy and self._opened is not None:
             raise InputError(
                 "Arrays of dask are computed later, maybe by other processes, where an opened "
                 "backend is not; give its name.",
                 parameter="backend",
             )
+        return nullcontext(pair)
 
     def _precision(self) -> Precision | None:
         """Precision of the network, where it is known before it is opened."""
@@ -374,11 +295,6 @@ def _for_later(execution: ExecutionOptions) -> Pansharpener:
 
 def _run_later(execution: ExecutionOptions, plan: Plan) -> None:
     _for_later(execution).run(plan)
-
-
-def default_output(ms: str) -> str:
-    """Name of the result of an MS image, in the current directory."""
-    return f"{Path(ms).stem}_pansharpened.tif"
 
 
 def pansharpen(

@@ -14,7 +14,7 @@ from typing import Any
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import reading
-from ssdiff_trt.runtime.pansharpener import default_output
+from ssdiff_trt.runtime.pairs import default_output
 
 SEPARATOR = "|"
 """Between several values in one cell of a table."""

@@ -35,7 +35,7 @@ FLOORS = {
         {"bundle", "tiles"},
         {"arrays", "backends", "plan"},
         {"blocks", "data_arrays", "estimate", "parity", "quicklook"},
-        {"networks", "pansharpen"},
+        {"networks", "pairs", "pansharpen"},
         {"cluster"},
         {"pansharpener"},
         {"benchmark", "scenes"},

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ssdiff_ref.network.backend import TorchBackend
 
 GFLOP = {32: 0.71, 64: 6.48}
-"""GFLOP of a tile and step, by pixels of a tile (matrix products and convolutions)."""
+"""10^9 operations of matrix products and convolutions in a step, by pixels along a tile."""
 REFERENCE = "ssdiff_ref.network.backend:open_torch"
 EAGER: dict[str, dict[str, Any]] = {
     "eager fused": {"fmim": "matmul", "attention": "fused"},

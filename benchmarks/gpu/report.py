@@ -16,8 +16,8 @@ from typing import Any, Generic, Literal, TypeVar
 import click
 
 from ssdiff_trt.cli.main import run
-from ssdiff_trt.runtime.benchmark.results import Benchmark, Environment, Strict
-from ssdiff_trt.runtime.bundle.measured import Parity
+from ssdiff_trt.runtime.benchmark.results import Benchmark, Environment
+from ssdiff_trt.runtime.bundle.measured import Parity, Strict
 from ssdiff_trt.runtime.files import atomic_write, json_of, reading
 
 Result = TypeVar("Result")

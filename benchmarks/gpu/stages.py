@@ -30,9 +30,10 @@ from ssdiff_trt.runtime.backends.registry import GPU_BACKENDS, open_backend, why
 from ssdiff_trt.runtime.backends.tensorrt.backend import TensorRT
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Cuda, open_cuda, why_no_cuda, why_no_package
 from ssdiff_trt.runtime.benchmark.environment import environment
-from ssdiff_trt.runtime.benchmark.results import Benchmark, Strict
+from ssdiff_trt.runtime.benchmark.results import Benchmark
 from ssdiff_trt.runtime.benchmark.rounds import bench
 from ssdiff_trt.runtime.benchmark.tables import print_tables
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import BackendError, SSDiffError
 from ssdiff_trt.runtime.options import Precision

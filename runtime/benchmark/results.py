@@ -5,17 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ssdiff_trt.runtime.backends.protocol import Device
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.files import json_of, reading
 from ssdiff_trt.runtime.options import Precision
-
-
-class Strict(BaseModel):
-    """Base of immutable models that reject unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Observed(Strict):

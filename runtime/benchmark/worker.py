@@ -23,7 +23,8 @@ from pydantic import BaseModel
 
 from ssdiff_trt.runtime.backends.protocol import Backend, Device, TimedByDevice, close
 from ssdiff_trt.runtime.benchmark.gauges import Watch
-from ssdiff_trt.runtime.benchmark.results import Opened, Process, Sample, SceneRun, Strict
+from ssdiff_trt.runtime.benchmark.results import Opened, Process, Sample, SceneRun
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.errors import InputError, SSDiffError
 from ssdiff_trt.runtime.options import Precision, PrecisionChoice

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from ssdiff_trt.runtime.blocks import BlockPixels
+from ssdiff_trt.runtime.blocks import Wanted
 from ssdiff_trt.runtime.cluster.assignments import Assignments, Task
 from ssdiff_trt.runtime.cluster.job import pixels_of
 from ssdiff_trt.runtime.cluster.workers import Workers
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.options import Precision
-from ssdiff_trt.runtime.plan.plan import Plan
 from ssdiff_trt.runtime.plan.result import Worker
-from ssdiff_trt.runtime.progress import Progress
-from ssdiff_trt.runtime.tiles.tiling import Block
 
 MIXED = "; workers may differ, so pixels depend on which computed them"
 """What follows the description of the backend where they may."""
@@ -47,27 +44,22 @@ class ClusterExecutor:
     def describe(self) -> str:
         return self._workers.agreed.fingerprint["backend"] + (MIXED if self._mixed else "")
 
-    def compute(
-        self,
-        plan: Plan,
-        blocks: Sequence[Block],
-        check: Callable[[], None],
-        finish: Callable[[BlockPixels], None],
-        progress: Progress,
-    ) -> None:
+    def compute(self, wanted: Wanted) -> None:
         """See :class:`ssdiff_trt.runtime.blocks.Executor`."""
+        plan, progress = wanted.plan, wanted.progress
         numbers = {plan.place(block): number for number, block in enumerate(plan.blocks)}
-        tasks = [Task(numbers[plan.place(block)], block, plan.place(block)) for block in blocks]
-        with Assignments(self._workers, tasks, check, progress) as assignments:
+        places = ((plan.place(block), block) for block in wanted.blocks)
+        tasks = [Task(numbers[place], block, place) for place, block in places]
+        with Assignments(self._workers, tasks, wanted.check, progress) as assignments:
             for task, answer in assignments:
                 try:
                     pixels = pixels_of(plan, task.block, answer)
                 except ValueError as error:
                     assignments.fail(task, f"it returned no valid block: {error}")
                     continue
-                check()
+                wanted.check()
                 assignments.complete(task, answer, pixels.tally.counts.tiles)
-                finish(pixels)
+                wanted.finish(pixels)
                 progress.advance(task.block.tiles)
         for share in self.workers[:_SHOWN]:
             progress.note(f"Worker {share.name}: {counted(share.blocks, 'block')}{share.rate}")

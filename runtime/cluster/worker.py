@@ -17,7 +17,7 @@ import rasterio
 from distributed import get_worker
 
 from ssdiff_trt.runtime.backends.protocol import Backend
-from ssdiff_trt.runtime.blocks import BlockPixels
+from ssdiff_trt.runtime.blocks import BlockPixels, Wanted
 from ssdiff_trt.runtime.cluster.job import Answer, Job, digest
 from ssdiff_trt.runtime.cpus import instruction_sets, usable_cpus
 from ssdiff_trt.runtime.errors import BundleError, InputError
@@ -107,7 +107,7 @@ def compute(job: Job, number: int) -> Answer:
 
         with networks.executor(plan.bundle) as executor:
             check = partial(_check_inputs, plan, job)
-            executor.compute(plan, [plan.blocks[number]], check, finish, progress)
+            executor.compute(Wanted(plan, [plan.blocks[number]], check, finish, progress))
         return answers[0]
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
 
 from ssdiff_trt.runtime.backends.on_cpu import graph_inputs
 from ssdiff_trt.runtime.backends.onnxruntime import OnnxRuntime
 from ssdiff_trt.runtime.backends.protocol import CLAMPED_RESIDUAL, Backend, close
 from ssdiff_trt.runtime.backends.registry import best_backend, open_backend
 from ssdiff_trt.runtime.bundle.manifest import Manifest
-from ssdiff_trt.runtime.bundle.measured import Limits, Parity, Trajectory
+from ssdiff_trt.runtime.bundle.measured import Limits, Parity, Strict, Trajectory
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.errors import BackendError, InputError
 from ssdiff_trt.runtime.files import atomic_write, check_target
@@ -36,10 +36,8 @@ from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.tiles.batch import Array, Tiles
 
 
-class Verification(BaseModel):
+class Verification(Strict):
     """Result of a verification."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bundle: str
     """Name of the bundle."""

@@ -199,43 +199,49 @@ class Plan:
         return {"inputs": inputs, **stated, **named, "area": where, "block": str(self.block)}
 
 
+@dataclass(frozen=True)
+class OpenPair:
+    """A pair that is open, and where its result goes."""
+
+    source: Source
+    sink: Sink
+    output: Path | None = None
+    """File of the result; None for arrays."""
+    uncertainty: Path | None = None
+    """File of its uncertainty, if any."""
+    quicklook: Path | None = None
+    """Picture to draw of it, if any."""
+    extent: Rectangle | None = None
+    """Rows and columns of PAN that it has; None for all that the pair gives."""
+    upload: Upload | None = None
+    """Where it goes when it is complete, if not on a disk."""
+
+
 def make_plan(
-    source: Source,
+    pair: OpenPair,
     bundle: str | Path | Bundle | None,
-    pair: PairOptions,
+    reading: PairOptions,
     sampling: SamplingOptions,
     *,
-    sink: Sink,
-    output: Path | None = None,
-    quicklook: Path | None = None,
-    extent: Rectangle | None = None,
     block: int | None = None,
     precision: Precision | None = None,
-    uncertainty: Path | None = None,
     seeds: int = 1,
-    upload: Upload | None = None,
 ) -> Plan:
     """Decide how a pair is pansharpened, and refuse what cannot be.
 
     Args:
-        source: the pair.
+        pair: the pair.
         bundle: see :class:`ssdiff_trt.runtime.pansharpener.Pansharpener`.
-        pair: how it is understood.
+        reading: how it is understood.
         sampling: how the network samples.
-        sink: where the result goes.
-        output: file of the result.
-        quicklook: picture to draw of it.
-        extent: rows and columns of PAN that it has; by default all that the pair gives.
         block: most pixels on a side of a block; by default 2016.
         precision: of the network, where it was asked for.
-        uncertainty: file of the uncertainty of the result.
-        seeds: number of seeds whose spread counts in it, from that of ``sampling`` on.
-        upload: where the result goes when it is complete.
+        seeds: number of seeds whose spread counts in the uncertainty, from that of ``sampling`` on.
 
     Raises:
         SSDiffError: when pair, bundle and options do not fit.
     """
-    assumptions = assume(source, bundle, pair)
+    assumptions = assume(pair.source, bundle, reading)
     model = assumptions.bundle.manifest.model
     overlap = sampling.tile_overlap
     if overlap is None:
@@ -244,7 +250,7 @@ def make_plan(
         Axis(len(axis), model.tile, overlap, margin=overlap // 2 // RATIO * RATIO)
         for axis in (assumptions.source.rows, assumptions.source.cols)
     )
-    what = f"Pansharpening {source.name} to {cols.size} x {rows.size} pixels"
+    what = f"Pansharpening {pair.source.name} to {cols.size} x {rows.size} pixels"
     remedy = "cut out a smaller area of PAN and MS with gdal_translate -projwin"
     if max(rows.size, cols.size) > _LONGEST:
         tiles = prod(axis.size // (axis.tile - axis.overlap) + 1 for axis in (rows, cols))
@@ -257,18 +263,18 @@ def make_plan(
         assumptions=assumptions,
         schedule=choose_schedule(assumptions.bundle, sampling),
         seeds=tuple((sampling.seed + number) % 2**64 for number in range(seeds)),
-        pair=pair,
-        extent=_within(extent, assumptions.source.output),
+        pair=reading,
+        extent=_within(pair.extent, assumptions.source.output),
         rows=rows,
         cols=cols,
-        sink=sink,
-        output=output,
-        quicklook=quicklook,
+        sink=pair.sink,
+        output=pair.output,
+        quicklook=pair.quicklook,
         block=block or BLOCK,
         back_projection=_back_projection(assumptions.bundle, sampling),
         precision=precision,
-        uncertainty=uncertainty,
-        upload=upload,
+        uncertainty=pair.uncertainty,
+        upload=pair.upload,
     )
 
 

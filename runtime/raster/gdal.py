@@ -32,6 +32,12 @@ _NO_VALUES = ValueError, ArithmeticError, LookupError, SystemError, MemoryError
 READ_ERRORS = (*GDAL_ERRORS, *_NO_VALUES)
 """Exceptions that rasterio raises of what a file contains: also values that are none or lack, texts
 that are not UTF-8, and sizes that no memory holds."""
+DATA_TYPES = {
+    **{"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16"},
+    **{"uint32": "UInt32", "int32": "Int32", "float32": "Float32", "float64": "Float64"},
+    **{"uint64": "UInt64", "int64": "Int64"},
+}
+"""GDAL's names of data types, by those of numpy."""
 
 
 # Of itself GDAL waits without end for a server that is silent, and for standard input where a

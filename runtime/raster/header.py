@@ -25,7 +25,8 @@ _USED = (
 )
 """What is read of any image, and fails where it is damaged. The last raises what GDAL found wrong
 with files beside the image when it read the others."""
-_SIDECARS = ("", ".aux.xml", ".msk", ".ovr")
+SIDECARS = (".aux.xml", ".msk", ".ovr")
+"""Ends of the names of files that GDAL reads beside an image."""
 
 
 def check_file(path: str | Path, role: str) -> None:
@@ -34,7 +35,7 @@ def check_file(path: str | Path, role: str) -> None:
     Raises:
         InputError: if one is a pipe or a device.
     """
-    for name in (f"{path}{suffix}" for suffix in _SIDECARS):
+    for name in (f"{path}{suffix}" for suffix in ("", *SIDECARS)):
         try:
             kind = os.stat(name).st_mode
         except (OSError, ValueError):  # one of GDAL's own names, or nothing

@@ -21,6 +21,7 @@ from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import ZeroBands
 from ssdiff_trt.runtime.raster.gdal import (
+    DATA_TYPES,
     READ_ERRORS,
     few_requests,
     open_dataset,
@@ -33,20 +34,6 @@ BandFiles: TypeAlias = Sequence[str | Path]
 """One file for each band."""
 Bands: TypeAlias = Sequence[int | str]
 """Bands by number, counted from 1, or by name."""
-
-_TYPES = {
-    "uint8": "Byte",
-    "int8": "Int8",
-    "uint16": "UInt16",
-    "int16": "Int16",
-    "uint32": "UInt32",
-    "int32": "Int32",
-    "uint64": "UInt64",
-    "int64": "Int64",
-    "float32": "Float32",
-    "float64": "Float64",
-}
-"""GDAL's names of data types."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +139,7 @@ def _stacked(files: BandFiles, role: str) -> str:
                     "bands into one file with gdal_merge.py -separate, or gdalbuildvrt -separate."
                 )
             band = SubElement(
-                stack, "VRTRasterBand", dataType=_TYPES[image.dtypes[0]], band=str(number)
+                stack, "VRTRasterBand", dataType=DATA_TYPES[image.dtypes[0]], band=str(number)
             )
             _add(band, "Description", descriptions_of(image)[0] or Path(file).stem)
             if (nodata := image.nodatavals[0]) is not None:

@@ -11,14 +11,9 @@ from rasterio.enums import ColorInterp
 
 from ssdiff_trt.runtime.errors import OutputError
 from ssdiff_trt.runtime.files import atomic_write, check_target
+from ssdiff_trt.runtime.raster.gdal import DATA_TYPES
 from ssdiff_trt.runtime.sources import Rectangle
 
-_TYPES = {
-    **{"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16"},
-    **{"uint32": "UInt32", "int32": "Int32", "float32": "Float32", "float64": "Float64"},
-    **{"uint64": "UInt64", "int64": "Int64"},
-}
-"""Names that GDAL has for numpy's types."""
 STATUS = "SSDIFF_STATUS"
 """Metadata of such a file, which says that it is partial."""
 
@@ -79,7 +74,7 @@ class LiveView:
         if "transform" in profile:
             numbers = map(repr, map(float, profile["transform"].to_gdal()))
             SubElement(root, "GeoTransform").text = ", ".join(numbers)
-        kind = _TYPES[profile["dtype"].name]
+        kind = DATA_TYPES[profile["dtype"].name]
         for number, (name, colour) in enumerate(zip(names, colours, strict=True), start=1):
             band = SubElement(root, "VRTRasterBand", {"dataType": kind, "band": str(number)})
             if name:

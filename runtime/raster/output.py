@@ -35,24 +35,24 @@ from ssdiff_trt.runtime.raster.gdal import (
     strict_options,
     write_pixels,
 )
-from ssdiff_trt.runtime.raster.header import descriptions_of
+from ssdiff_trt.runtime.raster.header import SIDECARS, descriptions_of
 from ssdiff_trt.runtime.raster.metadata import carry_metadata
 from ssdiff_trt.runtime.raster.scene import Scene
 from ssdiff_trt.runtime.scratch import scratch_folder
 from ssdiff_trt.runtime.sources import Rectangle
 
-_LAYOUT = {
+TILED = {
     "TILED": "YES",
     "BLOCKXSIZE": "256",
     "BLOCKYSIZE": "256",
     "COMPRESS": "DEFLATE",
     "BIGTIFF": "IF_SAFER",
 }
+"""Creation options of a GeoTIFF, if the user gives no others."""
 _COG_LAYOUT = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BIGTIFF": "IF_SAFER"}
 _NO_OPTIONS = {"driver", "width", "height", "count", "dtype", "crs", "transform", "nodata", "mode"}
 _NBITS = {"uint8": (1, 8), "uint16": (9, 16), "uint32": (17, 32), "float32": (16, 16)}
 """Fewest and most bits that GDAL stores of a type."""
-_SIDECARS = (".ovr", ".msk", ".aux.xml")
 
 
 class RasterOutput:
@@ -97,7 +97,7 @@ class RasterOutput:
         if os.path.isdir(self.path):
             raise OutputError(f"{path} is a directory; name a file for the result.")
         self.inputs = every_file(scene.pan, scene.ms)
-        for suffix in ("", *_SIDECARS):
+        for suffix in ("", *SIDECARS):
             target = self.path.with_name(self.path.name + suffix)
             check_target(target, self.inputs, options.overwrite, self.parameter)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
@@ -204,7 +204,7 @@ class RasterOutput:
             beside = list(self._beside(result))
             for _, place in beside:
                 check_target(place, self.inputs, self._overwrite, self.parameter)
-            for suffix in _SIDECARS:  # of the file that is replaced
+            for suffix in SIDECARS:  # of the file that is replaced
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             for sidecar, place in beside:
                 os.replace(sidecar, place)
@@ -225,7 +225,7 @@ class RasterOutput:
 
     def _layout(self) -> dict[str, str]:
         """Creation options of the GeoTIFF."""
-        layout = dict(_LAYOUT)
+        layout = dict(TILED)
         if "NBITS" not in self._options:
             layout["PREDICTOR"] = "3" if self.dtype.kind == "f" else "2"
         return layout | (self._options if self._driver == "GTiff" else {})

@@ -25,20 +25,12 @@ from ssdiff_trt.runtime.raster.gdal import (
     write_pixels,
 )
 from ssdiff_trt.runtime.raster.live import LiveView
-from ssdiff_trt.runtime.raster.output import RasterOutput
+from ssdiff_trt.runtime.raster.output import TILED, RasterOutput
 from ssdiff_trt.runtime.scratch import work_folder, work_folder_of
 from ssdiff_trt.runtime.sources import Disk, Rectangle, hull
 
-_LAYOUT = {
-    "driver": "GTiff",
-    "photometric": "minisblack",  # no band is taken for alpha
-    "tiled": True,
-    "blockxsize": 256,
-    "blockysize": 256,
-    "compress": "deflate",
-    "zlevel": 1,
-    "bigtiff": "if_safer",
-}
+_PROFILE = {**TILED, "driver": "GTiff", "photometric": "minisblack", "ZLEVEL": "1"}
+"""Of the file of a block; no band is taken for alpha."""
 WORK = "SSDIFF_WORK"
 """Tag with a hash of what the pixels of a result depend on, besides the state of the inputs."""
 _CHUNK = 1 << 24
@@ -257,7 +249,7 @@ class _BlockFile:
         predictor = 3 if raster.dtype.kind == "f" else 2
         with self._raster.translated_errors(), without_georeferencing_warnings():
             profile = raster.profile(*block)
-            self._file = rasterio.open(path, "w", predictor=predictor, **profile, **_LAYOUT)
+            self._file = rasterio.open(path, "w", predictor=predictor, **profile, **_PROFILE)
 
     def write(
         self, rows: range, cols: range, values: NDArray[np.float32], valid: NDArray[np.bool_]

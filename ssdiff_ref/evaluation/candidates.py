@@ -18,7 +18,7 @@ from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import ExecutionOptions, PairOptions, SamplingOptions
 from ssdiff_trt.runtime.pansharpener import Pansharpener
-from ssdiff_trt.runtime.plan.plan import make_plan
+from ssdiff_trt.runtime.plan.plan import OpenPair, make_plan
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.registration import measure_arrays, offset
 from ssdiff_trt.runtime.raster.uncertainty import OutputWithUncertainty
@@ -82,7 +82,7 @@ class BundleMethod:
         source = ArrayPair(pan.astype(np.float32), ms.astype(np.float32), position=position)
         bands, errors = ArrayOutput(source), ArrayOutput(source)
         sink: Sink = OutputWithUncertainty(bands, errors, formula()) if with_uncertainty else bands
-        plan = make_plan(source, self.bundle, self._pair, self._sampling, sink=sink)
+        plan = make_plan(OpenPair(source, sink), self.bundle, self._pair, self._sampling)
         result = self._sharpener.run(plan, Progress())
         for warning in result.warnings:
             self._progress.warn(f"{self._name}: {warning}")

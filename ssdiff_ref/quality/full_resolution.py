@@ -284,20 +284,6 @@ def sampling_phases(ms: ArrayLike, pan: ArrayLike, sensor: Sensor) -> Phases:
     return tuple(phases)
 
 
-def reprojected(fused: ArrayLike, sensor: Sensor, phases: Phases) -> Image:
-    """The fused image at the resolution of MS: blurred with the MTF, sampled at the phases.
-
-    Args:
-        fused: ``[C, H, W]``; H and W multiples of 4.
-        sensor: sensor that acquired MS.
-        phases: of each band, see :func:`sampling_phases`.
-
-    Returns:
-        ``[C, H / 4, W / 4]``.
-    """
-    return _sampled(mtf_filter(fused, sensor), phases)
-
-
 def _sampled(blurred: Image, phases: Phases) -> Image:
     pairs = zip(blurred, phases, strict=True)
     return np.stack([band[row::RATIO, col::RATIO] for band, (row, col) in pairs])

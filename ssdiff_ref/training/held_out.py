@@ -25,7 +25,7 @@ from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, RATIO
 from ssdiff_trt.runtime.options import PairOptions, SamplingOptions
 from ssdiff_trt.runtime.pansharpener import Pansharpener
-from ssdiff_trt.runtime.plan.plan import make_plan
+from ssdiff_trt.runtime.plan.plan import OpenPair, make_plan
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.sensors import Sensor
 from ssdiff_trt.runtime.sources import MSAxis
@@ -315,7 +315,7 @@ class _Fusion:
         )
         sink = ArrayOutput(source)
         options = PairOptions(full_scale=1, shift="none"), self.sampling or SamplingOptions()
-        self.sharpener.run(make_plan(source, self.bundle, *options, sink=sink), Progress())
+        self.sharpener.run(make_plan(OpenPair(source, sink), self.bundle, *options), Progress())
         image: Image = np.ma.getdata(sink.image).astype(np.float64)
         return image, (slice(None), *inner), fine.astype(np.float64)
 

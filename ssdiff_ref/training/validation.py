@@ -35,10 +35,6 @@ class Scores:
         """Whether ERGAS is lower than that of ``other``, or there is none."""
         return other is None or self.ergas < other.ergas
 
-    def better_in_all(self, other: Scores) -> bool:
-        """Whether every metric is better than that of ``other``."""
-        return self.ergas < other.ergas and self.sam < other.sam and self.q2n > other.q2n
-
     def __str__(self) -> str:
         return f"ERGAS {self.ergas:.4f}, SAM {self.sam:.4f}, Q2n {self.q2n:.4f}"
 

@@ -13,7 +13,8 @@ from ssdiff_trt.runtime.arguments import above_zero
 from ssdiff_trt.runtime.errors import InputError, install
 from ssdiff_trt.runtime.files import with_suffix
 from ssdiff_trt.runtime.options import PairOptions
-from ssdiff_trt.runtime.pansharpener import DEFAULT, default_output
+from ssdiff_trt.runtime.pairs import default_output
+from ssdiff_trt.runtime.pansharpener import DEFAULT
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.scenes import SceneEntry, read_scenes
 

@@ -134,7 +134,7 @@ def run_command(
     An interrupted run is continued by the same command. With --scenes, scenes whose result is
     complete are skipped, and one that fails does not stop the others; the exit status is then 1.
     """
-    from ssdiff_trt.cli.scenes import run_one, run_scenes
+    from ssdiff_trt.cli.scenes import FAILED, entries_of, print_scenes, run_one, run_scenes
     from ssdiff_trt.runtime.pansharpener import Pansharpener
 
     sources = {"PAN": pan, "--scenes": scenes, "--stac": stac}
@@ -174,9 +174,11 @@ def run_command(
         bundle = adapted_bundle(adapt, str(pan), files, output, bundle, options, progress)
     with Pansharpener(bundle, progress=progress, **execution) as sharpener:
         if scenes is not None:
-            return run_scenes(
-                sharpener, scenes, ms_bands, output, progress, json, quiet, dry_run, options
-            )
+            entries = entries_of(scenes, ms_bands, output, options["uncertainty"])
+            done = run_scenes(sharpener, entries, progress, dry_run, options)
+            write_json_of(done, json)
+            print_scenes(done, progress, dry_run, table=not quiet and json != "-")
+            return 1 if FAILED in done["counts"] else 0
         if item is not None and len(item.ms) == 1:
             ms = item.ms[0]
         given = {"ms": ms or ms_bands or None, "output": output, **options}

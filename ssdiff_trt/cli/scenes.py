@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from ssdiff_trt.cli.messages import (
     print_understood,
     sentence,
 )
-from ssdiff_trt.cli.options import scene_options, write_json_of
+from ssdiff_trt.cli.options import scene_options
 from ssdiff_trt.runtime.errors import InputError, OutputError, SSDiffError, counted
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.scenes import SEPARATOR, SceneEntry, match_scenes, read_scenes
@@ -82,41 +82,38 @@ def run_one(
     return result.summary()
 
 
+def entries_of(
+    scenes: str, ms: tuple[str, ...], output: str | None, uncertainty: str | None
+) -> list[SceneEntry]:
+    """The scenes of a table that ends in ``.csv``, or those that match patterns."""
+    if Path(scenes).suffix.lower() != ".csv":
+        return match_scenes(scenes, ms, output, uncertainty)
+    if ms or output:
+        raise click.UsageError("--ms and -o are columns of the table; leave them out.")
+    if uncertainty:
+        raise click.UsageError("--uncertainty is a column of the table; leave it out.")
+    return read_scenes(scenes, converter(click.get_current_context()))
+
+
 def run_scenes(
     sharpener: Pansharpener,
-    scenes: str,
-    ms: tuple[str, ...],
-    output: str | None,
+    entries: Sequence[SceneEntry],
     progress: Progress,
-    json: str | None,
-    quiet: bool,
     dry_run: bool,
     options: dict[str, Any],
-) -> int:
+) -> dict[str, Any]:
     """Pansharpen many scenes one after the other.
 
     Args:
         sharpener: opened; its networks stay open.
-        scenes: a table that ends in ``.csv``, or a pattern.
-        ms: pattern of MS, or of the files of its bands.
-        output: pattern of results.
+        entries: the scenes.
         progress: receives progress updates.
-        json: file for the summary.
-        quiet: whether the table at the end is left out.
         dry_run: whether only the cost is printed.
         options: of every scene, unless its own differ.
 
     Returns:
-        Exit status: 0, or 1 if a scene failed.
+        What became of each scene, and how many have each status, as JSON can hold it.
     """
-    if Path(scenes).suffix.lower() == ".csv":
-        if ms or output:
-            raise click.UsageError("--ms and -o are columns of the table; leave them out.")
-        if options["uncertainty"]:
-            raise click.UsageError("--uncertainty is a column of the table; leave it out.")
-        entries = read_scenes(scenes, converter(click.get_current_context()))
-    else:
-        entries = match_scenes(scenes, ms, output, options["uncertainty"])
     reports: list[dict[str, Any]] = []
     for number, entry in enumerate(entries, start=1):
         progress.note(f"Scene {number} of {len(entries)}: {entry.pan}")
@@ -125,17 +122,20 @@ def run_scenes(
         if error:
             progress.warn(f"{entry.pan} failed: {error}")
         reports.append({**report, "status": status, "error": error, "summary": summary})
-    counts = Counter(report["status"] for report in reports)
-    write_json_of({"scenes": reports, "counts": dict(counts)}, json)
-    if not quiet and json != "-":
+    return {"scenes": reports, "counts": dict(Counter(report["status"] for report in reports))}
+
+
+def print_scenes(done: dict[str, Any], progress: Progress, dry_run: bool, table: bool) -> None:
+    """Print what :func:`run_scenes` returned; the table of scenes only if asked for."""
+    reports: list[dict[str, Any]] = done["scenes"]
+    if table:
         _print_table(reports)
-    shares = [f"{count} {status}" for status, count in counts.items()]
+    shares = [f"{count} {status}" for status, count in done["counts"].items()]
     progress.note(f"{counted(len(reports), 'scene')}: {', '.join(shares)}")
     if dry_run:
         print_total(
             [report["summary"]["estimate"] for report in reports if report["summary"]], progress
         )
-    return 1 if counts[FAILED] else 0
 
 
 def _attempt(

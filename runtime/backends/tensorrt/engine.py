@@ -15,11 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-
 from ssdiff_trt.runtime.backends.tensorrt.audit import audit_network
 from ssdiff_trt.runtime.backends.tensorrt.cuda import Device
 from ssdiff_trt.runtime.bundle.manifest import Form, Graph
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.bundle.store import Bundle
 from ssdiff_trt.runtime.errors import BackendError, install
 from ssdiff_trt.runtime.files import atomic_write
@@ -94,10 +93,8 @@ def form_for(flavour: Flavour, trt: ModuleType) -> Form:
     return "fused" if supported else "portable"
 
 
-class EngineKey(BaseModel):
+class EngineKey(Strict):
     """Everything an engine depends on; an engine with another key cannot be reused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     graph: str
     """sha256 of the ONNX file and its constants."""

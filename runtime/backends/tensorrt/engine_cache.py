@@ -24,9 +24,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ssdiff_trt.runtime.backends.tensorrt.engine import EngineKey
+from ssdiff_trt.runtime.bundle.measured import Strict
 from ssdiff_trt.runtime.files import atomic_write
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.scratch import foreign
@@ -36,10 +37,8 @@ _ELSEWHERE = {"tensorrt-rtx": "elsewhere it took 3 to 12 s, on two CPU cores"}
 """How long builds took, by flavour; docs/engines.json. No engine of TensorRT has been timed."""
 
 
-class Record(BaseModel):
+class Record(Strict):
     """Metadata of an engine, stored beside it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: EngineKey
     sha256: str

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssdiff_trt import BackendError, Pansharpener, Progress
-from ssdiff_trt.runtime.blocks import LocalExecutor
+from ssdiff_trt.runtime.blocks import LocalExecutor, Wanted
 from ssdiff_trt.runtime.cluster import assignments
 from ssdiff_trt.runtime.cluster.job import Answer, digest, pixels_of
 from tests.support.rasters import leftovers
@@ -109,7 +109,8 @@ def test_what_is_no_block_is_not_taken(pair, standin4, tmp_path, fault, reason):
             parts, record = list(pixels.parts), pixels.tally.record()
             answers.append(Answer(parts, record, digest(parts, record), 1.0))
 
-        LocalExecutor(stand_in(), stand_in).compute(plan, [block], lambda: None, take, Progress())
+        wanted = Wanted(plan, [block], lambda: None, take, Progress())
+        LocalExecutor(stand_in(), stand_in).compute(wanted)
         if fault is None:
             pixels = pixels_of(plan, block, answers[0])
             assert pixels.place == (range(48), range(48))

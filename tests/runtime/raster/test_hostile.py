@@ -141,7 +141,6 @@ def points(places):
     return change
 
 
-MATRIX = "<GeoTransform>{}</GeoTransform>"
 REFUSALS = [
     (virtual(transform="500000, 0, 0, 5700000, 0, 0"), "geotransform of .*ms.vrt is 500000, 0, 0,"),
     (virtual(transform="500000, nan, 0, 5700000, 0, -2"), "is 500000, nan, 0, .* places no pixel"),
