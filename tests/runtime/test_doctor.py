@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from ssdiff_trt.cli.trt import cli
 from ssdiff_trt.runtime import doctor
 from ssdiff_trt.runtime.bundle.measured import Limits
+from ssdiff_trt.runtime.cpus import computes_in_bf16
 from ssdiff_trt.runtime.doctor import Diagnosis, diagnose
+from ssdiff_trt.runtime.errors import BackendError
 from ssdiff_trt.runtime.parity import ladder
 
 
@@ -50,6 +52,24 @@ def test_what_is_installed_is_tried_and_its_images_are_verified(without):
     assert findings["GDAL"].found.endswith("with the usual formats")
     assert findings["backend openvino"].state == "missing"
     assert findings["backend openvino"].remedy == "pip install 'ssdiff-trt[openvino]'"
+
+
+def test_without_onnx_runtime_openvino_is_no_fault_but_what_others_are_compared_with(
+    without, monkeypatch
+):
+    pytest.importorskip("openvino")
+
+    def missing(*told, **options):
+        raise BackendError("ONNX Runtime is not installed.")
+
+    monkeypatch.setattr(doctor, "OnnxRuntime", missing)
+    without("openvino")
+    findings = by_name(diagnosis := diagnose())
+    assert diagnosis.usable
+    assert findings["backend openvino"].state == "ok"
+    assert findings["backend openvino"].found.endswith("opened; nothing to compare it with")
+    if computes_in_bf16():
+        assert findings["backend openvino in bf16"].found.endswith("images verified")
 
 
 def test_what_a_run_does_without_is_listed_with_its_purpose_and_its_extra(without):
