@@ -69,6 +69,12 @@ STATED: list[tuple[str, str, Callable[[], Iterable[float]]]] = [
             for method in ("ONNX Runtime, FP32 (default)", "MTF-GLP-FS", "GSA")
         ],
     ),
+    ("README", "`make demo` took # seconds", lambda: [report("newcomer")["seconds"]["make demo"]]),
+    (
+        "quickstart",
+        "the installation took # seconds and the example of the README #",
+        lambda: [report("newcomer")["seconds"][step] for step in ("install", "run")],
+    ),
     (
         "README",
         "SSDiff has the lower ERGAS on # of #.",
