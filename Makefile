@@ -71,9 +71,10 @@ gpu-check:
 gpu-pack: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.gpu.pack --overwrite $(PACK)
 
-# The documentation as a site, in build/site; a warning is an error.
+# The documentation as a site, in build/site; a warning is an error. Not --quiet, which hides
+# warnings from --strict.
 docs: $(VENV)/.docs build/view
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # What is published: wheel and sdist, and the files beside the code that have a format.
 release: $(VENV)/.dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -54,8 +55,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return LINK.sub(changed, markdown)
 
 
-def on_page_content(html: str, **_: Any) -> str:
+def on_page_content(html: str, page: Any, **_: Any) -> str:
     """Remove the roles of reStructuredText, which docstrings name other objects with, and of a
-    name with a tilde all but the last part."""
+    name with a tilde all but the last part. Warn of a list that is text of a paragraph."""
+    for paragraph in re.findall(r"<p>(.*?)</p>", html, re.DOTALL):
+        if item := re.search(r"\n((?:\d+\.|[-*]) .*)", paragraph):
+            logging.getLogger("mkdocs.hooks").warning(
+                "%s: no blank line before the list at %r", page.file.src_uri, item[1][:60]
+            )
     html = re.sub(r":(?:attr|class|data|func|meth|mod):(?=<code>)", "", html)
     return re.sub(r"<code>~[\w.]+\.(\w+)</code>", r"<code>\1</code>", html)

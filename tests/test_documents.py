@@ -37,6 +37,8 @@ REPOSITORY_PATH = re.compile(
 )
 """Anything in a folder of the repository, and source files in any folder."""
 PLACEHOLDER = "NAME"
+PAGE = SimpleNamespace(file=SimpleNamespace(src_uri="quality.md"))
+"""Of the site, as its hooks get it."""
 
 
 def by_name(path: Path) -> str:
@@ -138,9 +140,8 @@ def test_the_python_of_the_page_on_the_api_runs(number, make_pair, tmp_path, mon
 
 def test_links_of_the_site_have_titles_for_documents_and_names_for_other_files():
     hooks = pytest.importorskip("mkdocs_hooks")
-    page = SimpleNamespace(file=SimpleNamespace(src_uri="quality.md"))
     text = "[report.md](report.md) [quality.json](quality.json) [a.py](../runtime/options.py)"
-    changed = hooks.on_page_markdown(text, page)
+    changed = hooks.on_page_markdown(text, PAGE)
     assert changed == "[Report of a result](report.md) [quality.json](quality.json) a.py"
 
 
@@ -148,7 +149,17 @@ def test_roles_of_docstrings_are_not_in_the_site():
     hooks = pytest.importorskip("mkdocs_hooks")
     html = ":class:<code>~a.b.Name</code>, :data:<code>a.b</code>, <code>~/folder</code>"
     expected = "<code>Name</code>, <code>a.b</code>, <code>~/folder</code>"
-    assert hooks.on_page_content(html) == expected
+    assert hooks.on_page_content(html, PAGE) == expected
+
+
+def test_the_site_warns_of_a_list_that_is_text_of_a_paragraph(caplog):
+    hooks = pytest.importorskip("mkdocs_hooks")
+    hooks.on_page_content("<p>Some.</p><ul><li>- one</li></ul><p>1. all\n10 of them</p>", PAGE)
+    assert not caplog.records
+    hooks.on_page_content("<li><p>Some:\n3. <b>Values</b> and so on</p></li>", PAGE)
+    assert caplog.messages == [
+        "quality.md: no blank line before the list at '3. <b>Values</b> and so on'"
+    ]
 
 
 def test_messages_that_have_a_section_are_messages_of_the_code():

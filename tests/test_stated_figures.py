@@ -72,8 +72,13 @@ STATED: list[tuple[str, str, Callable[[], Iterable[float]]]] = [
     ("README", "`make demo` took # seconds", lambda: [report("newcomer")["seconds"]["make demo"]]),
     (
         "quickstart",
-        "the installation took # seconds and the example of the README #",
+        "the installation took # seconds and the first run of the README, on its example, #",
         lambda: [report("newcomer")["seconds"][step] for step in ("install", "run")],
+    ),
+    (
+        "scale",
+        "on a small scene they took # s a Mpixel",
+        lambda: [beside("beside8", "OpenVINO, BF16")],
     ),
     (
         "README",
