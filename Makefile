@@ -23,7 +23,7 @@ demo: $(VENV)/.demo
 
 # One thread in each of the parallel workers, for speed alone: the tests pass with any number.
 test: $(VENV)/.dev
-	@echo "Running the tests: about 9 minutes on 2 cores."
+	@echo "Running the tests: about 12 minutes on 2 cores."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --durations 8
 
 # Both CUDA packages and TensorRT's own bindings on stand-ins of NVIDIA's libraries.
