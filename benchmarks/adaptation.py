@@ -22,6 +22,7 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.output import output_option
 from benchmarks.weights import number
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.training.adaptation import adapt_weights, open_scenes
@@ -116,7 +117,7 @@ def draw(entries: list[SceneEntry], sensor: str, weights: Path, block: int, path
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 @click.option(
     "--scene",
     "given",

@@ -31,6 +31,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 
+from benchmarks.output import output_option
 from benchmarks.weights import number
 from ssdiff_ref.classical.fusion import fuse
 from ssdiff_ref.network.backend import open_torch
@@ -196,7 +197,7 @@ def table(report: dict[str, Any]) -> str:
 @click.option("--int8", metavar="BUNDLE", help="A bundle with graphs in INT8.")
 @click.option("--command", "commands", type=(str, str), multiple=True, metavar="NAME LINE")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 @click.option("--name", default="beside", help="Name of the file to write, without its suffix.")
 def main(
     pan: Path,

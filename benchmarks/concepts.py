@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from benchmarks.output import output_option
 from ssdiff_trt import pansharpen
 from ssdiff_trt.runtime.interpolator import RATIO, interpolate
 
@@ -83,7 +84,7 @@ def draw_tiles(path: Path) -> None:
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 def main(output: Path) -> None:
     """Draw the pictures."""
     draw_pair(output / "concepts-pair.png")

@@ -21,6 +21,7 @@ import click
 from rasterio.transform import Affine
 
 from benchmarks.memory import GRID, RUN, write_large
+from benchmarks.output import output_option
 from ssdiff_trt.runtime.raster.affine import product
 
 AREA = 357_000
@@ -78,7 +79,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 def main(output: Path) -> None:
     """Measure, write country.json and print the table."""
     methods = json.loads((output / "beside.json").read_text())["methods"]

@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.output import output_option
 from ssdiff_ref.evaluation.candidates import BundleMethod
 from ssdiff_ref.protocol.array_files import open_arrays
 from ssdiff_ref.protocol.datasets import Dataset, open_pair
@@ -78,9 +79,7 @@ def table(rows: list[dict[str, object]]) -> str:
 @click.option(
     "--crop", type=int, default=21, show_default=True, help="Pixels at the border to exclude."
 )
-@click.option(
-    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@output_option
 def main(
     bundle: str,
     pairs: tuple[tuple[str, ...], ...],

@@ -22,6 +22,7 @@ import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from benchmarks.output import output_option
 from ssdiff_trt.runtime.raster.affine import product
 
 SIZES = (2000, 4000, 10000, 20000)
@@ -134,9 +135,7 @@ def table(rows: Sequence[Mapping[str, float]]) -> str:
 @click.option(
     "--bands", type=int, multiple=True, default=BANDS, show_default=True, help="Bands of MS."
 )
-@click.option(
-    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@output_option
 def main(sizes: tuple[int, ...], bands: tuple[int, ...], output: Path) -> None:
     """Measure peak memory, write memory.json, draw memory.png and print the results."""
     rows: list[dict[str, float]] = []

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import click
 
+from benchmarks.output import output_option
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = "examples/sentinel2/pan.tif examples/sentinel2/ms.tif --full-scale 10000 --quicklook"
 STEPS = {
@@ -32,9 +34,7 @@ STEPS = {
 
 
 @click.command()
-@click.option(
-    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@output_option
 def main(output: Path) -> None:
     """Time each step, write newcomer.json and print it."""
     seconds = {}

@@ -27,6 +27,7 @@ import torch
 from scipy import ndimage
 
 from benchmarks.gpu.references import GFLOP
+from benchmarks.output import output_option
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
 from ssdiff_trt.export.parity import torch_denoiser
@@ -231,9 +232,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     "--bundle", "bundle_name", default="generic4", show_default=True, help="Bundle to time."
 )
 @click.option("--threads", type=int, help="Threads of the CPU; default: all cores.")
-@click.option(
-    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@output_option
 @click.option("--name", default="performance", help="Name of the files, without their suffixes.")
 def main(bundle_name: str, threads: int | None, output: Path, name: str) -> None:
     """Measure, write the JSON, draw the picture and print the results."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from benchmarks.output import output_option
 from benchmarks.weights import number
 from ssdiff_ref.evaluation.candidates import SHIPPED
 from ssdiff_ref.evaluation.evaluate import evaluate
@@ -93,7 +94,7 @@ scene_option = click.option(
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 @scene_option
 @click.option("--aligned", is_flag=True, help="Align the pair for all methods.")
 @click.option("--bundle", "bundles", multiple=True, default=[SHIPPED], help="Bundle to judge.")

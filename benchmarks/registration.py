@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from benchmarks.output import output_option
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION, RATIO
 from ssdiff_trt.runtime.raster.registration import measure_arrays
 
@@ -161,7 +162,7 @@ def table(cases: list[Case]) -> str:
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 @click.option("--cases", default=100, help="Pairs of each kind.")
 def main(output: Path, cases: int) -> None:
     """Measure simulated pairs and write what was found."""

@@ -28,6 +28,8 @@ import rasterio
 import rasterio.shutil
 from rasterio.transform import from_origin
 
+from benchmarks.output import output_option
+
 SIDE = 8192
 """Pixels of PAN."""
 WINDOW = 512
@@ -152,7 +154,7 @@ def fuse_window(server: Server, output: Path, suffix: str) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 def main(output: Path) -> None:
     """Measure, write requests.json and print the table."""
     with tempfile.TemporaryDirectory() as temporary, serving(Path(temporary)) as server:

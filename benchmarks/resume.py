@@ -26,6 +26,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from benchmarks.memory import GRID, write_large
+from benchmarks.output import output_option
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.scratch import JOURNAL, work_folder_of
 
@@ -110,9 +111,7 @@ def finished_blocks(output: Path) -> int:
 @click.option("--size", default=2304, show_default=True, help="Width and height of PAN in pixels.")
 @click.option("--block", default=1152, show_default=True, help="Pixels on a side of a block.")
 @click.option("--python", "other", help="Interpreter of an environment with another version.")
-@click.option(
-    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@output_option
 def main(size: int, block: int, other: str | None, output: Path) -> None:
     """Measure, write resume.json and print the results."""
     results: dict[str, Any] = {"size": size, "block": block, "runs": {}, "pixels": {}}

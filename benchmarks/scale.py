@@ -25,6 +25,7 @@ import click
 from rasterio.transform import Affine
 
 from benchmarks.memory import GRID, write_large
+from benchmarks.output import output_option
 from benchmarks.resume import CODE, finished_blocks, pixels_of
 from ssdiff_trt.runtime.raster.affine import product
 
@@ -133,9 +134,7 @@ def table(runs: dict[str, Any]) -> str:
 @click.option("--size", default=1728, show_default=True, help="Width and height of PAN in pixels.")
 @click.option("--block", default=288, show_default=True, help="Pixels on a side of a block.")
 @click.option("--every", default=20.0, show_default=True, help="Seconds between two kills.")
-@click.option(
-    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@output_option
 def main(size: int, block: int, every: float, output: Path) -> None:
     """Measure, write scale.json and print the results."""
     results: dict[str, Any] = {"size": size, "block": block, "every": every, "runs": {}}

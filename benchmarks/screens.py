@@ -20,6 +20,7 @@ import rasterio
 from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks.output import output_option
 from ssdiff_trt.runtime.interpolator import RATIO
 
 ROOT = Path(__file__).parent.parent
@@ -147,7 +148,7 @@ def draw_qgis(folder: Path) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 def main(folder: Path, output: Path) -> None:
     """Draw the pictures."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ import click
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.output import output_option
 from ssdiff_ref.evaluation.candidates import BundleMethod
 from ssdiff_ref.protocol.array_files import open_arrays
 from ssdiff_ref.protocol.datasets import Dataset, open_pair
@@ -175,9 +176,7 @@ def table(rows: list[dict[str, object]]) -> str:
     "--array", "arrays", nargs=3, multiple=True, help="Scene as an array file: name, sensor, file."
 )
 @click.option("--nodata", type=float, help="Value that marks pixels without data.")
-@click.option(
-    "-o", "--output", default="docs", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@output_option
 def main(
     pairs: tuple[tuple[str, ...], ...],
     arrays: tuple[tuple[str, ...], ...],

@@ -22,6 +22,7 @@ import click
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.output import output_option
 from benchmarks.quality import Scene, judge, null_for_nan, scene_option
 from ssdiff_trt.runtime.bundle.manifest import SamplerDefaults
 from ssdiff_trt.runtime.bundle.store import MANIFEST, Bundle, open_bundle
@@ -120,7 +121,7 @@ def markdown(table: list[dict[str, Any]]) -> str:
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 @click.option("--bundle", "paths", multiple=True, required=True, help="One for each tile size.")
 @scene_option
 def main(

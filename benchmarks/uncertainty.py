@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
+from benchmarks.output import output_option
 from benchmarks.quality import scene_option
 from ssdiff_ref.evaluation.candidates import BundleMethod
 from ssdiff_ref.protocol.alignment import align
@@ -211,7 +212,7 @@ def markdown(table: dict[str, dict[str, Any]]) -> str:
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 @scene_option
 @click.option("--fit", "fits", is_flag=True, help="Fit the constants again.")
 def main(output: Path, given: tuple[tuple[str, str, int, str], ...], fits: bool) -> None:

@@ -17,6 +17,7 @@ import click
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.output import output_option
 from benchmarks.weights import row
 from ssdiff_ref.network.checkpoint import load_checkpoint
 from ssdiff_ref.network.ssnet import SSNet
@@ -95,7 +96,7 @@ def table(step: dict[str, float]) -> str:
 
 @click.command()
 @click.option("--bundle", default="generic4", show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs"))
+@output_option
 def main(bundle: str, output: Path) -> None:
     """Count, write work.json and print the table."""
     step = work(bundle)

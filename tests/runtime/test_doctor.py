@@ -59,7 +59,7 @@ def test_without_onnx_runtime_openvino_is_no_fault_but_what_others_are_compared_
 ):
     pytest.importorskip("openvino")
 
-    def missing(*told, **options):
+    def missing(*arguments, **options):
         raise BackendError("ONNX Runtime is not installed.")
 
     monkeypatch.setattr(doctor, "OnnxRuntime", missing)

@@ -226,10 +226,10 @@ def multiples_of_rounding() -> list[float]:
 
 
 def of_int8() -> list[float]:
-    told = report("int8")["bundles"]["generic4"]
-    found = told["verdict"]
+    quantised = report("int8")["bundles"]["generic4"]
+    found = quantised["verdict"]
     changes = [more(found[measure], found[f"{measure}_fp32"]) for measure in ("ergas", "sam")]
-    return [told["tiles"], found["tiles"], len(told["groups"]), *changes, found["psnr"]]
+    return [quantised["tiles"], found["tiles"], len(quantised["groups"]), *changes, found["psnr"]]
 
 
 def packages() -> list[float]:
