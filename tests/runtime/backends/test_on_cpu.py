@@ -72,16 +72,17 @@ def test_a_fault_on_a_thread_is_raised_and_ends_the_loop():
     def evaluate(inputs):
         raise ValueError("no memory")
 
+    others = set(threading.enumerate())
     backend = Function(1, 2, evaluate)
     tiles = random_tiles(4, 16, count=4)
     with pytest.raises(ValueError, match="no memory"):
         next(backend.sample([tiles], SCHEDULE))
     with pytest.raises(ValueError, match="no memory"):
         backend.denoise(tiles, tiles.noise, 5.0)
-    before = threading.active_count()
+    assert set(threading.enumerate()) - others
     backend.close()
     backend.close()
-    assert threading.active_count() < before
+    assert set(threading.enumerate()) - others == set()
 
 
 def test_closing_does_not_wait_for_tiles_that_nobody_began():
