@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from benchmarks.output import output_option
 from ssdiff_trt.runtime.bundle.store import Bundle, open_bundle
 from ssdiff_trt.runtime.options import Precision
 
@@ -84,8 +85,8 @@ def table(engines: list[dict[str, Any]]) -> str:
 
 @click.command()
 @click.argument("bundles", nargs=-1, required=True)
-@click.option("-o", "--output", default="docs", show_default=True, help="Folder to write to.")
-def main(bundles: tuple[str, ...], output: str) -> None:
+@output_option
+def main(bundles: tuple[str, ...], output: Path) -> None:
     """Build engines of bundles with fp32 and fp16 graphs."""
     import tensorrt_rtx as trt
 
@@ -96,7 +97,7 @@ def main(bundles: tuple[str, ...], output: str) -> None:
         for batches in BATCHES
     ]
     result = {"tensorrt_rtx": trt.__version__, "gpu": "sm86", "engines": engines}
-    (Path(output) / "engines.json").write_text(json.dumps(result, indent=1) + "\n")
+    (output / "engines.json").write_text(json.dumps(result, indent=1) + "\n")
     print(table(engines))
 
 

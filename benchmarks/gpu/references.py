@@ -17,8 +17,8 @@ from ssdiff_trt.runtime.progress import Progress
 if TYPE_CHECKING:
     from ssdiff_ref.network.backend import TorchBackend
 
-GFLOP = {32: 0.71, 64: 6.48}
-"""10^9 operations of matrix products and convolutions in a step, by pixels along a tile."""
+GFLOP = {32: 0.71, 64: 6.50}
+"""Of matrix products and convolutions in a step (benchmarks.work), by pixels along a tile."""
 REFERENCE = "ssdiff_ref.network.backend:open_torch"
 EAGER: dict[str, dict[str, Any]] = {
     "eager fused": {"fmim": "matmul", "attention": "fused"},
