@@ -68,7 +68,7 @@ class ArrayPair(Placed):
         if options.pan_band is not None:
             raise InputError("A PAN array has one band.", parameter="pan_band")
         self.bands = tuple(band_numbers(options.bands, [None] * len(ms), self.name))
-        self.band_names = ("",) * len(self.bands)
+        self.identified = None
         self.file_order = tuple(range(len(self.bands)))
         self._pan_holes, self._ms_holes = choose_holes(options)
         self._position = position

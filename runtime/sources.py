@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,6 +176,15 @@ def describe_sizes(pan: tuple[int, int], ms: tuple[int, int], bands: Sequence[in
     return f"PAN {pan[1]} x {pan[0]}, MS {ms[1]} x {ms[0]}, bands {numbers}"
 
 
+class Identified(NamedTuple):
+    """Which band is which."""
+
+    names: tuple[str, ...]
+    """blue, green, red and nir, or those of WorldView's eight."""
+    reason: str
+    """What tells that, such as "by colour interpretation"."""
+
+
 Self = TypeVar("Self")
 
 
@@ -202,8 +211,8 @@ class Source(Protocol):
         ...
 
     @property
-    def band_names(self) -> tuple[str, ...]:
-        """Names of these bands, empty where there is none."""
+    def identified(self) -> Identified | None:
+        """What the files say of these bands; None where they do not tell which is which."""
         ...
 
     @property

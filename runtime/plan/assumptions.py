@@ -61,7 +61,7 @@ def assume(
         source = source.moved(*shift)
     warnings = [
         *source.warnings,
-        *check_band_order(source.band_names, opened.manifest.sensor.bands),
+        *check_band_order(source, opened.manifest.sensor.bands),
         *check_values(source, pan_scale, ms_scale),
         *shift_warnings(shift, measured),
     ]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
 from ssdiff_trt.runtime.raster.header import colours_of, descriptions_of
-from ssdiff_trt.runtime.raster.image import colour_bands
 from ssdiff_trt.runtime.sensors import BGRN, WV8
+from ssdiff_trt.runtime.sources import Identified
 
 ORDERS = (BGRN, WV8)
 """Bands that networks are made for, in the order that they expect."""
@@ -31,27 +30,21 @@ _RANGES = {"blue": (0.43, 0.53), "green": (0.5, 0.61), "red": (0.6, 0.71), "nir"
 """Wavelengths of the four usual bands in micrometres; where two overlap, the order decides."""
 
 
-@dataclass(frozen=True)
-class BandOrder:
-    """Bands in the order that networks expect."""
-
-    bands: tuple[int, ...]
-    """Counted from 1."""
-    names: tuple[str, ...]
-    reason: str
-    """What tells which is which."""
-
-
-def band_order(image: DatasetReader) -> BandOrder | None:
-    """The bands of an image without alpha in the order of blue, green, red and nir, or that of
-    WorldView's eight; None where nothing tells which is which."""
-    bands = colour_bands(image)
-    for names, reason in _identified(image, bands):
-        for order in ORDERS:
-            if sorted(names) == sorted(order):
-                places = tuple(bands[names.index(name)] for name in order)
-                return BandOrder(places, order, reason)
+def identify(image: DatasetReader, bands: Sequence[int]) -> Identified | None:
+    """What an image says of bands that are blue, green, red and nir, or WorldView's eight, in any
+    order; None where it does not tell which is which."""
+    for names, reason in _candidates(image, bands):
+        if sorted(names) in map(sorted, ORDERS):
+            return Identified(tuple(names), reason)
     return None
+
+
+def in_order(image: DatasetReader, bands: Sequence[int]) -> tuple[int, ...]:
+    """Bands in the order that networks expect, if the image tells which is which."""
+    if (found := identify(image, bands)) is None:
+        return tuple(bands)
+    (order,) = (order for order in ORDERS if len(order) == len(bands))
+    return tuple(bands[found.names.index(name)] for name in order)
 
 
 def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
@@ -69,7 +62,7 @@ def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
     return found
 
 
-def _identified(image: DatasetReader, bands: Sequence[int]) -> Iterator[tuple[list[str], str]]:
+def _candidates(image: DatasetReader, bands: Sequence[int]) -> Iterator[tuple[list[str], str]]:
     """Names of bands by each of the ways to tell them apart."""
     named, stated = descriptions_of(image), colours_of(image)
     yield [_plain(named[band - 1] or "") for band in bands], "as they are named"

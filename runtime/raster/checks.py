@@ -68,14 +68,16 @@ def check_values(source: Source, pan_scale: Scale, ms_scale: Scale) -> list[str]
     return warnings
 
 
-def check_band_order(names: Sequence[str], expected: Sequence[str]) -> list[str]:
-    """A warning where bands have the expected names in another order."""
-    found = [name.lower() for name in names]
-    if set(found) != set(expected) or found == list(expected):
+def check_band_order(source: Source, expected: Sequence[str]) -> list[str]:
+    """A warning where the files say that the bands are the expected ones in another order."""
+    found = source.identified
+    if not found or sorted(found.names) != sorted(expected) or found.names == tuple(expected):
         return []
+    numbers = ", ".join(map(str, source.bands))
+    right = ",".join(str(source.bands[found.names.index(name)]) for name in expected)
     return [
-        f"the bands of MS are named {', '.join(found)} and the bundle expects "
-        f"{', '.join(expected)}; order them with `bands`"
+        f"bands {numbers} of MS are {', '.join(found.names)} ({found.reason}) and are taken as "
+        f"{', '.join(expected)}; if that is wrong, pass `bands={right}`"
     ]
 
 

@@ -34,6 +34,7 @@ BandFiles: TypeAlias = Sequence[str | Path]
 """One file for each band."""
 Bands: TypeAlias = Sequence[int | str]
 """Bands by number, counted from 1, or by name."""
+_BGR = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
 
 
 @dataclass(frozen=True)
@@ -254,9 +255,12 @@ def choose_bands(image: DatasetReader, bands: Bands | None) -> list[int]:
             of four 8-bit bands is marked as alpha, which GDAL does whatever it is.
     """
     if bands is None and image.dtypes == ("uint8",) * 4 and alpha_band(image) == 4:
+        places = {colour: band for band, colour in enumerate(colours_of(image), start=1)}
+        order = [places.get(colour, number) for number, colour in enumerate(_BGR, start=1)]
         raise InputError(
             f"{name_of(image)} has four 8-bit bands and the last is marked as alpha, which it may "
-            "not be; if it is a colour such as NIR, pass `bands=1,2,3,4`, else `bands=1,2,3`."
+            f"not be; if it is near infrared, pass `bands={','.join(map(str, order))},4` (blue, "
+            "green, red, near infrared), else `bands=1,2,3`."
         )
     if bands is None:
         return colour_bands(image)

@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import ReadOptions
-from ssdiff_trt.runtime.raster.bands import band_order
+from ssdiff_trt.runtime.raster.bands import identify, in_order
 from ssdiff_trt.runtime.raster.fingerprint import fingerprint
 from ssdiff_trt.runtime.raster.georeferencing import HOW_PLACED, is_georeferenced, map_pair
 from ssdiff_trt.runtime.raster.header import bits_of, descriptions_of
@@ -38,7 +38,7 @@ from ssdiff_trt.runtime.raster.placement import (
     place,
 )
 from ssdiff_trt.runtime.raster.warp import read_warped
-from ssdiff_trt.runtime.sources import Pixels, ValueType, describe_sizes
+from ssdiff_trt.runtime.sources import Identified, Pixels, ValueType, describe_sizes
 
 
 class Scene(Placed):
@@ -84,9 +84,8 @@ class Scene(Placed):
             )
             self.pan_band = _choose_pan_band(self.pan, options.pan_band, self.ms)
             self.bands = tuple(choose_bands(self.ms, options.bands))
-            self._order = band_order(self.ms) if options.bands is None else None
-            if self._order:
-                self.bands = self._order.bands
+            if options.bands is None:
+                self.bands = in_order(self.ms, self.bands)
             for image, used in ((self.pan, (self.pan_band,)), (self.ms, self.bands)):
                 check_palette(image, used)
             check_nodata(options.nodata, "nodata", self.pan, self.ms)
@@ -116,13 +115,13 @@ class Scene(Placed):
 
     def describe(self) -> str:
         placed = HOW_PLACED.get(self.map.kind, "")
-        order = self._order
-        which = f" ({', '.join(order.names)}, {order.reason})" if order else ""
+        found = self.identified if self.options.bands is None else None
+        which = f" ({', '.join(found.names)}, {found.reason})" if found else ""
         return describe_sizes(self.pan.shape, self.ms.shape, self.bands) + which + placed
 
     @property
     def file_order(self) -> tuple[int, ...]:
-        if self._order is None:
+        if self.options.bands is not None:
             return tuple(range(len(self.bands)))
         return tuple(sorted(range(len(self.bands)), key=self.bands.__getitem__))
 
@@ -141,8 +140,13 @@ class Scene(Placed):
             "the same ground from corner to corner",
         )
 
+    @cached_property
+    def identified(self) -> Identified | None:
+        return identify(self.ms, self.bands)
+
     @property
     def band_names(self) -> tuple[str, ...]:
+        """Names of the bands in use, empty where there is none."""
         names = descriptions_of(self.ms)
         return tuple(names[band - 1] or "" for band in self.bands)
 

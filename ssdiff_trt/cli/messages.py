@@ -107,7 +107,7 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
 def print_understood(plan: Plan, progress: Progress) -> None:
     """Print how files without much metadata are understood, for a dry run."""
     source, bundle = plan.source, plan.bundle.manifest
-    if not any(source.band_names):
+    if not source.identified:
         numbers = ", ".join(map(str, source.bands))
         progress.note(
             f"Bands {numbers} are taken as {', '.join(bundle.sensor.bands)}, as nothing names them"

@@ -77,6 +77,21 @@ def test_bands_go_to_the_network_in_its_order_and_come_back_in_that_of_the_file(
     np.testing.assert_allclose(means, [1200, 300, 600, 900], rtol=1e-3)
 
 
+@pytest.mark.parametrize("how", HOWS)
+def test_bands_that_are_stated_against_what_the_file_says_are_warned_of(make_pair, run, how):
+    pan, ms = make_pair()
+    told(ms, how)
+    progress = RecordingProgress()
+    run((pan, ms), bands=(1, 2, 3, 4), progress=progress)
+    assert progress.warnings == [
+        f"bands 1, 2, 3, 4 of MS are red, green, blue, nir ({HOWS[how]}) and are taken as blue, "
+        "green, red, nir; if that is wrong, pass `bands=3,2,1,4`"
+    ]
+    progress = RecordingProgress()
+    run((pan, ms), bands=(3, 2, 1, 4), name="right.tif", progress=progress)
+    assert progress.warnings == []
+
+
 @pytest.mark.parametrize("how", ["names", "colours"])
 def test_fuse_and_simulate_keep_the_order_of_the_file(make_pair, tmp_path, how):
     pan, ms = make_pair(240, 320)
