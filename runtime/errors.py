@@ -36,7 +36,7 @@ class ParityError(SSDiffError):
 
 
 class BackendError(SSDiffError):
-    """An inference engine or a device is missing, refuses, or gives no finite values."""
+    """A backend or a device is missing, refuses, or gives no finite values."""
 
 
 class OutputError(SSDiffError):

@@ -112,14 +112,14 @@ class PairOptions(ReadOptions):
     full_scale: float | None = option(
         None,
         "Largest digital number of the sensor, such as 2047 for 11 bits, or that of reflectance "
-        "1, such as 10000, by which PAN and MS are divided; default: declared by the file "
-        "(NBITS), 255 for 8-bit files, else that of the bundle's sensor.",
+        "1, such as 10000, by which PAN and MS are divided; default: declared by the product or "
+        "the file (NBITS), 255 for 8-bit files, else that of the bundle's sensor.",
     )
     pan_full_scale: float | None = option(None, "Full scale of PAN, if it differs from that of MS.")
     shift: ShiftChoice = option(
         "auto",
-        "Shift of MS relative to its georeferencing, in rows and columns of PAN; auto: measured, "
-        "and corrected where the measurement is reliable.",
+        "By how many rows (down) and columns (right) of PAN MS is moved to lie on PAN; auto: "
+        "measured, and moved where the measurement is reliable.",
     )
 
     def __post_init__(self) -> None:
@@ -192,8 +192,9 @@ class ExecutionOptions:
 
     backend: str = option(
         "auto",
-        "Inference engine; auto: the fastest for a GPU that works here, else onnxruntime (openvino "
-        "for bf16 on a CPU); its name is printed.",
+        "Library that runs the network; auto: the first of tensorrt, tensorrt-rtx and "
+        "onnxruntime-cuda that works here, else onnxruntime (openvino for bf16 on a CPU); its name "
+        "is printed.",
     )
     precision: PrecisionChoice = option(
         "auto",

@@ -103,7 +103,7 @@ def verify_command(
     type=click.Choice(BACKENDS),
     multiple=True,
     default=["auto"],
-    help="Inference engine; repeat to compare. Default: auto.",
+    help="Library that runs the network; repeat to compare. Default: auto.",
 )
 @click.option(
     "--precision",
@@ -221,8 +221,8 @@ def doctor_command(
 ) -> int:
     """Check what this machine has for a run, and print how to install what is missing.
 
-    Each backend (inference engine) that is installed computes a tile, which is compared with FP32
-    on the CPU. The exit status is 1 if no run would work.
+    Each backend (a library that runs the network) that is installed computes a tile, which is
+    compared with FP32 on the CPU. The exit status is 1 if no run would work.
     """
     from ssdiff_trt.cli.doctor import print_diagnosis
     from ssdiff_trt.runtime.doctor import diagnose, write_archive
