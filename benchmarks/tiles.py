@@ -1,10 +1,11 @@
 """Quality by cost of tile size and number of steps: ``tiles.json``, ``tiles.png`` and a table.
 
     python -m benchmarks.tiles --bundle tile32.ssdiff --bundle tile64.ssdiff --scene ... -o docs
+    python -m benchmarks.tiles --bundle ... --bundle ... --scores docs/tiles.json -o docs
 
 Each bundle, the same weights exported with another ``--tile``, judges the scenes of
 :mod:`benchmarks.quality` in one step and in two. Time is that of an array of 512 x 512 pixels of
-PAN, in alternating rounds.
+PAN, in alternating rounds. The second command measures the times again.
 """
 
 from __future__ import annotations
@@ -123,15 +124,24 @@ def markdown(table: list[dict[str, Any]]) -> str:
 @click.command()
 @output_option
 @click.option("--bundle", "paths", multiple=True, required=True, help="One for each tile size.")
+@click.option(
+    "--scores",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="tiles.json of the same weights, whose scores are kept.",
+)
 @scene_option
 def main(
-    output: Path, paths: tuple[str, ...], given: tuple[tuple[str, str, int, str], ...]
+    output: Path,
+    paths: tuple[str, ...],
+    scores: Path | None,
+    given: tuple[tuple[str, str, int, str], ...],
 ) -> None:
     """Judge and time all variants, write them, draw them and print the table."""
     with tempfile.TemporaryDirectory() as folder:
         bundles = variants(paths, Path(folder))
         places = [str(bundle.path) for bundle in bundles]
-        scenes = {
+        scenes = json.loads(scores.read_text())["scenes"] if scores else {}
+        scenes |= {
             name: judge(files.split(","), sensor, crop, aligned=True, bundles=places, methods=())
             for name, sensor, crop, files in given
         }
