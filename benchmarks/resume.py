@@ -1,11 +1,10 @@
 """What blocks cost and save: ``resume.json``.
 
-    python -m benchmarks.resume -o docs [--size 2304] [--python OTHER/bin/python]
+    python -m benchmarks.resume -o docs [--size 2304] [--block 1152]
 
 Pansharpens one scene with ``generic4`` in one step, file to file. Each run is a process of its own:
 one is uninterrupted, one keeps no blocks, one is killed (SIGKILL) after half of its blocks and
-continued, others have blocks of other sizes. ``--python`` names the interpreter of an environment
-with another version, which is measured on the same scene.
+continued, others have blocks of other sizes.
 """
 
 from __future__ import annotations
@@ -59,7 +58,6 @@ def disk_of(folder: Path) -> int:
 
 
 def measure(
-    python: str,
     output: Path,
     *words: str | Path,
     stop: Callable[[], bool] = lambda: False,
@@ -67,7 +65,6 @@ def measure(
     """Run to an output in a folder of its own.
 
     Args:
-        python: the interpreter.
         output: of the run.
         words: the command line, without the output.
         stop: asked ten times a second; the process is killed when it says so.
@@ -77,7 +74,7 @@ def measure(
     """
     output.parent.mkdir(exist_ok=True)
     began, disk = time.monotonic(), 0
-    command = [python, "-c", CODE, "run", *words, "-o", output, "-q", "--overwrite"]
+    command = [sys.executable, "-c", CODE, "run", *words, "-o", output, "-q", "--overwrite"]
     process = subprocess.Popen(list(map(str, command)), cwd=output.parent)
     while True:
         found, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -110,9 +107,8 @@ def finished_blocks(output: Path) -> int:
 @click.command()
 @click.option("--size", default=2304, show_default=True, help="Width and height of PAN in pixels.")
 @click.option("--block", default=1152, show_default=True, help="Pixels on a side of a block.")
-@click.option("--python", "other", help="Interpreter of an environment with another version.")
 @output_option
-def main(size: int, block: int, other: str | None, output: Path) -> None:
+def main(size: int, block: int, output: Path) -> None:
     """Measure, write resume.json and print the results."""
     results: dict[str, Any] = {"size": size, "block": block, "runs": {}, "pixels": {}}
     with tempfile.TemporaryDirectory() as scratch:
@@ -122,17 +118,15 @@ def main(size: int, block: int, other: str | None, output: Path) -> None:
         words = pan, ms, "--steps", 1, "--shift", "none"
         blocks = *words, "--block", block
 
-        def add(name: str, *words: Any, python: str = sys.executable, **more: Any) -> None:
+        def add(name: str, *words: Any, **more: Any) -> None:
             target = folder / name.replace(" ", "-") / "out.tif"
-            results["runs"][name] = measure(python, target, *words, **more)
+            results["runs"][name] = measure(target, *words, **more)
             print(name, results["runs"][name], flush=True)
             if target.exists():
                 results["pixels"][name] = pixels_of(target)
 
         half = (size // block) ** 2 // 2
         killed = folder / "killed" / "out.tif"
-        if other:
-            add("other version", *words, python=other)
         add("uninterrupted", *blocks)
         add("without resume", *blocks, "--no-resume")
         add("killed", *blocks, stop=lambda: finished_blocks(killed) >= half)
