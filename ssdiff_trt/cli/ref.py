@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ssdiff_ref.classical import NAMES
 from ssdiff_trt.cli.main import progress_for, run
 from ssdiff_trt.cli.options import (
     FILE,
@@ -28,6 +29,10 @@ from ssdiff_trt.cli.train import COMMANDS
 from ssdiff_trt.runtime.options import ExecutionOptions, PairOptions, ReadOptions
 from ssdiff_trt.runtime.sensors import SENSORS
 
+BANDS = (
+    "Bands of MS, by number (from 1) or name, in the order of the result; default: all but alpha."
+)
+
 
 @click.group(context_settings=SETTINGS)
 @click.version_option(package_name="ssdiff-trt")
@@ -49,7 +54,7 @@ def cli() -> None:
     help="Folder to write pan.tif, ms.tif and reference.tif to.",
 )
 @sensor_option
-@group_options(ReadOptions)
+@group_options(ReadOptions, bands=BANDS)
 @overwrite_option
 @verbosity_options
 def simulate_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
@@ -68,7 +73,10 @@ def simulate_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 )
 @pair_arguments
 @click.option(
-    "--method", required=True, metavar="NAME", help="Classical method, such as GSA, in any case."
+    "--method",
+    type=click.Choice(NAMES, case_sensitive=False),
+    required=True,
+    help="Classical method, in any case; EXP is interpolation.",
 )
 @click.option(
     "-o",
@@ -77,7 +85,7 @@ def simulate_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     help="GeoTIFF to write; default: MS_METHOD.tif in the current directory.",
 )
 @sensor_option
-@group_options(ReadOptions)
+@group_options(ReadOptions, bands=BANDS)
 @one_option(PairOptions, "shift", default="none")
 @output_options
 @verbosity_options
@@ -116,9 +124,11 @@ def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
 @click.option(
     "--method",
     "methods",
+    type=click.Choice(NAMES, case_sensitive=False),
     multiple=True,
     metavar="NAME",
-    help="Classical method to evaluate, in any case; repeat. Default: all but plain Brovey.",
+    help="Classical method to evaluate, one of those of fuse, in any case; repeat. Default: all but "
+    "plain Brovey.",
 )
 @click.option(
     "--crop",

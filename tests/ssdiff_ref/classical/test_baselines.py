@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ssdiff_ref.classical import NAMES
 from ssdiff_ref.classical.baselines import METHODS, wavelet_quarter
 from ssdiff_ref.protocol.pair import Pair
 from ssdiff_ref.quality.metrics import full_resolution_scores, reduced_resolution_scores, sam
@@ -26,6 +27,10 @@ TOLERANCE = 1e-6  # the toolbox prints scores with 6 decimals
 def assert_scores(actual, expected):
     for name, score in expected.items():
         assert actual[name] == pytest.approx(score, rel=0, abs=TOLERANCE), name
+
+
+def test_options_offer_all_methods():
+    assert tuple(METHODS) == NAMES
 
 
 @pytest.mark.parametrize("scene", SCENES)
