@@ -127,8 +127,8 @@ def fuse_command(quiet: bool, verbose: bool, **parameters: Any) -> None:
     type=click.Choice(NAMES, case_sensitive=False),
     multiple=True,
     metavar="NAME",
-    help="Classical method to evaluate, one of those of fuse, in any case; repeat. Default: all but "
-    "plain Brovey.",
+    help="Classical method to evaluate, one of those of fuse, in any case; repeat. Default: all "
+    "but plain Brovey.",
 )
 @click.option(
     "--crop",
