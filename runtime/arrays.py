@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.interpolator import GROUND_POSITION
 from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.checks import check_type
 from ssdiff_trt.runtime.raster.encoding import Scaling, count_clipped, encode, holds
 from ssdiff_trt.runtime.raster.image import Holes, band_numbers, mirrored
 from ssdiff_trt.runtime.raster.placement import Placed, Placement, from_corners, place
@@ -179,6 +180,7 @@ class ArrayOutput:
         scale: tuple[float, float] | None = None,
     ) -> None:
         self._source, self.dtype = source, np.dtype(dtype or source.dtype)
+        check_type(source, self.dtype, scale)
         self._scaling = Scaling.of(scale, self.dtype)
         self.image: AnyArray = np.empty(0, self.dtype)
         self.clipped = 0

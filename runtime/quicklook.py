@@ -17,6 +17,7 @@ from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.plan.plan import Plan
 from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.tiles.inputs import fill
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +136,7 @@ def draw_quicklook(plan: Plan, path: Path) -> None:
     )
     pixels = source.read(read_rows, read_cols)
     cut = np.s_[..., skip_row : skip_row + window.height, skip_col : skip_col + window.width]
-    lms = replace(pixels, ms=pixels.ms[shown]).lms()[cut]
+    lms = replace(pixels, ms=fill(pixels.ms[shown], pixels.ms_valid)).lms()[cut]
     (pan,) = stretch([pixels.pan[cut][None]], valid)
     lms, image = stretch([lms, image], valid)
     no_data = "" if valid.all() else "; blue: no data"

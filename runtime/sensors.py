@@ -9,6 +9,7 @@ from ssdiff_trt.runtime.errors import InputError
 
 BGRN = ("blue", "green", "red", "nir")
 WV8 = ("coastal", "blue", "green", "yellow", "red", "red edge", "nir1", "nir2")
+BAND_NAMES = frozenset(BGRN + WV8)
 _FOUR_OF_WV8 = ("blue", "green", "red", "nir1")
 
 
@@ -42,6 +43,8 @@ class Sensor:
         Raises:
             InputError: if the sensor has another number of bands and is not ``generic``.
         """
+        if self.name == "generic" and count == len(WV8):
+            return WV8
         if self.name == "generic" and count != len(self.bands):
             return tuple(f"band {number}" for number in range(1, count + 1))
         if count != len(self.bands):

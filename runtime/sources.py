@@ -180,9 +180,11 @@ class Identified(NamedTuple):
     """Which band is which."""
 
     names: tuple[str, ...]
-    """blue, green, red and nir, or those of WorldView's eight."""
+    """Of :data:`ssdiff_trt.runtime.sensors.BAND_NAMES`, empty where unknown."""
     reason: str
     """What tells that, such as "by colour interpretation"."""
+    complete: bool
+    """Whether these are blue, green, red and nir, or WorldView's eight, in any order."""
 
 
 Self = TypeVar("Self")

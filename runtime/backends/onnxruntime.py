@@ -177,7 +177,8 @@ class OnnxRuntime(OnCpu):
     ) -> None:
         if precision == "bf16":
             raise BackendError(
-                "ONNX Runtime has no bf16 convolutions on the CPU; choose `precision=fp32`."
+                "ONNX Runtime has no bf16 on the CPU; choose `precision=fp32`, or, for processors "
+                f"that compute in bf16, {install('openvino')}."
             )
         self._version = import_onnxruntime().__version__
         forms = (form,) if form else ("contrib", *supported_forms(self._version))

@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
 from ssdiff_trt.runtime.raster.header import colours_of, descriptions_of
-from ssdiff_trt.runtime.sensors import BGRN, WV8
+from ssdiff_trt.runtime.sensors import BAND_NAMES, BGRN, WV8
 from ssdiff_trt.runtime.sources import Identified
 
 ORDERS = (BGRN, WV8)
@@ -20,8 +20,8 @@ _COLOURS = {
     ColorInterp.blue: "blue",
     ColorInterp.nir: "nir",
 }
+_LETTERS = {"b": "blue", "g": "green", "r": "red", "n": "nir"}
 _SYNONYMS = {
-    **{"b": "blue", "g": "green", "r": "red", "n": "nir"},
     **{"near infrared": "nir", "near ir": "nir", "infrared": "nir", "ir": "nir"},
     **{"coastal blue": "coastal", "coastal aerosol": "coastal", "rededge": "red edge"},
     **{"near infrared 1": "nir1", "near infrared 2": "nir2"},
@@ -31,17 +31,22 @@ _RANGES = {"blue": (0.43, 0.53), "green": (0.5, 0.61), "red": (0.6, 0.71), "nir"
 
 
 def identify(image: DatasetReader, bands: Sequence[int]) -> Identified | None:
-    """What an image says of bands that are blue, green, red and nir, or WorldView's eight, in any
-    order; None where it does not tell which is which."""
+    """What an image says of bands; None if it says nothing.
+
+    If one of the ways to tell them apart shows blue, green, red and nir, or WorldView's eight, in
+    any order, that one counts; otherwise those that have names are known.
+    """
     for names, reason in _candidates(image, bands):
         if sorted(names) in map(sorted, ORDERS):
-            return Identified(tuple(names), reason)
-    return None
+            return Identified(tuple(names), reason, complete=True)
+    names, reason = next(_candidates(image, bands))
+    return Identified(tuple(names), reason, complete=False) if any(names) else None
 
 
 def in_order(image: DatasetReader, bands: Sequence[int]) -> tuple[int, ...]:
     """Bands in the order that networks expect, if the image tells which is which."""
-    if (found := identify(image, bands)) is None:
+    found = identify(image, bands)
+    if not found or not found.complete:
         return tuple(bands)
     (order,) = (order for order in ORDERS if len(order) == len(bands))
     return tuple(bands[found.names.index(name)] for name in order)
@@ -55,7 +60,7 @@ def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
     for band in used:
         colour = stated[band - 1]
         if colour in (ColorInterp.undefined, ColorInterp.gray, ColorInterp.alpha):
-            name = _plain(names[band - 1] or "")
+            name = _known(names[band - 1] or "")
             other = ColorInterp.undefined if colour == ColorInterp.alpha else colour
             colour = by_name.get(name, other)
         found.append(colour)
@@ -63,13 +68,19 @@ def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
 
 
 def _candidates(image: DatasetReader, bands: Sequence[int]) -> Iterator[tuple[list[str], str]]:
-    """Names of bands by each of the ways to tell them apart."""
+    """Names of bands by each of the ways to tell them apart, empty where unknown: first by their
+    own names."""
     named, stated = descriptions_of(image), colours_of(image)
-    yield [_plain(named[band - 1] or "") for band in bands], "as they are named"
+    names = [_known(named[band - 1] or "") for band in bands]
+    if len(bands) == len(BGRN) and "nir" not in names:
+        names = ["nir" if name == "nir1" else name for name in names]
+    yield names, "as they are named"
     colours = [_COLOURS.get(stated[band - 1], "") for band in bands]
-    if len(bands) == len(BGRN) and colours.count("") == 1:
-        colours[colours.index("")] = next(iter(set(BGRN) - set(colours)))
-    yield colours, "by colour interpretation"
+    # GDAL marks any four bands of 8 bits as red, green, blue and alpha: that says nothing.
+    if ColorInterp.alpha not in (stated[band - 1] for band in bands):
+        if len(bands) == len(BGRN) and colours.count("") == 1:
+            colours[colours.index("")] = next(iter(set(BGRN) - set(colours)))
+        yield colours, "by colour interpretation"
     wavelengths = [_wavelength(image, band) for band in bands]
     known = [value for value in wavelengths if value]
     for order in ORDERS:
@@ -82,10 +93,21 @@ def _candidates(image: DatasetReader, bands: Sequence[int]) -> Iterator[tuple[li
                 yield names, "by wavelength"
 
 
-def _plain(name: str) -> str:
-    """A band's name in the words of :mod:`ssdiff_trt.runtime.sensors`."""
-    text = re.sub(r"[\s_-]+", " ", name.strip().lower())
-    return _SYNONYMS.get(text, text)
+def _known(name: str) -> str:
+    """A band's name in the words of :mod:`ssdiff_trt.runtime.sensors`: what it is, or the one of
+    these words in it, as in the names of files; empty if there is none or several."""
+    words = [word for word in re.split(r"[\W_]+", name.lower()) if word]
+    found, begin = set(), 0
+    while begin < len(words):
+        for end in range(min(begin + 3, len(words)), begin, -1):
+            text = " ".join(words[begin:end])
+            if end == len(words):
+                text = _LETTERS.get(text, text)
+            if (text := _SYNONYMS.get(text, text)) in BAND_NAMES:
+                found.add(text)
+                break
+        begin = end + (begin == end)
+    return found.pop() if len(found) == 1 else ""
 
 
 def _wavelength(image: DatasetReader, band: int) -> float | None:

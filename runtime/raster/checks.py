@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.interpolator import HALO, RATIO
 from ssdiff_trt.runtime.raster.radiometry import STATED, Scale
+from ssdiff_trt.runtime.sensors import BAND_NAMES
 from ssdiff_trt.runtime.sources import Source, ValueType
 
 _USUAL = (1, 255, 1023, 2047, 4095, 10000, 16383, 65535)
@@ -23,6 +26,8 @@ bits."""
 _DARKEST = 1 / 16
 """Least share of a stated full scale that nearly all pixels of a scene stay below: reflectance of
 0.06, which only deep water does not reach; 12 bits in a file of 16."""
+_FEW = 16
+"""So few whole numbers are no image."""
 _PATCHES = 5
 """Patches along each axis."""
 _SIDE = 64
@@ -41,8 +46,11 @@ class Survey:
     """95 % quantile of these."""
     top: float
     """99.9 % quantile, which single bright pixels do not change."""
-    zeros: float
-    """Share of the valid pixels that are exactly 0 in every band, 0..1."""
+    fill: float
+    """A value that often means no data: 0, the least one if it is negative, or the largest one of
+    a type of 16 or more bits; that of the three which most pixels have in every band."""
+    filled: float
+    """Share of the valid pixels that have it in every band, 0..1."""
 
 
 def check_values(source: Source, pan_scale: Scale, ms_scale: Scale) -> list[str]:
@@ -57,9 +65,7 @@ def check_values(source: Source, pan_scale: Scale, ms_scale: Scale) -> list[str]
     largest = max(pan.largest, ms.largest)
     for values, sample, scale in images:
         _refuse_scale(values, sample, scale, largest if shared else sample.largest, shared)
-    warnings = [
-        warning for values, sample, _ in images for warning in _undeclared_holes(values, sample)
-    ]
+    warnings = list(_undeclared_holes([(values, sample) for values, sample, _ in images]))
     for values, sample, scale in images:
         found = list(_implausible_scale(values, sample, scale, shared))
         warnings += found
@@ -68,24 +74,68 @@ def check_values(source: Source, pan_scale: Scale, ms_scale: Scale) -> list[str]
     return warnings
 
 
+def check_holes(source: Source) -> list[str]:
+    """Warnings where pixels of a sample seem to be empty that nothing declares as such."""
+    return list(
+        _undeclared_holes(
+            list(zip((source.pan_values, source.ms_values), survey(source), strict=True))
+        )
+    )
+
+
 def check_band_order(source: Source, expected: Sequence[str]) -> list[str]:
-    """A warning where the files say that the bands are the expected ones in another order."""
-    found = source.identified
-    if not found or sorted(found.names) != sorted(expected) or found.names == tuple(expected):
+    """A warning where the files say that bands are others than those expected."""
+    if (found := source.identified) is None:
         return []
-    numbers = ", ".join(map(str, source.bands))
-    right = ",".join(str(source.bands[found.names.index(name)]) for name in expected)
+    wrong = [
+        (str(band), name, want)
+        for band, name, want in zip(source.bands, found.names, expected, strict=False)
+        if name and want in BAND_NAMES and name != want
+    ]
+    if not wrong:
+        return []
+    remedy = "choose others with `bands`"
+    if sorted(found.names) == sorted(expected):
+        places = (str(source.bands[found.names.index(name)]) for name in expected)
+        remedy = f"pass `bands={','.join(places)}`"
+    bands, names, wanted = map(", ".join, zip(*wrong, strict=True))
+    one = len(wrong) == 1
     return [
-        f"bands {numbers} of MS are {', '.join(found.names)} ({found.reason}) and are taken as "
-        f"{', '.join(expected)}; if that is wrong, pass `bands={right}`"
+        f"band{'s' * (not one)} {bands} of MS {'is' if one else 'are'} {names} ({found.reason}) "
+        f"and taken as {wanted}; if that is wrong, {remedy}"
     ]
 
 
-def _undeclared_holes(values: ValueType, sample: Survey) -> Iterator[str]:
-    if sample.zeros > 0.01 and not values.holes_declared:
+def check_type(source: Source, dtype: np.dtype[Any], scale: tuple[float, float] | None) -> None:
+    """That whole numbers can hold fractions of MS.
+
+    Raises:
+        InputError: if they would be rounded to next to nothing.
+    """
+    if scale is not None or dtype.kind == "f" or not source.ms_values.dtype.startswith("float"):
+        return
+    largest = survey(source)[1].largest
+    if 0 < largest < _FEW:
+        raise InputError(
+            f"MS holds values up to {largest:.3g} in a sample, and {dtype} has whole numbers only; "
+            f"state the interval that is spread over them, such as `scale=0,{ceil(largest)}`, or "
+            "leave `dtype` out.",
+        )
+
+
+def _undeclared_holes(images: Sequence[tuple[ValueType, Survey]]) -> Iterator[str]:
+    empty = {
+        values.role: sample
+        for values, sample in images
+        if sample.filled > 0.01 and not values.holes_declared
+    }
+    for fill in dict.fromkeys(sample.fill for sample in empty.values()):
+        roles = [role for role, sample in empty.items() if sample.fill == fill]
+        shares = (f"{empty[role].filled:.0%} of the sampled {role} pixels" for role in roles)
+        option = "nodata" if len(roles) == 2 else f"{roles[0].lower()}_nodata"
         yield (
-            f"{sample.zeros:.0%} of the sampled {values.role} pixels are 0 and no nodata is "
-            f"declared; if these pixels are empty, pass `{values.role.lower()}_nodata=0`"
+            f"{' and '.join(shares)} are {fill:.9g} and no nodata is declared; if these pixels are "
+            f"empty, pass `{option}={fill:.9g}`"
         )
 
 
@@ -163,7 +213,7 @@ def clipped_warning(count: int) -> Iterator[str]:
     if count:
         yield (
             f"{counted(count, 'value')} did not fit into the data type of the result and were set "
-            "to its limits; choose another `dtype`"
+            "to its limits; choose another `dtype` or `scale`"
         )
 
 
@@ -176,7 +226,10 @@ def survey(source: Source) -> tuple[Survey, Survey]:
             inner = np.s_[..., HALO:-HALO, HALO:-HALO]
             pan.append(pixels.pan[None, pixels.pan_valid])
             ms.append(pixels.ms[inner][:, pixels.ms_valid[inner]])
-    return _survey(np.concatenate(pan, axis=1)), _survey(np.concatenate(ms, axis=1))
+    return (
+        _survey(np.concatenate(pan, axis=1), source.pan_values),
+        _survey(np.concatenate(ms, axis=1), source.ms_values),
+    )
 
 
 def _spread(grid: range) -> list[range]:
@@ -188,11 +241,27 @@ def _spread(grid: range) -> list[range]:
     return [range(start, start + RATIO * side) for start in first]
 
 
-def _survey(values: NDArray[np.float32]) -> Survey:
-    """A survey of valid pixels ``[C, n]``."""
+def _survey(values: NDArray[np.float32], kind: ValueType) -> Survey:
+    """A survey of valid pixels ``[C, n]``; those with the largest number of a type, where many have
+    it, count as empty."""
     if not values.size:
-        return Survey(0, 0, 0, 0, 0)
-    largest = values.max(axis=0)
+        return Survey(0, 0, 0, 0, 0, 0)
+    least, most = float(values.min()), _largest_of(kind.dtype)
+    shares = {
+        value: float(np.mean((values == np.float32(value)).all(axis=0)))
+        for value in (0.0, *([least] if least < 0 else []), *([most] if most else []))
+    }
+    fill = max(shares, key=shares.__getitem__)
+    if fill == most and shares[fill] > 0.01 and not kind.holes_declared:
+        values = values[:, ~(values == np.float32(fill)).all(axis=0)]
+    largest = values.max(axis=0) if values.size else np.zeros(1)
     middle, upper, top = np.quantile(largest, [0.5, 0.95, 0.999])
-    zeros = np.mean((values == 0).all(axis=0))
-    return Survey(float(largest.max()), float(middle), float(upper), float(top), float(zeros))
+    return Survey(float(largest.max()), float(middle), float(upper), float(top), fill, shares[fill])
+
+
+def _largest_of(dtype: str) -> float | None:
+    """The largest number of a type that has more of them than a sensor tells apart."""
+    kind = np.dtype(dtype)
+    if kind.itemsize == 1 or kind.kind not in "iu":
+        return None
+    return float(np.iinfo(kind).max)

@@ -17,9 +17,10 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import ZeroBands
+from ssdiff_trt.runtime.raster.bands import identify
 from ssdiff_trt.runtime.raster.gdal import (
     DATA_TYPES,
     READ_ERRORS,
@@ -34,7 +35,6 @@ BandFiles: TypeAlias = Sequence[str | Path]
 """One file for each band."""
 Bands: TypeAlias = Sequence[int | str]
 """Bands by number, counted from 1, or by name."""
-_BGR = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def _stacked(files: BandFiles, role: str) -> str:
                 )
             if image.count != 1 or own_grid != grid:
                 raise InputError(
-                    f"{name_of(file)} has {image.count} bands, {image.width} x {image.height} "
-                    f"pixels of {image.dtypes[0]}, expected one band on the grid and in the type "
-                    f"of {name_of(files)}; give one file for each band."
+                    f"{name_of(file)} has {counted(image.count, 'band')}, {image.width} x "
+                    f"{image.height} pixels of {image.dtypes[0]}, expected one band on the grid "
+                    f"and in the type of {name_of(files)}; give one file for each band."
                 )
             if has_mask(image, [1]):
                 raise InputError(
@@ -255,16 +255,24 @@ def choose_bands(image: DatasetReader, bands: Bands | None) -> list[int]:
             of four 8-bit bands is marked as alpha, which GDAL does whatever it is.
     """
     if bands is None and image.dtypes == ("uint8",) * 4 and alpha_band(image) == 4:
-        places = {colour: band for band, colour in enumerate(colours_of(image), start=1)}
-        order = [places.get(colour, number) for number, colour in enumerate(_BGR, start=1)]
         raise InputError(
-            f"{name_of(image)} has four 8-bit bands and the last is marked as alpha, which it may "
-            f"not be; if it is near infrared, pass `bands={','.join(map(str, order))},4` (blue, "
-            "green, red, near infrared), else `bands=1,2,3`."
+            f"{name_of(image)} has four 8-bit bands and the last is marked as alpha, which GDAL "
+            "does by default; name the bands in the order blue, green, red, near infrared: "
+            "`bands=1,2,3,4` if the file has this order, `bands=3,2,1,4` if it begins with red; if "
+            "the last is alpha, fuse the others with ssdiff-ref fuse and `bands=1,2,3`."
         )
     if bands is None:
         return colour_bands(image)
-    return band_numbers(bands, descriptions_of(image), name_of(image))
+    names, colours = descriptions_of(image), colour_bands(image)
+    own = {name.lower() for name in names if name}
+    told = found.names if (found := identify(image, colours)) else ()
+    meant = {
+        name: number
+        for name, number in zip(told, colours, strict=False)
+        if name not in own and told.count(name) == 1
+    }
+    numbers = [meant.get(str(band).lower(), band) for band in bands]
+    return band_numbers(numbers, names, name_of(image))
 
 
 def band_numbers(bands: Bands | None, descriptions: Sequence[str | None], image: str) -> list[int]:

@@ -25,6 +25,7 @@ from ssdiff_trt.runtime.files import behind_link, check_target
 from ssdiff_trt.runtime.options import OutputOptions
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.bands import colours
+from ssdiff_trt.runtime.raster.checks import check_type
 from ssdiff_trt.runtime.raster.encoding import Scaling, count_clipped, encode, holds
 from ssdiff_trt.runtime.raster.fingerprint import every_file
 from ssdiff_trt.runtime.raster.gdal import (
@@ -121,6 +122,7 @@ class RasterOutput:
         self.colours = colours(scene.ms, scene.output_bands)
         self.bands, self._crs, self._transform = len(self.names), scene.pan.crs, scene.pan.transform
         self._bits = self._check_bits()
+        check_type(scene, self.dtype, options.scale)
         self._scaling = Scaling.of(options.scale, self.dtype, self._bits)
         self._overviews = options.overviews
         self.size = self.dtype.itemsize * self.bands * math.prod(map(len, extent or scene.output))

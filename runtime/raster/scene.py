@@ -115,8 +115,10 @@ class Scene(Placed):
 
     def describe(self) -> str:
         placed = HOW_PLACED.get(self.map.kind, "")
-        found = self.identified if self.options.bands is None else None
-        which = f" ({', '.join(found.names)}, {found.reason})" if found else ""
+        found = self.identified
+        which = ""
+        if self.options.bands is None and found and found.complete:
+            which = f" ({', '.join(found.names)}, {found.reason})"
         return describe_sizes(self.pan.shape, self.ms.shape, self.bands) + which + placed
 
     @property

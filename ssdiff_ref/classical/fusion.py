@@ -19,6 +19,7 @@ from ssdiff_trt.runtime.memory import check_memory, check_space
 from ssdiff_trt.runtime.options import OutputOptions, ReadOptions, ShiftChoice
 from ssdiff_trt.runtime.progress import Progress
 from ssdiff_trt.runtime.raster.checks import (
+    check_holes,
     clipped_warning,
     partly_zero,
     partly_zero_warning,
@@ -102,7 +103,7 @@ def fuse(
                 f"{method} takes the whole scene at once, about {memory / 1e9:.0f} GB of memory"
             )
         moved, measured = choose_shift(shift, scene)
-        for warning in shift_warnings(moved, measured):
+        for warning in (*check_holes(scene), *shift_warnings(moved, measured)):
             progress.warn(warning)
         if any(moved):
             progress.note(moved_by(moved, measured))

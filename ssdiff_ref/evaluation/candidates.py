@@ -98,9 +98,9 @@ class BundleMethod:
         shift = measure_arrays(pair.pan, pair.ms)
         if not shift.reliable:
             return pair.pan
-        self._progress.note(
+        self._progress.warn(
             f"{self._name}: MS lies {offset(shift.rounded)} off (measured, ±{shift.error:.2f}); "
-            "PAN is moved"
+            "PAN is moved for it and not for classical methods; `shift=auto` aligns it for all"
         )
         return align_pan_to_ms(pair.pan, shift.rounded)
 

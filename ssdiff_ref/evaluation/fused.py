@@ -83,9 +83,9 @@ def open_fused(
             opened[name] = stack.enter_context(open_raster(path, "fused"))
         for image in opened.values():
             _check_grid(image, truth)
-            if len(choose_bands(image, bands)) != len(reference_bands):
+            if (count := len(choose_bands(image, bands))) != len(reference_bands):
                 raise InputError(
-                    f"{image.name} has {len(choose_bands(image, bands))} bands, expected the "
+                    f"{image.name} has {counted(count, 'band')}, expected the "
                     f"{len(reference_bands)} of {truth.name}; select the same "
                     "bands of both with `bands`."
                 )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.sensors import Sensor, find_sensor
 
@@ -55,8 +55,9 @@ def check_sensor(bands: int, sensor: Sensor) -> None:
     """Raise an SSDiffError unless the sensor has ``bands`` bands."""
     if bands != len(sensor.bands):
         raise InputError(
-            f"The image has {bands} bands, expected the {len(sensor.bands)} of {sensor.title}; "
-            "name the sensor that acquired it, or select the bands (alpha is excluded by default)."
+            f"The image has {counted(bands, 'band')}, expected the {len(sensor.bands)} of "
+            f"{sensor.title}; name the sensor that acquired it, or select the bands (alpha is "
+            "excluded by default)."
         )
 
 

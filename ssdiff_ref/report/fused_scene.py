@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
-from ssdiff_trt.runtime.errors import InputError
+from ssdiff_trt.runtime.errors import InputError, counted
 from ssdiff_trt.runtime.interpolator import RATIO
 from ssdiff_trt.runtime.raster.affine import product
 from ssdiff_trt.runtime.raster.image import Holes, name_of, open_raster, read_rectangle
@@ -109,8 +109,8 @@ class FusedScene:
         pan = self.pair.pan
         if image.count < self.bands:
             raise InputError(
-                f"{name_of(image)} has {image.count} bands, expected the {self.bands} of "
-                f"{self.pair.name} in use; give the pair that it was made from, or its `bands`."
+                f"{name_of(image)} has {counted(image.count, 'band')}, expected the {self.bands} "
+                f"of {self.pair.name} in use; give the pair that it was made from, or its `bands`."
             )
         rows, cols = self.pair.output
         top, left, error = float(rows.start), float(cols.start), 0.0

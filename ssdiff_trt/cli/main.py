@@ -166,7 +166,9 @@ def run(command: click.Command, program: str) -> NoReturn:
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # click takes every one for the end of input
             raise error.__cause__ from None
-        progress_for(quiet=False, verbose=False).note("Interrupted; no output was written.")
+        progress_for(quiet=False, verbose=False).note(
+            "Interrupted; what was not complete was not written."
+        )
         sys.exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

@@ -48,6 +48,7 @@ def print_plan(plan: Plan, progress: Progress) -> None:
 
     height, width = plan.size
     progress.note(f"{plan.source.describe()}; output {width} x {height}")
+    print_bands(plan, progress)
     print_assumptions(plan.assumptions, progress)
     schedule = plan.schedule
     steps = counted(len(schedule.steps), "step")
@@ -104,14 +105,19 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
         progress.detail(f"The shifts of parts of the scene differ by {measured.spread:.2f} pixels")
 
 
+def print_bands(plan: Plan, progress: Progress) -> None:
+    """Print which bands are taken as which, unless the files say so."""
+    source = plan.source
+    if not (told := source.identified) or not told.complete:
+        numbers, names = ", ".join(map(str, source.bands)), plan.bundle.manifest.sensor.bands
+        why = "in this order" if plan.pair.bands is None else "as stated"
+        unknown = "" if plan.pair.bands else "; nothing in the file tells which is which"
+        progress.note(f"Bands {numbers} are taken as {', '.join(names)}, {why}{unknown}")
+
+
 def print_understood(plan: Plan, progress: Progress) -> None:
     """Print how files without much metadata are understood, for a dry run."""
-    source, bundle = plan.source, plan.bundle.manifest
-    if not source.identified:
-        numbers = ", ".join(map(str, source.bands))
-        progress.note(
-            f"Bands {numbers} are taken as {', '.join(bundle.sensor.bands)}, as nothing names them"
-        )
+    source = plan.source
     holes = (
         f"{values.role} {'declares which pixels have none' if values.holes_declared else 'none'}"
         for values in (source.pan_values, source.ms_values)

@@ -140,7 +140,8 @@ def run_command(
     sources = {"PAN": pan, "--scenes": scenes, "--stac": stac}
     named = [name for name, value in sources.items() if value is not None]
     if len(named) > 1:
-        raise click.UsageError(f"{' and '.join(named)} were given; give one of them.")
+        hint = " Put the patterns of --scenes in quotes." if pan and scenes else ""
+        raise click.UsageError(f"{' and '.join(named)} were given; give one of them.{hint}")
     if not named:
         raise click.UsageError("PAN, --scenes or --stac is needed; give one of them.")
     if ms and ms_bands:

@@ -110,7 +110,7 @@ def test_interruption_leaves_nothing(make_pair, tmp_path, sent, status):
         rest = [line for line in process.stderr.read().splitlines() if line]
         assert process.wait(timeout=60) == status
     rest = [line for line in rest if not line.startswith("Tiles:")]
-    assert rest == ["Interrupted; no output was written."] * (status == 130)
+    assert rest == ["Interrupted; what was not complete was not written."] * (status == 130)
     assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif"]
 
 
@@ -203,7 +203,8 @@ def test_info_tells_a_person_and_a_program(bundle4):
     assert described in done.stdout.splitlines()  # whole, as this is no terminal
     four, eight = call("info").stdout.splitlines()
     assert four == "generic4: 4 bands (blue, green, red, nir); fp32, fp16, bf16"
-    assert eight == "generic8: 8 bands; fp32, fp16, bf16"
+    names = "coastal, blue, green, yellow, red, red edge, nir1, nir2"
+    assert eight == f"generic8: 8 bands ({names}); fp32, fp16, bf16"
     done = call("info", bundle4.path, "--json", "-")
     assert json.loads(done.stdout)["model"]["bands"] == 4
 

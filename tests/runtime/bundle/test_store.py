@@ -160,7 +160,10 @@ def test_a_directory_that_is_not_a_bundle_is_refused(tmp_path):
 
 
 def test_a_bundle_for_other_bands_is_refused(bundle4):
-    with pytest.raises(SSDiffError, match=r"gives 1 band and .* generic8 is for 8; give a file"):
+    with pytest.raises(
+        SSDiffError,
+        match=r"gives 1 band and .* generic8 is for 8 \(coastal, .*, nir2\); give a file",
+    ):
         bundle_for(1)
     with pytest.raises(SSDiffError, match="gives 8 bands and the bundle generic4 is for 4"):
         bundle_for(8, bundle4)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+from click.testing import CliRunner
 from rasterio.enums import ColorInterp
 
 from ssdiff_ref.classical.fusion import fuse
 from ssdiff_ref.protocol.wald import simulate
 from ssdiff_ref.quality.checks import fit_sensor
+from ssdiff_trt.cli import trt
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import ReadOptions
+from ssdiff_trt.runtime.raster.bands import _known
 from ssdiff_trt.runtime.raster.header import descriptions_of
 from ssdiff_trt.runtime.raster.scene import Scene
+from ssdiff_trt.runtime.sensors import WV8
 from tests.support.backends import StandIn
 from tests.support.progress import RecordingProgress
 from tests.support.rasters import read_raster, smooth
@@ -84,12 +88,93 @@ def test_bands_that_are_stated_against_what_the_file_says_are_warned_of(make_pai
     progress = RecordingProgress()
     run((pan, ms), bands=(1, 2, 3, 4), progress=progress)
     assert progress.warnings == [
-        f"bands 1, 2, 3, 4 of MS are red, green, blue, nir ({HOWS[how]}) and are taken as blue, "
-        "green, red, nir; if that is wrong, pass `bands=3,2,1,4`"
+        f"bands 1, 3 of MS are red, blue ({HOWS[how]}) and taken as blue, red; if that is wrong, "
+        "pass `bands=3,2,1,4`"
     ]
     progress = RecordingProgress()
     run((pan, ms), bands=(3, 2, 1, 4), name="right.tif", progress=progress)
     assert progress.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("names", "warning"),
+    [
+        (WV8[::-1], "bands 1, 2, 3, 4, 5, 6, 7, 8 of MS are nir2, nir1, red edge"),
+        (("x", *WV8[1:4], "x", "x", *WV8[:1], "x"), "band 7 of MS is coastal (as they are named)"),
+    ],
+)
+def test_bands_are_warned_of_where_a_few_of_eight_have_names(make_pair, run, names, warning):
+    progress = RecordingProgress()
+    pair = make_pair(bands=8, ms={"descriptions": names})
+    run(pair, bundle=None, bands=tuple(range(1, 9)), progress=progress)
+    assert progress.warnings[0].startswith(warning)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "taken"),
+    [((5, 3, 2, 7), ("red, blue", "blue, red")), ((1, 3, 5, 7), ("coastal", "blue"))],
+)
+def test_four_of_eight_named_bands_in_a_wrong_order_are_warned_of(make_pair, run, chosen, taken):
+    pair, progress = make_pair(bands=8, ms={"descriptions": WV8}), RecordingProgress()
+    run(pair, bands=chosen, shift="none", progress=progress)
+    (warning,) = progress.warnings
+    assert "{} (as they are named) and taken as {};".format(*taken) in warning
+    progress = RecordingProgress()
+    run(pair, bands=(2, 3, 5, 7), name="right.tif", shift="none", progress=progress)
+    assert progress.warnings == []
+
+
+def test_the_colours_that_gdal_gives_four_bands_of_8_bits_tell_nothing(make_pair, run):
+    pixels = (smooth((4, 40, 48)) // 8).astype(np.uint8)
+    pair, progress = make_pair(ms={"pixels": pixels}), RecordingProgress()
+    with rasterio.open(pair[1]) as file:
+        assert file.colorinterp[:3] == tuple(RGB)
+    run(pair, bands=(1, 2, 3, 4), full_scale=255, pan_full_scale=2047, progress=progress)
+    assert not [warning for warning in progress.warnings if "taken as" in warning]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        *[("ms_red", "red"), ("Band 4 (Red)", "red"), ("scene_b", "blue"), ("N", "nir")],
+        *[("Red Edge 1", "red edge"), ("nir-1", "nir"), ("NIR1", "nir1"), ("b2", ""), ("", "")],
+        *[("Coastal_Aerosol", "coastal"), ("red and blue", ""), ("Near Infrared 2", "nir2")],
+    ],
+)
+def test_a_name_is_what_it_says_in_any_spelling(text, name):
+    assert _known(text) == name
+
+
+def test_files_of_bands_are_told_apart_by_their_names(make_pair, tmp_path):
+    pan, ms = make_pair()
+    with rasterio.open(ms) as file:
+        kept, pixels = {**file.profile, "count": 1}, file.read()
+    files = [tmp_path / f"scene_{name}.tif" for name in ("red", "green", "blue", "nir")]
+    for path, band in zip(files, pixels, strict=True):
+        with rasterio.open(path, "w", **kept) as file:
+            file.write(band, 1)
+    with Scene(pan, files) as scene:
+        assert scene.bands == (3, 2, 1, 4)
+    for bands in (("blue", "green", "red", "nir"), ("scene_blue", "scene_green", "scene_red", 4)):
+        with Scene(pan, files, ReadOptions(bands=bands)) as scene:
+            assert scene.bands == (3, 2, 1, 4)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_bands_can_be_chosen_by_what_they_are(make_pair, how):
+    pan, ms = make_pair()
+    told(ms, how)
+    with Scene(pan, ms, ReadOptions(bands=("NIR", "red", "green", "blue"))) as scene:
+        assert scene.bands == (4, 1, 2, 3)
+
+
+def test_a_run_says_how_bands_are_taken_that_nothing_tells_apart(make_pair, tmp_path):
+    words = ["run", *map(str, make_pair()), "-o", str(tmp_path / "o.tif"), "--dry-run"]
+    taken = "Bands 1, 2, 3, 4 are taken as blue, green, red, nir"
+    unknown = f"{taken}, in this order; nothing in the file tells which is which"
+    assert unknown in CliRunner().invoke(trt.cli, words).output
+    stated = CliRunner().invoke(trt.cli, [*words, "--bands", "4,3,2,1"]).output
+    assert "Bands 4, 3, 2, 1 are taken as blue, green, red, nir, as stated" in stated
 
 
 @pytest.mark.parametrize("how", ["names", "colours"])
@@ -150,6 +235,25 @@ def test_the_quicklook_shows_the_colours_of_bands_in_any_order(make_pair, run, m
     run((pan, ms), shift="none", quicklook=True, progress=RecordingProgress())
     _, lms, result = shown
     assert np.abs(lms - result).mean() < 0.01
+
+
+def test_the_quicklook_of_eight_bands_is_in_colour(make_pair, run):
+    pair = make_pair(bands=8)
+    result = run(pair, bundle=None, shift="none", quicklook=True, backend=StandIn())
+    pixels = read_raster(result.quicklook)[:3].astype(int)
+    assert np.abs(pixels - pixels.mean(axis=0)).max() > 20
+
+
+def test_the_quicklook_is_not_empty_beside_a_hole(make_pair, run, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "ssdiff_trt.runtime.quicklook.show", lambda panel, image, title: shown.append(image)
+    )
+    pixels = smooth((4, 40, 48), seed=2).astype(np.float32)
+    pixels[:, :10] = np.nan
+    run(make_pair(ms={"pixels": pixels}), shift="none", quicklook=True, full_scale=2047)
+    _, lms, _ = shown
+    assert np.isfinite(lms).all()
 
 
 def test_names_of_bands_that_are_not_utf_8_are_none(make_pair):

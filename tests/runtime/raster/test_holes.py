@@ -405,7 +405,7 @@ def test_every_command_asks_whether_a_fourth_8_bit_band_is_alpha(make_pair, run,
         lambda **options: fuse(*pair, fused, method="EXP", **options),
         lambda **options: simulate(*pair, folder, **options),
     ):
-        with pytest.raises(SSDiffError, match=r"if it is near infrared, pass `bands=3,2,1,4`"):
+        with pytest.raises(SSDiffError, match=r"`bands=1,2,3,4` if the file has this order"):
             command()
         command(bands=(1, 2, 3, 4))
     for path in (tmp_path / "out.tif", fused, folder / "ms.tif", folder / "reference.tif"):

@@ -7,13 +7,16 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
+from ssdiff_ref.classical.fusion import fuse
+from ssdiff_trt import pansharpen
 from ssdiff_trt.runtime.arrays import ArrayPair
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.options import ReadOptions
 from ssdiff_trt.runtime.raster.checks import Survey, check_values, survey
 from ssdiff_trt.runtime.raster.radiometry import STATED, Scale
 from ssdiff_trt.runtime.raster.scene import Scene
-from tests.support.rasters import smooth
+from tests.support.backends import StandIn
+from tests.support.rasters import read_raster, smooth
 
 ASSUMED = Scale(2047, "assumed")
 
@@ -46,7 +49,7 @@ def test_a_pixel_with_nan_in_one_band_is_left_out_and_no_other(kind, band, make_
     assert of_ms.largest == expected.max()
     assert of_ms.middle == pytest.approx(np.median(expected))
     assert of_ms.upper == pytest.approx(np.quantile(expected, 0.95))
-    assert of_ms.zeros == 0
+    assert (of_ms.fill, of_ms.filled) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", ["files", "arrays"])
@@ -54,7 +57,7 @@ def test_a_band_of_nan_alone_leaves_nothing_to_survey(kind, make_pair, images):
     pan, ms = images
     ms[2] = np.nan
     with opened(kind, make_pair, pan, ms) as source:
-        assert survey(source)[1] == Survey(0, 0, 0, 0, 0)
+        assert survey(source)[1] == Survey(0, 0, 0, 0, 0, 0)
         assert check_values(source, ASSUMED, ASSUMED) == []
 
 
@@ -63,13 +66,65 @@ def test_pixels_that_are_0_in_every_band_are_counted(make_pair, images):
     ms[:, :4] = 0
     ms[1, 4:8] = 0
     source = ArrayPair(pan[0], ms)
-    assert survey(source)[1].zeros == pytest.approx(0.1)
+    assert survey(source)[1].filled == pytest.approx(0.1)
     (warning,) = check_values(source, ASSUMED, ASSUMED)
     assert warning.startswith("10% of the sampled MS pixels are 0 and no nodata is declared")
     assert "pass `ms_nodata=0`" in warning
     declared = ArrayPair(pan[0], ms, ReadOptions(ms_nodata=0))
-    assert survey(declared)[1].zeros == 0
+    assert survey(declared)[1].filled == 0
     assert check_values(declared, ASSUMED, ASSUMED) == []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"),
+    [("float32", -9999), ("int16", -32768), ("int16", -1), ("uint16", 65535), ("int16", 32767)],
+)
+@pytest.mark.parametrize("kind", ["files", "arrays"])
+def test_values_that_often_mean_no_data_are_warned_of(make_pair, images, kind, dtype, fill):
+    """And hide nothing else: the full scale of the others is judged."""
+    pan, ms = (image.astype(dtype) for image in images)
+    ms[:, :4] = fill
+    with opened(kind, make_pair, pan, ms) as source:
+        (warning,) = check_values(source, ASSUMED, ASSUMED)
+    assert warning == (
+        f"10% of the sampled MS pixels are {fill} and no nodata is declared; if these pixels are "
+        f"empty, pass `ms_nodata={fill}`"
+    )
+    pan[:, :32] = fill
+    with opened(kind, make_pair, pan, ms) as source:
+        (warning,) = check_values(source, ASSUMED, ASSUMED)
+    assert warning.startswith("20% of the sampled PAN pixels and 10% of the sampled MS pixels are")
+    assert warning.endswith(f"pass `nodata={fill}`")
+
+
+def test_bright_pixels_of_8_bits_are_not_taken_for_empty_ones(make_pair, images):
+    pan, ms = (np.minimum(image // 8, 255).astype(np.uint8) for image in images)
+    ms[:, :4] = 255
+    scale = Scale(255, "8-bit file")
+    with opened("arrays", make_pair, pan, ms) as source:
+        assert check_values(source, scale, scale) == []
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+def test_fractions_do_not_become_whole_numbers_unasked(make_pair, run, tmp_path, dtype):
+    """All of them would be 0."""
+    pan, ms = ((smooth(shape) / 8000).astype(np.float32) for shape in ((1, 160, 192), (4, 40, 48)))
+    pair = make_pair(pan={"pixels": pan}, ms={"pixels": ms})
+    refused = rf"MS holds values up to 0\.\d+ in a sample, and {dtype} .* such as `scale=0,1`"
+    for command in (
+        lambda **options: run(pair, full_scale=1, **options),
+        lambda **options: fuse(*pair, tmp_path / "fused.tif", method="EXP", **options),
+        lambda **options: pansharpen(
+            pan[0], ms, full_scale=1, backend=StandIn(), shift="none", **options
+        ),
+    ):
+        with pytest.raises(InputError, match=refused):
+            command(dtype=dtype)
+        command(dtype=dtype, scale=(0, 0.3))
+    assert len(np.unique(read_raster(tmp_path / "out.tif"))) > 50
+    run(pair, full_scale=1, overwrite=True)  # in fractions
+    whole = make_pair(ms={"pixels": (ms * 10000).round()})
+    run(whole, full_scale=10000, pan_full_scale=2047, dtype=dtype, overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -183,5 +238,5 @@ def test_the_pixels_of_all_patches_are_surveyed_together():
     for found, image in zip(survey(ArrayPair(pan, ms[None])), (pan, ms), strict=True):
         values = image[np.isfinite(image)]
         expected = values.max(), *np.quantile(values, [0.5, 0.95, 0.999]), (values == 0).mean()
-        measured = found.largest, found.middle, found.upper, found.top, found.zeros
+        measured = found.largest, found.middle, found.upper, found.top, found.filled
         assert measured == pytest.approx(expected)

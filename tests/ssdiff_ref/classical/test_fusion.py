@@ -18,6 +18,7 @@ from ssdiff_trt.runtime.sensors import SENSORS
 from tests.support.dlpan import golden_arrays
 from tests.support.imagery import GRID, pair, write_pair, write_raster
 from tests.support.progress import RecordingProgress
+from tests.support.rasters import smooth
 
 
 def read(path):
@@ -221,3 +222,11 @@ def test_generic_sensor_takes_any_number_of_bands(tmp_path):
     inputs = write_pair(tmp_path, *pair(0, 3, 16, 16))
     fused, _ = read(fuse(*inputs, tmp_path / "f.tif", method="mtf-glp"))
     assert fused.shape == (3, 64, 64)
+
+
+def test_pixels_that_seem_empty_are_warned_of(make_pair, tmp_path):
+    pixels = smooth((4, 40, 48)).astype(np.int16)
+    pixels[:, :8] = -9999
+    progress = RecordingProgress()
+    fuse(*make_pair(ms={"pixels": pixels}), tmp_path / "o.tif", method="EXP", progress=progress)
+    assert any("pass `ms_nodata=-9999`" in warning for warning in progress.warnings)

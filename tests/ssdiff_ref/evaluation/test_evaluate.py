@@ -370,16 +370,16 @@ def test_bundle_gets_pan_aligned_with_ms_if_the_ground_truth_is_known(tmp_path, 
     pan, ms = displaced((shift[0] + 0.5, shift[1] + 0.5), 48, 48)  # at 4 n + 2, and displaced
     scene = Pair.of(pan, ms, SENSORS["qb"])
     np.testing.assert_allclose(method(scene)[0], pan, rtol=1e-6)
-    assert progress.notes == []  # without ground truth PAN is not moved
+    assert progress.warnings == []  # without ground truth PAN is not moved
     fused = method(replace(scene, has_truth=True))
     np.testing.assert_allclose(fused[0], align_pan_to_ms(pan, shift), atol=6)
-    (note,) = progress.notes
-    assert note.startswith("ssdiff:plain: MS lies +0.6")
-    assert note.endswith("PAN is moved")
+    (warning,) = progress.warnings
+    assert warning.startswith("ssdiff:plain: MS lies +0.6")
+    assert "PAN is moved for it and not for classical methods" in warning
     pan, ms = displaced((0.5, 0.5), 48, 48)
     aligned = replace(Pair.of(pan, ms, SENSORS["qb"]), has_truth=True)
     np.testing.assert_allclose(method(aligned)[0], pan, rtol=1e-6)
-    assert len(progress.notes) == 1
+    assert len(progress.warnings) == 1
 
 
 def test_bundles_are_scored_with_classical_methods(tmp_path, upsampling):
