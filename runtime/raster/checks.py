@@ -90,7 +90,7 @@ def check_band_order(source: Source, expected: Sequence[str]) -> list[str]:
     wrong = [
         (str(band), name, want)
         for band, name, want in zip(source.bands, found.names, expected, strict=False)
-        if name and want in BAND_NAMES and name != want
+        if name and want in BAND_NAMES and name.rstrip("1") != want.rstrip("1")  # nir1 is nir
     ]
     if not wrong:
         return []

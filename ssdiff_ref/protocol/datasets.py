@@ -23,6 +23,7 @@ from ssdiff_trt.runtime.interpolator import GROUND_POSITION, PROTOCOL_POSITION, 
 from ssdiff_trt.runtime.memory import check_memory
 from ssdiff_trt.runtime.options import PairOptions
 from ssdiff_trt.runtime.progress import Progress
+from ssdiff_trt.runtime.raster.checks import check_band_order, check_holes
 from ssdiff_trt.runtime.raster.placement import ON_GRID
 from ssdiff_trt.runtime.raster.radiometry import Scale, choose_scales
 from ssdiff_trt.runtime.raster.scene import Scene
@@ -177,7 +178,8 @@ def open_pair(
         pan_scale, scale = choose_scales(scene, options, sensor_scale(optics))
         whole = read_whole(scene)
         resampled = scene.resampled
-        for warning in scene.warnings:
+        order = check_band_order(scene, optics.bands)
+        for warning in (*scene.warnings, *order, *check_holes(scene)):
             progress.warn(warning)
         bands_used = ",".join(map(str, scene.bands))
     position = whole.position

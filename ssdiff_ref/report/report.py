@@ -47,7 +47,7 @@ _TAGS = {
     "SSDIFF_VERSION": "Software",
     "SSDIFF_METHOD": "Method",
     "SSDIFF_MODEL": "Network and bundle",
-    "SSDIFF_BACKEND": "Inference engine",
+    "SSDIFF_BACKEND": "Backend",
     "SSDIFF_SAMPLER": "Sampler",
     "SSDIFF_STEPS": "Sampling steps",
     "SSDIFF_TIMESTEPS": "Timesteps visited",

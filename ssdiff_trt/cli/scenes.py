@@ -78,7 +78,11 @@ def run_one(
         if report is not None:
             from ssdiff_trt.cli.report import report_run
 
-            report_run(result, Path(report), progress)
+            try:
+                report_run(result, Path(report), progress)
+            except BaseException:  # Ctrl-C too
+                progress.note(f"{plan.output} is complete; ssdiff-trt report can make its page")
+                raise
     return result.summary()
 
 

@@ -445,3 +445,10 @@ with process():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (130, "")
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_pattern_that_the_shell_has_expanded_is_recognised(count, tmp_path):
+    done = call("run", "--scenes", *(f"{number}_pan.tif" for number in range(count)), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.endswith("Put the patterns of --scenes in quotes.\n")

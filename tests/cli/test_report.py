@@ -35,7 +35,7 @@ def test_a_run_reports_what_it_assumed_and_did(make_pair, tmp_path, capsys):
         "There were none.",
     ):
         assert f"<li>{sentence}" in text
-    assert '<th scope="row">Inference engine</th><td>ONNX Runtime' in text
+    assert '<th scope="row">Backend</th><td>ONNX Runtime' in text
     assert '<option value="3">nir</option>' in text
     assert "Expected absolute error" in text
 
@@ -71,6 +71,21 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(
     with pytest.raises((OutputError, click.UsageError), match=message):
         invoke("run", *pair, "-o", "o.tif", *words)
     assert leftovers(tmp_path) == ["there.html"]
+
+
+def test_a_run_that_is_stopped_at_its_report_says_what_there_is(
+    make_pair, tmp_path, monkeypatch, capsys
+):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssdiff_trt.cli.report.report_run", stop)
+    output = tmp_path / "o.tif"
+    with pytest.raises(click.Abort):
+        invoke("run", *make_pair(64, 64), "-o", output, "--report", tmp_path / "p.html")
+    printed = capsys.readouterr().err
+    assert f"{output} is complete; ssdiff-trt report can make its page" in printed
+    assert output.exists()
 
 
 def test_many_scenes_have_no_report_in_common():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+import rasterio
 from rasterio.transform import Affine
 from scipy.io import savemat
 
@@ -12,6 +13,7 @@ from ssdiff_ref.evaluation.evaluate import evaluate
 from ssdiff_trt.runtime.errors import SSDiffError
 from ssdiff_trt.runtime.raster.affine import product
 from tests.support.imagery import GRID, pair, write_pair, write_raster
+from tests.support.progress import RecordingProgress
 
 
 def mat(**arrays):
@@ -145,3 +147,19 @@ def test_incomparable_fused_rasters_are_rejected(tmp_path, monkeypatch, change, 
     arguments = {"inputs": ["truth.tif"], "sensor": "qb", "reference": "truth.tif", **change}
     with pytest.raises(SSDiffError, match=message):
         evaluate(arguments.pop("inputs"), **arguments)
+
+
+def test_bands_in_another_order_and_empty_pixels_are_warned_of(tmp_path):
+    pan, ms = pair(1, 4, 80, 80)
+    ms[:, :, :8] = pan[:, :32] = 0
+    files = write_pair(tmp_path, pan, ms)
+    with rasterio.open(files[1], "r+") as file:
+        file.descriptions = ("red", "green", "blue", "nir")
+    progress = RecordingProgress()
+    options = {"sensor": "qb", "crop": 10, "methods": ["EXP"], "progress": progress}
+    evaluate(files, bands=(1, 2, 3, 4), **options)
+    order, empty = progress.warnings[:2]
+    assert order.startswith("bands 1, 3 of MS are red, blue (as they are named) and taken as blue")
+    assert empty.endswith("if these pixels are empty, pass `nodata=0`")
+    evaluate(files, nodata=0, **options)
+    assert progress.warnings[2:] == []
