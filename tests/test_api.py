@@ -140,7 +140,7 @@ def test_warnings_are_python_warnings_and_part_of_the_result(make_pair, bundle4,
     issued = [str(w.message) for w in record if issubclass(w.category, SSDiffWarning)]
     assert issued == list(result.warnings)
     assert len(result.warnings) == 2
-    assert "named red, green, blue, nir" in result.warnings[0]
+    assert "MS are red, blue (as they are named) and taken as blue, red" in result.warnings[0]
 
 
 def test_a_result_is_shown_in_one_line(make_pair, run):

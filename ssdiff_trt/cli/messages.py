@@ -94,12 +94,16 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
         )
     if any(shift):
         progress.note(moved_by(shift, measured))
-    elif measured and math.isinf(measured.error):
-        progress.detail("The shift between PAN and MS cannot be measured: too little structure")
-    elif measured and measured.share > LEAST_SHARE and measured.length <= 1:
-        progress.detail(
-            f"MS lies {offset(measured.rounded)} off its georeferencing (±{measured.error:.2f}); "
-            "it is not moved"
+    elif measured is None:
+        progress.note("MS is not moved, as stated")
+    elif math.isinf(measured.error):
+        progress.note(
+            "MS is not moved: its shift cannot be measured, there is too little structure"
+        )
+    elif measured.share > LEAST_SHARE and measured.length <= 1:
+        progress.note(
+            f"MS is not moved: it lies {offset(measured.rounded)} off its georeferencing "
+            f"(measured, ±{measured.error:.2f})"
         )
     if measured and measured.spread:
         progress.detail(f"The shifts of parts of the scene differ by {measured.spread:.2f} pixels")
@@ -123,14 +127,6 @@ def print_understood(plan: Plan, progress: Progress) -> None:
         for values in (source.pan_values, source.ms_values)
     )
     progress.note(f"No data: {', '.join(holes)}")
-    measured = plan.assumptions.measured_shift
-    if not any(plan.assumptions.shift):
-        why = (
-            "as stated"
-            if measured is None
-            else "no reliable shift beyond the georeferencing was measured"
-        )
-        progress.note(f"MS is not moved: {why}")
 
 
 def print_estimate(estimate: Estimate, progress: Progress) -> None:

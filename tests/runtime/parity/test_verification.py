@@ -68,7 +68,7 @@ def test_the_command_exits_with_0_if_the_verification_passes(low4):
             "fp16",
             "has no graph of a denoiser in fp16, only graphs in fp32; export",
         ),
-        ("onnxruntime", "bf16", "ONNX Runtime has no bf16 convolutions on the CPU"),
+        ("onnxruntime", "bf16", "ONNX Runtime has no bf16 on the CPU"),
         (
             "onnxruntime-cuda",
             "auto",
