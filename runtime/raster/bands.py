@@ -40,7 +40,10 @@ def identify(image: DatasetReader, bands: Sequence[int]) -> Identified | None:
         if sorted(names) in map(sorted, ORDERS):
             return Identified(tuple(names), reason, complete=True)
     names, reason = next(_candidates(image, bands))
-    return Identified(tuple(names), reason, complete=False) if any(names) else None
+    known = [name for name in names if name]
+    if not known or len(set(known)) < len(known):  # a word that all names share says nothing
+        return None
+    return Identified(tuple(names), reason, complete=False)
 
 
 def in_order(image: DatasetReader, bands: Sequence[int]) -> tuple[int, ...]:

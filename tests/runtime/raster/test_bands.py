@@ -145,6 +145,13 @@ def test_a_name_is_what_it_says_in_any_spelling(text, name):
     assert _known(text) == name
 
 
+def test_a_word_that_the_names_of_all_bands_share_says_nothing(make_pair):
+    names = [f"blue mountain {number}" for number in range(1, 5)]
+    with Scene(*make_pair(ms={"descriptions": names})) as scene:
+        assert scene.identified is None
+        assert scene.bands == (1, 2, 3, 4)
+
+
 def test_files_of_bands_are_told_apart_by_their_names(make_pair, tmp_path):
     pan, ms = make_pair()
     with rasterio.open(ms) as file:
