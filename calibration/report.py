@@ -14,7 +14,7 @@ from ssdiff_trt.runtime.bundle.measured import Budget
 from ssdiff_trt.runtime.bundle.store import open_bundle
 from ssdiff_trt.runtime.errors import InputError
 from ssdiff_trt.runtime.files import atomic_write, check_target, reading
-from ssdiff_trt.runtime.progress import Progress, tell
+from ssdiff_trt.runtime.progress import Progress, print_text
 from ssdiff_trt.runtime.quicklook import check_picture
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def print_study(result: Study) -> None:
             ),
             "" if cost.group in result.plan else "excluded",
         )
-    tell(table)
-    tell(
+    print_text(table)
+    print_text(
         f"\n{len(result.plan)} of {len(result.costs)} groups can be quantised within a loss of "
         f"{result.budget.loss:.2%}, of which {BUDGET_SHARE:.0%} may be used on these tiles; "
         f"excluded: {', '.join(result.excluded) or 'none'}"

@@ -51,8 +51,8 @@ def adapt(
     Returns:
         The new bundle; None, and nothing written, if on held-out blocks of the scenes the new
         weights are not better by each of ERGAS, SAM and Q2n at reduced resolution, or are worse by
-        R-ERGAS, D_rho or detail correlation at full resolution, or if the time was too short to
-        tell.
+        R-ERGAS, D_rho or detail correlation at full resolution, or if the time was too short for
+        a verdict.
 
     Raises:
         SSDiffError: when the scenes or the bundle cannot be used.

@@ -87,7 +87,7 @@ class Consistency:
         Args:
             image: fused, ``[C, H, W]``, in the unit of MS.
             valid: ``[H, W]``.
-            ms: ``[C, ...]``; ``axes`` tell where its pixels lie.
+            ms: ``[C, ...]``; ``axes`` give where its pixels lie.
             ms_valid: likewise, without bands.
             axes: rows and columns of MS on those of the image.
             gains: MTF of each band, see :func:`seen`.

@@ -80,7 +80,7 @@ def plain_console(**options: Any) -> Console:
     return Console(highlight=False, markup=False, emoji=False, **options)
 
 
-def tell(*parts: Any) -> None:
+def print_text(*parts: Any) -> None:
     """Print text and tables of ``rich`` on standard output.
 
     They fit a terminal; elsewhere no line is wrapped or cut, so that programs can read them.

@@ -38,15 +38,14 @@ class Sensor:
         return (1 << self.bits) - 1
 
     def band_names(self, count: int) -> tuple[str, ...]:
-        """Band names of a model with ``count`` bands.
+        """Band names of a model with ``count`` bands; with ``generic`` eight are WorldView's.
 
         Raises:
             InputError: if the sensor has another number of bands and is not ``generic``.
         """
-        if self.name == "generic" and count == len(WV8):
-            return WV8
-        if self.name == "generic" and count != len(self.bands):
-            return tuple(f"band {number}" for number in range(1, count + 1))
+        if self.name == "generic":
+            known = {len(names): names for names in (BGRN, WV8)}
+            return known.get(count, tuple(f"band {number}" for number in range(1, count + 1)))
         if count != len(self.bands):
             raise InputError(
                 f"{self.title} has {len(self.bands)} bands and the weights have {count}; "

@@ -182,7 +182,7 @@ class Identified(NamedTuple):
     names: tuple[str, ...]
     """Of :data:`ssdiff_trt.runtime.sensors.BAND_NAMES`, empty where unknown."""
     reason: str
-    """What tells that, such as "by colour interpretation"."""
+    """Where the names are from, such as "by colour interpretation"."""
     complete: bool
     """Whether these are blue, green, red and nir, or WorldView's eight, in any order."""
 
@@ -214,7 +214,7 @@ class Source(Protocol):
 
     @property
     def identified(self) -> Identified | None:
-        """What the files say of these bands; None where they do not tell which is which."""
+        """What the files say of these bands; None where they say nothing."""
         ...
 
     @property

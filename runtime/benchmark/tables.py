@@ -12,7 +12,7 @@ from ssdiff_trt.runtime.benchmark.environment import cpu_load_warning, differenc
 from ssdiff_trt.runtime.benchmark.results import Benchmark, Case, Observed
 from ssdiff_trt.runtime.benchmark.statistics import Rounds, percentile, ratio
 from ssdiff_trt.runtime.errors import counted
-from ssdiff_trt.runtime.progress import tell
+from ssdiff_trt.runtime.progress import print_text
 
 _BASELINE = "reference fp32"
 """Candidate that speed-ups are relative to, if it was measured."""
@@ -23,15 +23,15 @@ _MISSING = "-"
 def print_tables(benchmark: Benchmark) -> None:
     """Print a benchmark on standard output."""
     rows = [(case, steps) for case in benchmark.cases for steps in benchmark.settings.steps]
-    tell(_latency(benchmark, rows))
+    print_text(_latency(benchmark, rows))
     if any(case.device_latencies(steps) for case, steps in rows):
-        tell(_device_latency(rows))
-    tell(_throughput(benchmark, rows))
-    tell(_processes(benchmark))
+        print_text(_device_latency(rows))
+    print_text(_throughput(benchmark, rows))
+    print_text(_processes(benchmark))
     if benchmark.scenes:
-        tell(_scenes(benchmark))
+        print_text(_scenes(benchmark))
     for line in _remarks(benchmark, rows):
-        tell(line)
+        print_text(line)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -236,9 +236,9 @@ def print_comparison(current: Benchmark, older: Benchmark) -> None:
                 verdict if change.significant else "not significant",
             )
     if table.row_count:
-        tell(table)
+        print_text(table)
     else:
-        tell("The older benchmark has none of these candidates, batches and steps.")
+        print_text("The older benchmark has none of these candidates, batches and steps.")
     clauses = differences(current.environment, older.environment)
     if current.bundle_sha256 != older.bundle_sha256:
         clauses.insert(0, f"bundle is {current.bundle}, was {older.bundle}, with other files")
@@ -252,12 +252,12 @@ def print_comparison(current: Benchmark, older: Benchmark) -> None:
             f"was {number(older.others_cores)}"
         )
     for clause in clauses:
-        tell(f"Differs: {clause}")
-    tell(_drift(current, older))
+        print_text(f"Differs: {clause}")
+    print_text(_drift(current, older))
 
 
 def _drift(current: Benchmark, older: Benchmark) -> str:
-    """What a comparison of benchmarks of different times cannot tell, and what helps."""
+    """What a comparison of benchmarks of different times cannot show, and what helps."""
     changes = []
     older_cases = {case.batch: case for case in older.cases if case.candidate == _BASELINE}
     for case in current.cases:

@@ -181,7 +181,7 @@ class Assignments:
         while self._computed and sum(task.fetched is not None for task in self._running) < _AHEAD:
             task = self._computed.popleft()
             task.began, task.fetched = time.monotonic(), self._fetching.submit(task.future.result)
-            task.fetched.add_done_callback(partial(self._tell, task, task.future))
+            task.fetched.add_done_callback(partial(self._notify, task, task.future))
         members = self._workers.members
         for member in members.values():
             if member.task:
@@ -203,9 +203,9 @@ class Assignments:
             pure=False,
         )
         self._running.append(task)
-        task.future.add_done_callback(partial(self._tell, task, task.future))
+        task.future.add_done_callback(partial(self._notify, task, task.future))
 
-    def _tell(self, task: Task, future: Any, done: Any) -> None:
+    def _notify(self, task: Task, future: Any, done: Any) -> None:
         """Called by other threads once an answer is there, or here."""
         self._events.put((task, future))
 

@@ -304,8 +304,8 @@ def memory_of(rows: Axis, cols: Axis) -> float:
 def choose_schedule(bundle: Bundle, sampling: SamplingOptions) -> Schedule:
     """The bundle's own schedule, or the one asked for.
 
-    ``released`` alone means the authors' sampler at the authors' timesteps, since it tells the
-    network the index of a timestep in their list.
+    ``released`` alone means the authors' sampler at the authors' timesteps, since its time input
+    is the index of a timestep in their list.
     """
     default = bundle.manifest.sampler
     timesteps: Sequence[int] = default.timesteps

@@ -33,8 +33,9 @@ _RANGES = {"blue": (0.43, 0.53), "green": (0.5, 0.61), "red": (0.6, 0.71), "nir"
 def identify(image: DatasetReader, bands: Sequence[int]) -> Identified | None:
     """What an image says of bands; None if it says nothing.
 
-    If one of the ways to tell them apart shows blue, green, red and nir, or WorldView's eight, in
-    any order, that one counts; otherwise those that have names are known.
+    Names, colour interpretation and wavelengths are tried in this order: the first that gives blue,
+    green, red and nir, or WorldView's eight, counts for all bands. If none does, bands with names
+    are known by these.
     """
     for names, reason in _candidates(image, bands):
         if sorted(names) in map(sorted, ORDERS):
@@ -47,7 +48,7 @@ def identify(image: DatasetReader, bands: Sequence[int]) -> Identified | None:
 
 
 def in_order(image: DatasetReader, bands: Sequence[int]) -> tuple[int, ...]:
-    """Bands in the order that networks expect, if the image tells which is which."""
+    """Bands in the order that networks expect, if all of them are identified."""
     found = identify(image, bands)
     if not found or not found.complete:
         return tuple(bands)
@@ -71,8 +72,8 @@ def colours(image: DatasetReader, used: Sequence[int]) -> list[ColorInterp]:
 
 
 def _candidates(image: DatasetReader, bands: Sequence[int]) -> Iterator[tuple[list[str], str]]:
-    """Names of bands by each of the ways to tell them apart, empty where unknown: first by their
-    own names."""
+    """Names of bands by their own names, colour interpretation and wavelengths, empty where
+    unknown."""
     named, stated = descriptions_of(image), colours_of(image)
     names = [_known(named[band - 1] or "") for band in bands]
     if len(bands) == len(BGRN) and "nir" not in names:
@@ -109,7 +110,7 @@ def _known(name: str) -> str:
             if (text := _SYNONYMS.get(text, text)) in BAND_NAMES:
                 found.add(text)
                 break
-        begin = end + (begin == end)
+        begin = end
     return found.pop() if len(found) == 1 else ""
 
 

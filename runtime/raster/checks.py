@@ -1,7 +1,7 @@
 """Checks of the values and bands of a pair, on a sample of its pixels.
 
-Each check returns warnings, one sentence each; none changes anything. A new check is a function
-here and a line in :func:`check_values`.
+Each check returns warnings, one sentence each, or raises an error; none changes anything. A new
+check of the values is a function here and a line in :func:`check_values`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _DARKEST = 1 / 16
 0.06, which only deep water does not reach; 12 bits in a file of 16."""
 _FEW = 16
 """So few whole numbers are no image."""
+_MANY = 0.01
+"""Share of the pixels above which one value may be a fill value that nobody declared."""
 _PATCHES = 5
 """Patches along each axis."""
 _SIDE = 64
@@ -76,11 +78,8 @@ def check_values(source: Source, pan_scale: Scale, ms_scale: Scale) -> list[str]
 
 def check_holes(source: Source) -> list[str]:
     """Warnings where pixels of a sample seem to be empty that nothing declares as such."""
-    return list(
-        _undeclared_holes(
-            list(zip((source.pan_values, source.ms_values), survey(source), strict=True))
-        )
-    )
+    images = zip((source.pan_values, source.ms_values), survey(source), strict=True)
+    return list(_undeclared_holes(list(images)))
 
 
 def check_band_order(source: Source, expected: Sequence[str]) -> list[str]:
@@ -89,7 +88,7 @@ def check_band_order(source: Source, expected: Sequence[str]) -> list[str]:
         return []
     wrong = [
         (str(band), name, want)
-        for band, name, want in zip(source.bands, found.names, expected, strict=False)
+        for band, name, want in zip(source.bands, found.names, expected, strict=True)
         if name and want in BAND_NAMES and name.rstrip("1") != want.rstrip("1")  # nir1 is nir
     ]
     if not wrong:
@@ -127,7 +126,7 @@ def _undeclared_holes(images: Sequence[tuple[ValueType, Survey]]) -> Iterator[st
     empty = {
         values.role: sample
         for values, sample in images
-        if sample.filled > 0.01 and not values.holes_declared
+        if sample.filled > _MANY and not values.holes_declared
     }
     for fill in dict.fromkeys(sample.fill for sample in empty.values()):
         roles = [role for role, sample in empty.items() if sample.fill == fill]
@@ -252,7 +251,7 @@ def _survey(values: NDArray[np.float32], kind: ValueType) -> Survey:
         for value in (0.0, *([least] if least < 0 else []), *([most] if most else []))
     }
     fill = max(shares, key=shares.__getitem__)
-    if fill == most and shares[fill] > 0.01 and not kind.holes_declared:
+    if fill == most and shares[fill] > _MANY and not kind.holes_declared:
         values = values[:, ~(values == np.float32(fill)).all(axis=0)]
     largest = values.max(axis=0) if values.size else np.zeros(1)
     middle, upper, top = np.quantile(largest, [0.5, 0.95, 0.999])
@@ -260,7 +259,7 @@ def _survey(values: NDArray[np.float32], kind: ValueType) -> Survey:
 
 
 def _largest_of(dtype: str) -> float | None:
-    """The largest number of a type that has more of them than a sensor tells apart."""
+    """The largest number of an integer type of 16 or more bits."""
     kind = np.dtype(dtype)
     if kind.itemsize == 1 or kind.kind not in "iu":
         return None

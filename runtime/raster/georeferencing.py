@@ -36,7 +36,7 @@ _TEXTS: dict[Kind, str] = {
 
 
 HOW_PLACED: dict[Kind, str] = {"rpc": ", placed by RPCs", "gcp": ", placed by GCPs"}
-"""What to tell of kinds that are less usual."""
+"""What is printed of the less usual kinds."""
 
 
 @dataclass(frozen=True)

@@ -265,13 +265,11 @@ def choose_bands(image: DatasetReader, bands: Bands | None) -> list[int]:
         return colour_bands(image)
     names, colours = descriptions_of(image), colour_bands(image)
     own = {name.lower() for name in names if name}
-    told = found.names if (found := identify(image, colours)) else ()
-    meant = {
-        name: number
-        for name, number in zip(told, colours, strict=False)
-        if name not in own and told.count(name) == 1
-    }
-    numbers = [meant.get(str(band).lower(), band) for band in bands]
+    identified = found.names if (found := identify(image, colours)) else ()
+    known = {name: band for name, band in zip(identified, colours, strict=False) if name}
+    numbers = [
+        band if (name := str(band).lower()) in own else known.get(name, band) for band in bands
+    ]
     return band_numbers(numbers, names, name_of(image))
 
 

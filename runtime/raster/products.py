@@ -285,7 +285,7 @@ def _dimap_full_scale(document: ElementTree.Element) -> float | None:
 
 
 def _of_bits(bits: int) -> float | None:
-    """Full scale; 16 is the size of the type, which does not tell how many bits are in use."""
+    """Full scale; 16 is the size of the type, which does not say how many bits are in use."""
     if bits < 1:
         raise ValueError(f"{bits} bits")
     return 2.0**bits - 1 if bits < 16 else None

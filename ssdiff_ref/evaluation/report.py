@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ssdiff_ref.evaluation.judging import Evaluation, Resolution, Scores
 from ssdiff_trt.runtime.files import atomic_write
-from ssdiff_trt.runtime.progress import tell
+from ssdiff_trt.runtime.progress import print_text
 
 RESOLUTIONS: tuple[Resolution, ...] = ("reduced", "full")
 _LOWER_IS_BETTER = (
@@ -57,13 +57,13 @@ def print_tables(evaluation: Evaluation) -> None:
     """Print mean scores on standard output, with standard deviations for several scenes."""
     for title, resolution, metrics in _TABLES:
         if mean := evaluation.mean(resolution):
-            tell(_table(title, metrics, mean, evaluation.std(resolution)))
+            print_text(_table(title, metrics, mean, evaluation.std(resolution)))
     deviation_note = (
         f" Mean ± standard deviation of {evaluation.scenes} scenes."
         if evaluation.scenes > 1
         else ""
     )
-    tell(
+    print_text(
         "* is best: the lowest SAM (degrees), ERGAS, D_lambda, D_s, D_rho, and RMSE of consistency "
         "with MS (in the unit of MS); the highest of the others (PSNR in dB). Of power at a period "
         f"of 4 pixels and overshoot, 1 and 0 are best.{deviation_note}"

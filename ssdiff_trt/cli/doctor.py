@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from ssdiff_trt.runtime.doctor import Diagnosis
-from ssdiff_trt.runtime.progress import tell
+from ssdiff_trt.runtime.progress import print_text
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
@@ -17,5 +17,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     for finding in diagnosis.findings:
         remedy = f"\n-> {finding.remedy}" if finding.remedy else ""
         table.add_row(finding.state, finding.what, f"{finding.found}{remedy}")
-    tell(table)
-    tell("This machine can run ssdiff-trt." if diagnosis.usable else "No run will work here yet.")
+    print_text(table)
+    print_text(
+        "This machine can run ssdiff-trt." if diagnosis.usable else "No run will work here yet."
+    )

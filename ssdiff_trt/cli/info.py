@@ -10,7 +10,7 @@ from ssdiff_trt.runtime.bundle.store import Bundle, names_of_bands
 from ssdiff_trt.runtime.errors import counted
 from ssdiff_trt.runtime.parity.layers import Layers
 from ssdiff_trt.runtime.parity.verification import Verification
-from ssdiff_trt.runtime.progress import tell
+from ssdiff_trt.runtime.progress import print_text
 
 
 def summary(bundle: Bundle) -> str:
@@ -53,18 +53,18 @@ def describe(bundle: Bundle) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
-    tell(table)
+    print_text(table)
     graphs = Table("graph", "precision", "form", "opset", box=box.SIMPLE_HEAD)
     for graph in manifest.graphs:
         graphs.add_row(graph.file, graph.precision, graph.form, str(graph.opset))
-    tell(graphs)
+    print_text(graphs)
     for lowering in manifest.lowering:
-        tell(
+        print_text(
             f"In {lowering.precision} the largest magnitude on real tiles is "
             f"{lowering.largest:.4g} ({lowering.where}); in fp32 stay:"
         )
         for line in lowering.kept:
-            tell(f"  {line}")
+            print_text(f"  {line}")
     if manifest.quantisation:
         print_quantisation(manifest.quantisation)
     for parity in manifest.parity:
@@ -75,13 +75,13 @@ def print_quantisation(quantisation: Quantisation) -> None:
     """Print which layers are in INT8, how they were calibrated, and the quality they reach."""
     steps = ", ".join(map(str, quantisation.timesteps))
     verdict, budget = quantisation.verdict, quantisation.budget
-    tell(
+    print_text(
         f"\nINT8 is calibrated on {quantisation.tiles} tiles of "
         f"{'; '.join(quantisation.sources)} at t = {steps} ({quantisation.method}). "
         f"In int8: {', '.join(quantisation.groups)}; left out for the budget: "
         f"{', '.join(quantisation.excluded) or 'nothing'}."
     )
-    tell(
+    print_text(
         f"On {counted(verdict.tiles, 'tile')} held out: {verdict}; allowed: "
         f"{budget.loss:.1%} of ERGAS and SAM, {budget.psnr:g} dB."
     )
@@ -97,7 +97,7 @@ def print_parity(parity: Parity) -> None:
     if limits.rounding is not None:
         allowed.append(f"{limits.rounding:g} times that of the reference in fp32")
     allowed += [f"{limits.psnr:g} dB at the end"] if limits.psnr is not None else []
-    tell(
+    print_text(
         f"\nParity of {parity.precision} with {parity.reference}: {measure_name} deviation of each "
         f"step's image, as a fraction of full scale; allowed: {', '.join(allowed)}."
     )
@@ -114,7 +114,7 @@ def print_parity(parity: Parity) -> None:
             cells = (f"{value:.1e}".replace("e-0", "e-") for value in deviations)
             table.add_row(f"t = {step.t}", *cells)
         table.add_row("PSNR, dB", *(f"{value.psnr:.0f}" for value in rows[-1].values()))
-        tell(f"\nOn {trajectory.inputs} tiles:", table)
+        print_text(f"\nOn {trajectory.inputs} tiles:", table)
 
 
 def print_layers(layers: Layers) -> None:
@@ -122,7 +122,7 @@ def print_layers(layers: Layers) -> None:
     compared = f"{counted(len(layers.layers), 'layer')} compared at t = {layers.t:g}"
     if (first := layers.first) is None:
         most = max(layers.layers, key=lambda layer: layer.difference)
-        tell(
+        print_text(
             f"\n{compared}: none differs by more than {layers.limit:g} of its own size in fp32; "
             f"most by {most.difference:.1e}: {most.name} ({most.operator})."
         )
@@ -130,7 +130,7 @@ def print_layers(layers: Layers) -> None:
     table = Table("layer", "operator", "difference", box=None, padding=(0, 2, 0, 0))
     for layer in layers.layers[max(first - 4, 0) : first + 1]:
         table.add_row(layer.name, layer.operator, f"{layer.difference:.1e}")
-    tell(
+    print_text(
         f"\n{compared}: {layers.layers[first].name} is the first that differs by more than "
         f"{layers.limit:g} of its own size in fp32.",
         table,
@@ -139,10 +139,10 @@ def print_layers(layers: Layers) -> None:
 
 def print_verification(verification: Verification) -> None:
     """Print the result of a verification on standard output."""
-    tell(f"{verification.bundle}: {verification.backend}")
+    print_text(f"{verification.bundle}: {verification.backend}")
     print_parity(verification.parity)
     if verification.layers:
         print_layers(verification.layers)
     for fault in verification.faults:
-        tell(f"FAILED: {fault}")
-    tell("passed" if verification.passed else "failed")
+        print_text(f"FAILED: {fault}")
+    print_text("passed" if verification.passed else "failed")

@@ -177,8 +177,6 @@ def run(command: click.Command, program: str) -> NoReturn:
         message = error.format_message()
         for theirs, ours in _KINDS_OF_NUMBERS.items():
             message = message.replace(theirs, ours)
-        if "unexpected extra argument" in message and "--scenes" in sys.argv:
-            message = f"{message}. Put the patterns of --scenes in quotes."
         _fail(message, error.exit_code)
     except SSDiffError as error:
         _fail(sentence(error), 2)

@@ -111,16 +111,18 @@ def print_assumptions(assumptions: Assumptions[Any], progress: Progress) -> None
 
 def print_bands(plan: Plan, progress: Progress) -> None:
     """Print which bands are taken as which, unless the files say so."""
-    source = plan.source
-    if not (told := source.identified) or not told.complete:
-        numbers, names = ", ".join(map(str, source.bands)), plan.bundle.manifest.sensor.bands
-        why = "in this order" if plan.pair.bands is None else "as stated"
-        unknown = "" if plan.pair.bands else "; nothing in the file tells which is which"
-        progress.note(f"Bands {numbers} are taken as {', '.join(names)}, {why}{unknown}")
+    found = plan.source.identified
+    if not found or not found.complete:
+        numbers = ", ".join(map(str, plan.source.bands))
+        names = ", ".join(plan.bundle.manifest.sensor.bands)
+        reason = (
+            "as stated" if plan.pair.bands else "in this order; the file does not identify them"
+        )
+        progress.note(f"Bands {numbers} are taken as {names}, {reason}")
 
 
 def print_understood(plan: Plan, progress: Progress) -> None:
-    """Print how files without much metadata are understood, for a dry run."""
+    """Print which images declare pixels without data, for a dry run."""
     source = plan.source
     holes = (
         f"{values.role} {'declares which pixels have none' if values.holes_declared else 'none'}"

@@ -30,6 +30,7 @@ from ssdiff_trt.runtime.options import CLUSTER, EXECUTION
 
 @click.command(
     "run",
+    context_settings={"allow_extra_args": True},  # which a pattern without quotes gives
     epilog=examples(
         "ssdiff-trt run pan.tif ms.tif",
         "ssdiff-trt run PRODUCT/ -o sharp.tif",
@@ -137,10 +138,12 @@ def run_command(
     from ssdiff_trt.cli.scenes import FAILED, entries_of, print_scenes, run_one, run_scenes
     from ssdiff_trt.runtime.pansharpener import Pansharpener
 
+    hint = " Put the patterns of --scenes in quotes." if pan and scenes else ""
+    if more := click.get_current_context().args:
+        raise click.UsageError(f"PAN, MS and more were given: {' '.join(more)}; give two.{hint}")
     sources = {"PAN": pan, "--scenes": scenes, "--stac": stac}
     named = [name for name, value in sources.items() if value is not None]
     if len(named) > 1:
-        hint = " Put the patterns of --scenes in quotes." if pan and scenes else ""
         raise click.UsageError(f"{' and '.join(named)} were given; give one of them.{hint}")
     if not named:
         raise click.UsageError("PAN, --scenes or --stac is needed; give one of them.")

@@ -190,11 +190,11 @@ def converter(context: click.Context) -> Callable[[str, str], tuple[str, Any]]:
 def _print_table(reports: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from ssdiff_trt.runtime.progress import tell
+    from ssdiff_trt.runtime.progress import print_text
 
     table = Table("scene", "status", "output or error")
     for report in reports:
         summary = report["summary"]
         output = summary["output"] if summary else report["output"]
         table.add_row(report["pan"], report["status"], report["error"] or output or "")
-    tell(table)
+    print_text(table)

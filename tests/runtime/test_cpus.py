@@ -93,7 +93,7 @@ def test_more_threads_than_cpus_are_cut_with_a_word_and_fewer_than_one_refused(m
 
 
 def test_engines_get_the_number_of_threads(machine, monkeypatch):
-    """Without one, ONNX Runtime takes every CPU of the host; PyTorch is told at its import."""
+    """Without one, ONNX Runtime takes every CPU; PyTorch reads the number at its import."""
     import onnxruntime
 
     taken = []

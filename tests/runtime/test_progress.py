@@ -14,7 +14,7 @@ from ssdiff_ref.evaluation.report import print_tables as print_scores
 from ssdiff_trt.cli.info import describe
 from ssdiff_trt.runtime.benchmark.results import read_benchmark
 from ssdiff_trt.runtime.benchmark.tables import print_tables as print_benchmark
-from ssdiff_trt.runtime.progress import Bar, Lines, tell
+from ssdiff_trt.runtime.progress import Bar, Lines, print_text
 from ssdiff_trt.runtime.raster.radiometry import Scale
 from ssdiff_trt.runtime.sensors import SENSORS
 
@@ -27,7 +27,7 @@ MARKUP = ["[red]x[/red]", "[/]", ":red_circle:"]
 def test_a_console_shows_names_as_they_are(capsys, name):
     table = Table(name, title=f"title {name}")
     table.add_row(f"cell {name}")
-    tell(f"line {name}", table)
+    print_text(f"line {name}", table)
     printed = capsys.readouterr().out
     for place in ("line", "title", "cell"):
         assert f"{place} {name}" in printed
@@ -83,7 +83,7 @@ def test_work_of_no_pieces_is_shown(capsys):
 def lines(capsys):
     table = Table("name", "value", title=LONG)
     table.add_row("a", LONG)
-    tell(table, f"[x] {LONG}")
+    print_text(table, f"[x] {LONG}")
     return capsys.readouterr().out.splitlines()
 
 

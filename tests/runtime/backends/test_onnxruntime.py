@@ -137,7 +137,7 @@ def test_attention_is_an_operator_on_cuda_since_1_25(
     bundle4, on_the_host, monkeypatch, version, form
 ):
     if form not in supported_forms(import_onnxruntime().__version__):
-        pytest.skip("needs the Attention operator of ONNX Runtime 1.23 on the CPU")
+        pytest.skip("this ONNX Runtime is older than 1.23 and cannot open the fused graph")
     monkeypatch.setattr("onnxruntime.__version__", version)
     assert f", {form} graph" in OnnxRuntimeCuda(bundle4, precision="fp32").describe()
 

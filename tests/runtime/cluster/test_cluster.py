@@ -89,20 +89,20 @@ def test_a_worker_of_two_threads_opens_one_pair_after_another(on_workers, expect
 def test_workers_wait_for_slow_writing(on_workers, pair, expected, monkeypatch):
     """Two answers are fetched at a time while one waits for the one that is being written."""
     fetched, written, most = [], [], []
-    plain_tell, plain_begin = assignments.Assignments._tell, SpooledOutput.begin
+    plain_notify, plain_begin = assignments.Assignments._notify, SpooledOutput.begin
 
-    def tell(self, task, future, done):
+    def notify(self, task, future, done):
         if task.fetched is done:
             fetched.append(task)
             most.append(len(fetched) - len(written))
-        plain_tell(self, task, future, done)
+        plain_notify(self, task, future, done)
 
     def begin(self, block):
         time.sleep(0.3)
         written.append(block)
         return plain_begin(self, block)
 
-    monkeypatch.setattr(assignments.Assignments, "_tell", tell)
+    monkeypatch.setattr(assignments.Assignments, "_notify", notify)
     monkeypatch.setattr(SpooledOutput, "begin", begin)
     result, _ = on_workers(pair)
     assert 2 <= max(most) <= 4

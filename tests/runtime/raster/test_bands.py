@@ -26,7 +26,7 @@ RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
 
 
 def told(path, how):
-    """Add to MS what tells its bands apart: those of RGBN in this order."""
+    """Add to MS what identifies its bands as red, green, blue and near infrared."""
     with rasterio.open(path, "r+") as file:
         if how == "names":
             file.descriptions = ("Red", "GREEN", "blue", "Near-Infrared")
@@ -124,7 +124,7 @@ def test_four_of_eight_named_bands_in_a_wrong_order_are_warned_of(make_pair, run
     assert progress.warnings == []
 
 
-def test_the_colours_that_gdal_gives_four_bands_of_8_bits_tell_nothing(make_pair, run):
+def test_the_colours_that_gdal_gives_four_bands_of_8_bits_do_not_count(make_pair, run):
     pixels = (smooth((4, 40, 48)) // 8).astype(np.uint8)
     pair, progress = make_pair(ms={"pixels": pixels}), RecordingProgress()
     with rasterio.open(pair[1]) as file:
@@ -152,7 +152,7 @@ def test_a_word_that_the_names_of_all_bands_share_says_nothing(make_pair):
         assert scene.bands == (1, 2, 3, 4)
 
 
-def test_files_of_bands_are_told_apart_by_their_names(make_pair, tmp_path):
+def test_files_of_bands_are_identified_by_their_names(make_pair, tmp_path):
     pan, ms = make_pair()
     with rasterio.open(ms) as file:
         kept, pixels = {**file.profile, "count": 1}, file.read()
@@ -175,10 +175,10 @@ def test_bands_can_be_chosen_by_what_they_are(make_pair, how):
         assert scene.bands == (4, 1, 2, 3)
 
 
-def test_a_run_says_how_bands_are_taken_that_nothing_tells_apart(make_pair, tmp_path):
+def test_a_run_prints_how_bands_are_taken_that_nothing_identifies(make_pair, tmp_path):
     words = ["run", *map(str, make_pair()), "-o", str(tmp_path / "o.tif"), "--dry-run"]
     taken = "Bands 1, 2, 3, 4 are taken as blue, green, red, nir"
-    unknown = f"{taken}, in this order; nothing in the file tells which is which"
+    unknown = f"{taken}, in this order; the file does not identify them"
     assert unknown in CliRunner().invoke(trt.cli, words).output
     stated = CliRunner().invoke(trt.cli, [*words, "--bands", "4,3,2,1"]).output
     assert "Bands 4, 3, 2, 1 are taken as blue, green, red, nir, as stated" in stated
@@ -201,7 +201,7 @@ def test_fuse_and_simulate_keep_the_order_of_the_file(make_pair, tmp_path, how):
     "names",
     [("a", "b2", "c", "d"), ("red", "green", "blue", "red"), ("red", "green", "blue", "swir")],
 )
-def test_bands_that_nothing_tells_apart_stay_in_order(make_pair, names):
+def test_bands_that_nothing_identifies_stay_in_order(make_pair, names):
     with Scene(*make_pair(ms={"descriptions": names})) as scene:
         assert scene.bands == (1, 2, 3, 4)
         assert scene.describe().endswith("bands 1,2,3,4")
